@@ -1,0 +1,61 @@
+# The one entry to Leveret's tooling; `make` alone lists what there is.
+
+# Where `make run` keeps the broker's data, and further flags for it, as in: make run RUN_ARGS="--log-format json"
+DATA_DIR ?= ./data
+RUN_ARGS ?=
+# For the benchmark program, as in: make bench-route BENCH_ARGS="topic --save-baseline before"
+BENCH_ARGS ?=
+
+# rustup puts cargo here, and not every shell has it in its path.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+CARGO_FLAGS := --locked
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run build test tutorials interop lint fmt-check clippy doc bench-route clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Install what the build needs (Debian packages, crates, RocksDB); quick when nothing is missing
+	@scripts/setup.sh
+
+# cargo replaces itself with the broker, so Ctrl-C and SIGTERM reach it directly.
+run: setup ## Build in release mode and start the broker (AMQP 5672, metrics 15692, data in ./data)
+	@cargo run $(CARGO_FLAGS) --release --package leveret --bin leveret -- serve --data-dir $(DATA_DIR) $(RUN_ARGS)
+
+build: setup ## Build the broker in release mode
+	cargo build $(CARGO_FLAGS) --release --package leveret --bin leveret
+
+# The integration tests start the leveret binary from the target folder, and cargo does not build it for them.
+test: setup ## Run all tests
+	cargo build $(CARGO_FLAGS) --package leveret --bin leveret
+	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
+	$(foreach script,$(wildcard integration-tests/run.sh),./$(script))
+
+tutorials: setup ## Run the six RabbitMQ tutorials against a broker started for them, showing their output
+	./rabbitmq-tutorials/run.sh
+
+interop: setup ## Run clients of other languages (Python, Node, Go, Java, Celery) against a broker started for them
+	./interop/run.sh
+
+lint: setup fmt-check clippy doc ## Check formatting, clippy's warnings and the documentation
+
+fmt-check:
+	@if cargo fmt --version >/dev/null 2>&1; then echo cargo fmt --all --check; cargo fmt --all --check; \
+	else echo "SKIPPED: formatting was not checked, because rustfmt is not installed (rustup component add rustfmt)"; fi
+
+clippy:
+	@if cargo clippy --version >/dev/null 2>&1; then \
+	  echo cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings; \
+	  cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings; \
+	else echo "SKIPPED: clippy's warnings were not checked, because clippy is not installed (rustup component add clippy)"; fi
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
+
+bench-route: setup ## Measure routing: nanoseconds per route for each kind of exchange
+	cargo bench $(CARGO_FLAGS) --package leveret-routing --bench '*' -- $(BENCH_ARGS)
+
+clean: ## Remove what cargo built (not ./data, not the RocksDB library in ~/.cache/leveret)
+	cargo clean
