@@ -1,0 +1,97 @@
+//! The eight octets a client opens a connection with (section 4.2.2 of the specification).
+
+use std::fmt;
+
+/// Length of a protocol header in octets.
+pub const PROTOCOL_HEADER_LEN: usize = 8;
+/// The header of AMQP 0-9-1: what the broker answers to every other one before it closes the socket.
+pub const AMQP_0_9_1: [u8; PROTOCOL_HEADER_LEN] = *b"AMQP\x00\x00\x09\x01";
+/// The header of AMQP 0-9, which old clients send and which RabbitMQ treats as 0-9-1.
+pub const AMQP_0_9: [u8; PROTOCOL_HEADER_LEN] = *b"AMQP\x01\x01\x00\x09";
+
+/// What the first octets of a connection turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolHeader {
+    /// Nothing wrong so far, but not all there.
+    Incomplete,
+    /// AMQP 0-9-1 or its 0-9 form; [`PROTOCOL_HEADER_LEN`] octets are to be consumed.
+    Amqp,
+    /// Anything else: answer [`AMQP_0_9_1`] and close.
+    Wrong(WrongProtocol),
+}
+
+/// The mistake behind a wrong protocol header. Its `Display` is a sentence for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrongProtocol {
+    /// A request line of HTTP.
+    Http,
+    /// A TLS ClientHello on a plain port.
+    Tls,
+    /// AMQP 1.0 (with or without SASL), whose clients send protocol id 0 or 3 and version 1.0.0.
+    Amqp10,
+    /// Some other version of AMQP: the four octets after the name.
+    OtherAmqp([u8; 4]),
+    /// None of these.
+    Unknown,
+}
+
+impl fmt::Display for WrongProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WrongProtocol::Http => {
+                f.write_str("the client speaks HTTP; this port is for AMQP 0-9-1")
+            }
+            WrongProtocol::Tls => {
+                f.write_str("the client speaks TLS; this port is for plain AMQP 0-9-1")
+            }
+            WrongProtocol::Amqp10 => {
+                f.write_str("the client speaks AMQP 1.0; this port is for AMQP 0-9-1")
+            }
+            WrongProtocol::OtherAmqp([a, b, c, d]) => {
+                write!(
+                    f,
+                    "the client speaks another version of AMQP ({a}-{b}-{c}-{d}); this port is for 0-9-1"
+                )
+            }
+            WrongProtocol::Unknown => f.write_str("the client does not speak AMQP 0-9-1"),
+        }
+    }
+}
+
+/// Recognises the protocol from the first octets of a connection; a wrong one is told as early as possible.
+pub fn recognise(input: &[u8]) -> ProtocolHeader {
+    let seen = input.get(..PROTOCOL_HEADER_LEN).unwrap_or(input);
+    if !AMQP_0_9_1.starts_with(seen) && !AMQP_0_9.starts_with(seen) {
+        // "AMQP" alone still says which version is meant, if one waits for it.
+        if seen.len() < PROTOCOL_HEADER_LEN && seen.starts_with(b"AMQP") {
+            return ProtocolHeader::Incomplete;
+        }
+        return ProtocolHeader::Wrong(mistake(input));
+    }
+    if seen.len() < PROTOCOL_HEADER_LEN {
+        ProtocolHeader::Incomplete
+    } else {
+        ProtocolHeader::Amqp
+    }
+}
+
+fn mistake(input: &[u8]) -> WrongProtocol {
+    const HTTP_METHODS: [&[u8]; 8] = [
+        b"GET ",
+        b"POST ",
+        b"PUT ",
+        b"HEAD ",
+        b"DELETE ",
+        b"OPTIONS ",
+        b"PATCH ",
+        b"CONNECT ",
+    ];
+    match *input {
+        // A TLS record: handshake (22), version 3.x.
+        [22, 3, ..] => WrongProtocol::Tls,
+        [b'A', b'M', b'Q', b'P', _, 1, 0, 0, ..] => WrongProtocol::Amqp10,
+        [b'A', b'M', b'Q', b'P', a, b, c, d, ..] => WrongProtocol::OtherAmqp([a, b, c, d]),
+        _ if HTTP_METHODS.iter().any(|method| input.starts_with(method)) => WrongProtocol::Http,
+        _ => WrongProtocol::Unknown,
+    }
+}
