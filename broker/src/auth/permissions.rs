@@ -1,0 +1,154 @@
+//! What one user may do in one virtual host: three regular expressions over names of queues and exchanges.
+
+use regex::{Regex, RegexBuilder};
+
+use super::error::AuthError;
+
+/// Longest accepted pattern.
+pub const PATTERN_MAX_BYTES: usize = 4096;
+
+/// Most memory one compiled pattern may take; `(a{1000}){1000}` and its kin are refused instead of compiled.
+pub const COMPILED_PATTERN_MAX_BYTES: usize = 1 << 20;
+
+/// Deepest nesting of groups in a pattern.
+const PATTERN_MAX_NESTING: u32 = 50;
+
+/// The name under which the default exchange (whose own name is empty) is checked.
+pub const DEFAULT_EXCHANGE_RESOURCE: &str = "amq.default";
+
+/// What a user wants to do with a queue or an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Declare or delete it.
+    Configure,
+    /// Publish to it, or let messages flow into it.
+    Write,
+    /// Consume, get or purge from it, or let messages flow out of it.
+    Read,
+}
+
+impl Operation {
+    /// The word in `configure access to queue 'Q' in vhost 'V' refused for user 'U'`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Configure => "configure",
+            Self::Write => "write",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// The compiled permissions of one user in one virtual host.
+#[derive(Debug, Clone)]
+pub struct Permissions {
+    configure: Pattern,
+    write: Pattern,
+    read: Pattern,
+}
+
+impl Permissions {
+    /// Compiles the three patterns. They are searched, not anchored, as in RabbitMQ; an empty one allows nothing.
+    pub fn new(configure: &str, write: &str, read: &str) -> Result<Self, AuthError> {
+        Ok(Self {
+            configure: Pattern::compile(configure)?,
+            write: Pattern::compile(write)?,
+            read: Pattern::compile(read)?,
+        })
+    }
+
+    /// Whether the operation is allowed on the queue or exchange of this name; the default exchange is
+    /// checked under [`DEFAULT_EXCHANGE_RESOURCE`].
+    pub fn allows(&self, operation: Operation, resource_name: &str) -> bool {
+        let name = if resource_name.is_empty() {
+            DEFAULT_EXCHANGE_RESOURCE
+        } else {
+            resource_name
+        };
+        self.pattern(operation).matches(name)
+    }
+
+    /// The pattern's text as it was given.
+    pub fn text(&self, operation: Operation) -> &str {
+        &self.pattern(operation).text
+    }
+
+    fn pattern(&self, operation: Operation) -> &Pattern {
+        match operation {
+            Operation::Configure => &self.configure,
+            Operation::Write => &self.write,
+            Operation::Read => &self.read,
+        }
+    }
+}
+
+impl PartialEq for Permissions {
+    fn eq(&self, other: &Self) -> bool {
+        let texts = |p: &Self| [p.configure.text.clone(), p.write.text.clone(), p.read.text.clone()];
+        texts(self) == texts(other)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    text: String,
+    matcher: Matcher,
+}
+
+/// `.*` and the empty pattern are most of what is in use and need no engine.
+#[derive(Debug, Clone)]
+enum Matcher {
+    Everything,
+    Nothing,
+    Search(Regex),
+}
+
+impl Pattern {
+    fn compile(text: &str) -> Result<Self, AuthError> {
+        if text.len() > PATTERN_MAX_BYTES {
+            return Err(AuthError::PatternTooLong {
+                limit_bytes: PATTERN_MAX_BYTES,
+            });
+        }
+        let matcher = match text {
+            ".*" | "^.*$" | "^.*" | ".*$" => Matcher::Everything,
+            // Names are never empty where they are checked, so `^$` matches none of them.
+            "" | "^$" => Matcher::Nothing,
+            _ => Matcher::Search(
+                RegexBuilder::new(text)
+                    .size_limit(COMPILED_PATTERN_MAX_BYTES)
+                    .dfa_size_limit(COMPILED_PATTERN_MAX_BYTES)
+                    .nest_limit(PATTERN_MAX_NESTING)
+                    .build()
+                    .map_err(|error| bad_pattern(text, &error))?,
+            ),
+        };
+        Ok(Self {
+            text: text.to_owned(),
+            matcher,
+        })
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match &self.matcher {
+            Matcher::Everything => true,
+            Matcher::Nothing => false,
+            Matcher::Search(regex) => regex.is_match(name),
+        }
+    }
+}
+
+fn bad_pattern(pattern: &str, error: &regex::Error) -> AuthError {
+    let reason = match error {
+        regex::Error::CompiledTooBig(_) => "it is too complex".to_owned(),
+        // The engine draws the pattern over several lines; its last line says what is wrong.
+        other => {
+            let text = other.to_string();
+            let last = text.lines().last().unwrap_or_default().trim();
+            last.strip_prefix("error: ").unwrap_or(last).to_owned()
+        }
+    };
+    AuthError::BadPattern {
+        pattern: pattern.to_owned(),
+        reason,
+    }
+}
