@@ -1,7 +1,8 @@
 //! Golden scripts for the queue: every file in `scripts/queue` tells one story, named by what happens.
 //!
-//! A script is a list of blocks: commands, a line of dashes, the effects that must follow, an empty line. The first command of a script
-//! makes the queue. `UPDATE_SCRIPTS=1` writes the effects anew, for a person to read before committing them.
+//! A script is a list of blocks: commands, a line of dashes, the effects that must follow, an empty line. The first
+//! command of a script makes the queue. `UPDATE_SCRIPTS=1` writes the effects anew, for a person to read before
+//! committing them.
 //!
 //! ```text
 //! queue [durable] [first=POSITION]
@@ -11,10 +12,12 @@
 //! consume CONSUMER ...                                             add and resume
 //! refuse CONSUMER | allow CONSUMER                                 from now on its outbox is full | has room
 //! cancel CONSUMER
-//! publish MESSAGE ...                                              NAME, NAME! is persistent, NAME:5 has a body of 5 bytes
+//! publish MESSAGE ...              NAME, NAME! is persistent, NAME:5 has a body of 5 bytes
 //! ack MESSAGE ... | requeue MESSAGE ... [failed] | reject MESSAGE ...
 //! get [no_ack] | purge | delete | counts | totals
 //! ```
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a script that cannot be replayed fails its test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -30,7 +33,10 @@ use leveret::queue::{
 #[test]
 fn every_queue_script_has_the_effects_it_tells() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/queue");
-    let mut paths: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     paths.sort();
     assert!(!paths.is_empty(), "no scripts in {}", folder.display());
     let update = std::env::var_os("UPDATE_SCRIPTS").is_some();
@@ -40,7 +46,11 @@ fn every_queue_script_has_the_effects_it_tells() {
         if update {
             fs::write(&path, &replayed).unwrap();
         }
-        assert!(update || script == replayed, "{} differs; it should be:\n\n{replayed}", path.display());
+        assert!(
+            update || script == replayed,
+            "{} differs; it should be:\n\n{replayed}",
+            path.display()
+        );
     }
 }
 
@@ -63,7 +73,10 @@ fn replay(script: &str) -> String {
             }
         }
     }
-    assert!(runner.world.effects.is_empty(), "commands without a line of dashes at the end");
+    assert!(
+        runner.world.effects.is_empty(),
+        "commands without a line of dashes at the end"
+    );
     output.truncate(output.trim_end().len());
     output + "\n"
 }
@@ -81,8 +94,14 @@ impl Message {
     /// `NAME`, `NAME!`, `NAME:5`, `NAME:5!`
     fn parse(word: &str) -> Self {
         let (word, persistent) = word.strip_suffix('!').map_or((word, false), |word| (word, true));
-        let (name, body_len) = word.split_once(':').map_or((word, 1), |(name, len)| (name, len.parse().unwrap()));
-        Self { name: name.into(), body_len, persistent }
+        let (name, body_len) = word
+            .split_once(':')
+            .map_or((word, 1), |(name, len)| (name, len.parse().unwrap()));
+        Self {
+            name: name.into(),
+            body_len,
+            persistent,
+        }
     }
 }
 
@@ -128,14 +147,21 @@ impl Sink<Message, String> for World {
             return Accept::Refused;
         }
         assert_eq!(delivery.no_ack, delivery.slot == NO_SLOT);
-        self.say(format!("{consumer} <- {name}{}", history(delivery.redelivered, delivery.delivery_count)));
-        self.handed_out.insert(name.to_string(), (delivery.slot, delivery.position));
+        self.say(format!(
+            "{consumer} <- {name}{}",
+            history(delivery.redelivered, delivery.delivery_count)
+        ));
+        self.handed_out
+            .insert(name.to_string(), (delivery.slot, delivery.position));
         Accept::Taken
     }
 
     fn persist(&mut self, position: Position, message: &Message) {
         self.say(format!("persist {} at {}", message.name, position.0));
-        assert!(self.persisted.last_key_value().is_none_or(|(last, _)| *last < position), "positions rise");
+        assert!(
+            self.persisted.last_key_value().is_none_or(|(last, _)| *last < position),
+            "positions rise"
+        );
         self.persisted.insert(position, message.name.to_string());
     }
 
@@ -189,7 +215,10 @@ impl Runner {
         match command {
             "queue" => {
                 let first_position = Position(words.value("first").unwrap_or(0));
-                self.queue = Some(Queue::new(QueueOptions { durable: words.has("durable"), first_position }));
+                self.queue = Some(Queue::new(QueueOptions {
+                    durable: words.has("durable"),
+                    first_position,
+                }));
             }
             "recover" => self.recover(&words),
             "add" => self.add(&words),
@@ -217,10 +246,18 @@ impl Runner {
 
     fn recover(&mut self, words: &Words<'_>) {
         let position = Position(words.0[0].parse().unwrap());
-        let message = Message { persistent: true, ..Message::parse(words.0[1]) };
+        let message = Message {
+            persistent: true,
+            ..Message::parse(words.0[1])
+        };
         self.world.persisted.insert(position, message.name.to_string());
         let queue = self.queue.as_mut().unwrap();
-        queue.recover(position, message, words.has("redelivered"), words.value("count").unwrap_or(0));
+        queue.recover(
+            position,
+            message,
+            words.has("redelivered"),
+            words.value("count").unwrap_or(0),
+        );
     }
 
     fn add(&mut self, words: &Words<'_>) {
@@ -263,8 +300,9 @@ impl Runner {
 
     fn settle(&mut self, command: &str, words: &Words<'_>) {
         let names = words.0.iter().filter(|word| **word != "failed");
-        let messages: Vec<_> =
-            names.map(|name| self.world.handed_out.get(*name).copied().unwrap_or((7, Position(7)))).collect();
+        let messages: Vec<_> = names
+            .map(|name| self.world.handed_out.get(*name).copied().unwrap_or((7, Position(7))))
+            .collect();
         let queue = self.queue.as_mut().unwrap();
         let unknown = match command {
             "ack" => queue.ack(messages, &mut self.world),
@@ -281,9 +319,12 @@ impl Runner {
             Ok(None) => self.world.say("empty"),
             Ok(Some(got)) => {
                 assert_eq!(no_ack, got.slot == NO_SLOT);
-                self.world.handed_out.insert(got.message.name.to_string(), (got.slot, got.position));
+                self.world
+                    .handed_out
+                    .insert(got.message.name.to_string(), (got.slot, got.position));
                 let history = history(got.redelivered, got.delivery_count);
-                self.world.say(format!("got {}{history}, {} ready", got.message.name, got.ready));
+                self.world
+                    .say(format!("got {}{history}, {} ready", got.message.name, got.ready));
             }
             Err(error) => self.world.say(error.to_string()),
         }
@@ -305,7 +346,10 @@ impl Words<'_> {
     }
 
     fn value<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
-        let text = self.0.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+        let text = self
+            .0
+            .iter()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
         text.parse().ok()
     }
 }

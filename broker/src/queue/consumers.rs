@@ -1,8 +1,9 @@
 //! Who may get the next message.
 //!
-//! Consumers that can take a message stand in a ring, one ring per consumer priority; all others stand in none. The ring's
-//! head is served and moves on; who gets able to take messages again joins at the end. So choosing costs the same for one
-//! consumer and for ten thousand, and equal consumers with free credit never differ by more than one message.
+//! Consumers that can take a message stand in a ring, one ring per consumer priority; all others stand in none. The
+//! ring's head is served and moves on; who gets able to take messages again joins at the end. So choosing costs the
+//! same for one consumer and for ten thousand, and equal consumers with free credit never differ by more than one
+//! message.
 
 use slab::Slab;
 
@@ -160,7 +161,8 @@ impl<C> Consumers<C> {
 
     /// Offers a message to one ready consumer after the other until one takes it.
     ///
-    /// `position`, history and message of the delivery are the caller's; slot and `no_ack` are filled in for each consumer.
+    /// `position`, history and message of the delivery are the caller's; slot and `no_ack` are filled in for each
+    /// consumer.
     pub(super) fn offer<M, S: Sink<M, C> + ?Sized>(
         &mut self,
         delivery: &Delivery<'_, M>,

@@ -8,9 +8,11 @@ use super::{Delivery, NO_SLOT, Position, Queue, QueueGone, QueueMessage, Sink, S
 /// What became of a batch of published messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishOutcome {
-    /// Messages that the queue took. A deleted queue takes none and rejects none: its messages are dropped and count as confirmed.
+    /// Messages that the queue took. A deleted queue takes none and rejects none: its messages are dropped and count
+    /// as confirmed.
     pub accepted: usize,
-    /// Indices in the batch of messages that a full queue refused, in rising order; their publishers get a basic.nack.
+    /// Indices in the batch of messages that a full queue refused, in rising order; their publishers get a
+    /// basic.nack.
     pub rejected: Vec<usize>,
 }
 
@@ -29,7 +31,8 @@ pub struct Got<M> {
 }
 
 impl<M: QueueMessage, C> Queue<M, C> {
-    /// Enqueues a batch. One message is wholly dealt with (see [`Sink::persist`]) before the next is drawn from the iterator.
+    /// Enqueues a batch. One message is wholly dealt with (see [`Sink::persist`]) before the next is drawn from the
+    /// iterator.
     pub fn publish<S>(&mut self, messages: impl IntoIterator<Item = M>, sink: &mut S) -> PublishOutcome
     where
         S: Sink<M, C> + ?Sized,

@@ -37,8 +37,8 @@ pub(super) fn plain(value: &AMQPValue) -> String {
     }
 }
 
-/// A value as an Erlang term. Integers of every width print alike, floating-point numbers always differently from integers, so
-/// two values are equal to RabbitMQ when their terms are equal.
+/// A value as an Erlang term. Integers of every width print alike, floating-point numbers always differently from
+/// integers, so two values are equal to RabbitMQ when their terms are equal.
 pub(super) fn term(value: &AMQPValue) -> String {
     let mut text = String::new();
     write_term(&mut text, value);

@@ -1,15 +1,15 @@
 //! One queue as a pure state machine: order, consumers, credit, settling.
 //!
-//! A [`Queue`] does no I/O, reads no clock and starts no task. It lives behind a mutex; whoever has work for it takes the
-//! lock, hands in a whole batch and gets the effects through a [`Sink`] while the lock is held, which keeps the order
-//! that each consumer sees.
+//! A [`Queue`] does no I/O, reads no clock and starts no task. It lives behind a mutex; whoever has work for it takes
+//! the lock, hands in a whole batch and gets the effects through a [`Sink`] while the lock is held, which keeps the
+//! order that each consumer sees.
 //!
-//! A message is in exactly one of three places: ready, unacked, or gone. Between two operations one of these holds: nothing
-//! is ready, or no consumer can take anything. Therefore a message published to an empty queue goes straight to a consumer
-//! and a message published to a non-empty queue goes straight to the end.
+//! A message is in exactly one of three places: ready, unacked, or gone. Between two operations one of these holds:
+//! nothing is ready, or no consumer can take anything. Therefore a message published to an empty queue goes straight
+//! to a consumer and a message published to a non-empty queue goes straight to the end.
 //!
-//! Where later features belong: per-message priorities are one [`Ready`] each; TTL and length limits act on the head of
-//! `Ready`, a full queue refuses in `publish`; the delivery limit acts in `requeue`; single active consumer is a
+//! Where later features belong: per-message priorities are one [`Ready`] each; TTL and length limits act on the head
+//! of `Ready`, a full queue refuses in `publish`; the delivery limit acts in `requeue`; single active consumer is a
 //! rule of `Consumers` about who may enter a ring; bodies paged out to disk are a matter of the message handle.
 
 mod consumers;
@@ -20,6 +20,8 @@ mod options;
 mod ready;
 mod settle;
 mod sink;
+#[cfg(test)]
+mod tests;
 mod unacked;
 
 use thiserror::Error;
@@ -146,7 +148,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         }
     }
 
-    /// Takes back a persisted message at start-up, before anything else happens to the queue, in rising order of position.
+    /// Takes back a persisted message at start-up, before anything else happens to the queue, in rising order of
+    /// position.
     pub fn recover(&mut self, position: Position, message: M, redelivered: bool, delivery_count: u32) {
         let history = History {
             delivery_count,
@@ -163,7 +166,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         self.next_position = self.next_position.max(Position(position.0 + 1));
     }
 
-    /// Adds a consumer, which gets its first message when [`Queue::resume`] is called, so that consume-ok can go first.
+    /// Adds a consumer, which gets its first message when [`Queue::resume`] is called, so that consume-ok can go
+    /// first.
     pub fn add_consumer(&mut self, spec: ConsumerSpec<C>) -> Result<ConsumerKey, ConsumeError> {
         if self.deleted {
             return Err(QueueGone.into());
@@ -181,7 +185,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         }
     }
 
-    /// Removes a consumer. Its unacked messages stay with its channel, which settles or requeues them. `None` when it is not there (any more).
+    /// Removes a consumer. Its unacked messages stay with its channel, which settles or requeues them. `None` when it
+    /// is not there (any more).
     pub fn remove_consumer(&mut self, key: ConsumerKey) -> Option<RemovedConsumer<C>> {
         let handle = self.consumers.remove(key)?;
         Some(RemovedConsumer {

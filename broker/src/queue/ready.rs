@@ -1,7 +1,8 @@
 //! The messages that wait for a consumer, in order of position.
 //!
-//! Messages that were never handed out are the many: they cost one handle each, because their positions follow from runs of
-//! consecutive numbers. Messages that came back are the few: they carry their history and are merged in by position.
+//! Messages that were never handed out are the many: they cost one handle each, because their positions follow from
+//! runs of consecutive numbers. Messages that came back are the few: they carry their history and are merged in by
+//! position.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -130,7 +131,8 @@ impl<M: QueueMessage> Ready<M> {
     }
 }
 
-/// Messages never handed out. There is a second run only after a recovery in which some positions were already settled.
+/// Messages never handed out. There is a second run only after a recovery in which some positions were already
+/// settled.
 struct Fresh<M> {
     messages: VecDeque<M>,
     first_run: Run,
@@ -197,5 +199,68 @@ impl<M> Fresh<M> {
         if self.later_runs.is_empty() && self.later_runs.capacity() > 0 {
             self.later_runs = VecDeque::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone)]
+    struct Body(usize);
+
+    impl QueueMessage for Body {
+        fn body_len(&self) -> usize {
+            self.0
+        }
+
+        fn is_persistent(&self) -> bool {
+            false
+        }
+
+        fn priority(&self) -> u8 {
+            0
+        }
+
+        fn memory_size(&self) -> usize {
+            self.0
+        }
+    }
+
+    fn positions(ready: &mut Ready<Body>) -> Vec<u64> {
+        std::iter::from_fn(|| ready.pop().map(|entry| entry.position.0)).collect()
+    }
+
+    #[test]
+    fn gaps_between_positions_are_kept() {
+        let mut ready = Ready::new();
+        for position in [3, 4, 5, 9, 20, 21] {
+            ready.push(Position(position), Body(1));
+        }
+        assert_eq!(ready.pop().map(|entry| entry.position), Some(Position(3)));
+        ready.put_back(Position(3), History::default(), Body(1));
+        ready.put_back(Position(10), History::default(), Body(1));
+        assert_eq!(positions(&mut ready), [3, 4, 5, 9, 10, 20, 21]);
+        ready.push(Position(30), Body(1));
+        assert_eq!(positions(&mut ready), [30]);
+        assert!(ready.is_empty() && ready.body_bytes() == 0);
+    }
+
+    #[test]
+    fn memory_is_given_back_after_a_burst() {
+        let mut ready = Ready::new();
+        for position in 0..100_000 {
+            ready.push(Position(position), Body(1));
+        }
+        let full = ready.fresh.messages.capacity();
+        while ready.len() > 10_000 {
+            ready.pop();
+            ready.release_spare_memory();
+        }
+        assert!(ready.fresh.messages.capacity() <= full / 2);
+        while ready.pop().is_some() {
+            ready.release_spare_memory();
+        }
+        assert!(ready.fresh.messages.capacity() <= 2 * KEPT_CAPACITY_MESSAGES);
     }
 }

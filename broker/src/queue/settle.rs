@@ -16,7 +16,8 @@ pub struct Deleted<C> {
 }
 
 impl<M: QueueMessage, C> Queue<M, C> {
-    /// Settles messages for good and gives their consumers credit. Returns how many were unknown, which is none unless the caller erred.
+    /// Settles messages for good and gives their consumers credit. Returns how many were unknown, which is none
+    /// unless the caller erred.
     pub fn ack<S>(&mut self, messages: impl IntoIterator<Item = (Slot, Position)>, sink: &mut S) -> usize
     where
         S: Sink<M, C> + ?Sized,
@@ -29,8 +30,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
 
     /// Puts messages back to their places with the redelivered flag, then hands out what can be handed out.
     ///
-    /// `failed` says whether this counts as a failed delivery: basic.reject and a lost consumer do, basic.nack is a polite return
-    /// (RabbitMQ 4.3, quorum queues). Returns how many were unknown.
+    /// `failed` says whether this counts as a failed delivery: basic.reject and a lost consumer do, basic.nack is a
+    /// polite return (RabbitMQ 4.3, quorum queues). Returns how many were unknown.
     pub fn requeue<S>(
         &mut self,
         messages: impl IntoIterator<Item = (Slot, Position)>,
@@ -93,7 +94,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         deleted
     }
 
-    /// Takes messages out of the unacked ones, lets `end` decide their fate, and spends the credit that came free when all are dealt with.
+    /// Takes messages out of the unacked ones, lets `end` decide their fate, and spends the credit that came free
+    /// when all are dealt with.
     fn settle_each<S: Sink<M, C> + ?Sized>(
         &mut self,
         messages: impl IntoIterator<Item = (Slot, Position)>,

@@ -2,8 +2,8 @@
 
 /// The place of a message in its queue.
 ///
-/// Positions rise with every message, are 64-bit, belong to one queue and are never reused. They are the key under which
-/// a durable queue's messages are stored.
+/// Positions rise with every message, are 64-bit, belong to one queue and are never reused. They are the key under
+/// which a durable queue's messages are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
@@ -34,7 +34,8 @@ pub struct Delivery<'a, M> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accept {
     Taken,
-    /// Nothing was taken (outbox full, channel limit reached, flow stopped). The consumer gets nothing more until it is resumed.
+    /// Nothing was taken (outbox full, channel limit reached, flow stopped). The consumer gets nothing more until it
+    /// is resumed.
     Refused,
 }
 
@@ -47,24 +48,26 @@ pub enum DropReason {
 
 /// The receiver of a queue's effects. Called while the queue's lock is held, in the order in which things happen.
 pub trait Sink<M, C> {
-    /// Hands one message to a consumer. On refusal nothing was taken and the queue marks the consumer as stalled until it is resumed.
+    /// Hands one message to a consumer. On refusal nothing was taken and the queue marks the consumer as stalled
+    /// until it is resumed.
     fn deliver(&mut self, consumer: &C, delivery: Delivery<'_, M>) -> Accept;
 
-    /// The message must outlive a crash. Called in rising order of position, once per persistent message of a durable queue, while the
-    /// message is the last one drawn from the iterator given to `publish`. Not called for a message that went straight to a `no_ack` consumer:
-    /// it is settled already.
+    /// The message must outlive a crash. Called in rising order of position, once per persistent message of a durable
+    /// queue, while the message is the last one drawn from the iterator given to `publish`. Not called for a message
+    /// that went straight to a `no_ack` consumer: it is settled already.
     fn persist(&mut self, position: Position, message: &M);
 
     /// A persisted message is gone for good: acknowledged, dropped or purged.
     fn settle(&mut self, position: Position);
 
-    /// At most once per operation: the highest persisted position handed out against acknowledgement so far has risen. After a crash everything
-    /// up to here that is not settled counts as redelivered.
+    /// At most once per operation: the highest persisted position handed out against acknowledgement so far has
+    /// risen. After a crash everything up to here that is not settled counts as redelivered.
     fn delivered_up_to(&mut self, position: Position);
 
     /// A persisted message went back to its place, with this count of failed deliveries.
     fn requeued(&mut self, position: Position, delivery_count: u32);
 
-    /// The queue gave up a message (which is settled already, if it was persisted): the place where dead-lettering begins.
+    /// The queue gave up a message (which is settled already, if it was persisted): the place where dead-lettering
+    /// begins.
     fn dropped(&mut self, message: M, reason: DropReason);
 }
