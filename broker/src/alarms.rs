@@ -41,6 +41,16 @@ impl Alarms {
         (!reasons.is_empty()).then(|| reasons.join(" & "))
     }
 
+    /// Is the memory alarm on?
+    pub fn is_memory_on(&self) -> bool {
+        self.memory.load(Ordering::Acquire)
+    }
+
+    /// Is the disk alarm on?
+    pub fn is_disk_on(&self) -> bool {
+        self.disk.load(Ordering::Acquire)
+    }
+
     /// Sets both alarms; true when one changed.
     fn set(&self, memory: bool, disk: bool) -> bool {
         let memory_before = self.memory.swap(memory, Ordering::AcqRel);
@@ -95,7 +105,7 @@ fn check_disk(broker: &Broker) -> bool {
     let Some((free, total)) = disk_space(&broker.config.data_dir) else { return false };
     let limit = match broker.config.disk_free_limit {
         DiskFreeLimit::Bytes(bytes) => bytes,
-        DiskFreeLimit::Automatic => DISK_FREE_MIN_BYTES.max(total / 100 * DISK_FREE_PERCENT),
+        DiskFreeLimit::Auto => DISK_FREE_MIN_BYTES.max(total / 100 * DISK_FREE_PERCENT),
     };
     alarms.disk_free_bytes.store(free, Ordering::Relaxed);
     alarms.disk_free_limit_bytes.store(limit, Ordering::Relaxed);

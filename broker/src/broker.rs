@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use leveret_storage::{Definition, DefinitionKey, PermissionRecord, Store, Ticket, UserRecord, VhostRecord};
@@ -66,6 +66,7 @@ pub struct ConnectionInfo {
     /// When it was accepted.
     pub connected_at: Instant,
     channels: AtomicU16,
+    publishes: AtomicBool,
     frame_max: AtomicU32,
     heartbeat_seconds: AtomicU16,
     identity: RwLock<Identity>,
@@ -94,6 +95,7 @@ impl ConnectionInfo {
             outbox: Outbox::new(frame_max),
             connected_at: now,
             channels: AtomicU16::new(0),
+            publishes: AtomicBool::new(false),
             frame_max: AtomicU32::new(0),
             heartbeat_seconds: AtomicU16::new(0),
             identity: RwLock::default(),
@@ -157,6 +159,16 @@ impl ConnectionInfo {
         self.channels.store(count, Ordering::Relaxed);
     }
 
+    /// The connection has published.
+    pub fn set_publishes(&self) {
+        self.publishes.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the connection published?
+    pub fn publishes(&self) -> bool {
+        self.publishes.load(Ordering::Relaxed)
+    }
+
     /// Open channels.
     pub fn channels(&self) -> u16 {
         self.channels.load(Ordering::Relaxed)
@@ -179,7 +191,7 @@ pub enum AdminError {
     #[error("{0}")]
     Auth(#[from] crate::auth::AuthError),
     /// The store takes no more writes.
-    #[error("storage has failed: {0}")]
+    #[error("{0}")]
     Storage(#[from] leveret_storage::StorageError),
 }
 
@@ -264,7 +276,7 @@ impl Broker {
     /// Stores a change of users or permissions and lets it take effect; the commit to wait for.
     pub fn commit_users(&self, edit: UsersEdit<'_>) -> Result<Ticket, AdminError> {
         if let Some(error) = self.store.failed() {
-            return Err(AdminError::Storage((*error).clone()));
+            return Err(leveret_storage::StorageError::Failed(error).into());
         }
         let mut writer = self.store.writer();
         write_user_changes(&mut writer, edit.records());

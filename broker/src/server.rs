@@ -14,7 +14,7 @@ use crate::auth::seed::seed_users;
 use crate::auth::users::{PermissionRecord, UserRecord, Users};
 use crate::broker::{AdminError, Broker};
 use crate::config::{Config, FsyncPolicy};
-use crate::ctl::server::CtlServer;
+use crate::ctl::server::{CtlBindError, CtlServer};
 use crate::metrics::{Counters, endpoint, process};
 use crate::names::Names;
 use crate::net::listener::{self, ListenError};
@@ -55,8 +55,8 @@ pub enum StartError {
     #[error("{0}")]
     Listen(#[from] ListenError),
     /// The control socket cannot be opened.
-    #[error("open the control socket: {0}")]
-    Ctl(io::Error),
+    #[error("{0}")]
+    Ctl(CtlBindError),
     /// Signals cannot be waited for.
     #[error("wait for signals: {0}")]
     Signals(io::Error),

@@ -119,6 +119,16 @@ impl Counters {
         })
     }
 
+    /// Counts one message fetched by `basic.get`.
+    pub fn got(&self, no_ack: bool, redelivered: bool) {
+        let counter = if no_ack { &self.delivered_get_auto_ack } else { &self.delivered_get_manual_ack };
+        counter.inc();
+        self.delivered_total.inc();
+        if redelivered {
+            self.redelivered.inc();
+        }
+    }
+
     /// Counts one batch of deliveries to consumers.
     pub fn delivered(&self, manual_ack: u64, auto_ack: u64, redelivered: u64) {
         if manual_ack > 0 {

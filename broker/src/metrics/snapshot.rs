@@ -78,8 +78,10 @@ pub fn gather(broker: &Broker) -> Result<Vec<MetricFamily>, prometheus::Error> {
     let seconds = Gauge::new("rabbitmq_erlang_uptime_seconds", "Time since the broker started")?;
     seconds.set(uptime.as_secs_f64());
     registry.register(Box::new(seconds))?;
-    labelled(&registry, "global_publishers", "Connections that publish", &[("protocol", "amqp091")], broker.publishers() as f64)?;
-    labelled(&registry, "global_consumers", "Consumers", &[("protocol", "amqp091")], totals.consumers as f64)?;
+    let publishers = connections.iter().filter(|info| info.publishes()).count();
+    let protocol = [("protocol", "amqp091")];
+    labelled(&registry, "global_publishers", "Connections that publish", &protocol, publishers as f64)?;
+    labelled(&registry, "global_consumers", "Consumers", &protocol, totals.consumers as f64)?;
     information(&registry, broker)?;
     Ok(registry.gather())
 }

@@ -260,16 +260,11 @@ impl Connection {
                     length => dropped += length,
                 }
             }
-            Ok(())
+            io::Result::Ok(())
         };
         // Whether the client is there to hear it or not, the connection is closed.
-        match tokio::time::timeout(LINGER, farewell).await {
-            Ok(Err(error)) if error.kind() != io::ErrorKind::NotConnected && error.kind() != io::ErrorKind::ConnectionReset => {
-                let _: io::Error = error;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+        let _ = tokio::time::timeout(LINGER, farewell).await;
+        Ok(())
     }
 }
 

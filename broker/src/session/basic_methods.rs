@@ -204,7 +204,7 @@ impl Session {
         let Some(opened) = &self.open else { return Ok(()) };
         let queue = opened.vhost.readable_queue(&opened.actor, &name)?;
         let got = queue.get(get.no_ack, &mut self.scratch);
-        let got = got.map_err(|_| OperationError::NotFound(Resource::queue(&name, self.info.vhost())))?;
+        let got = got.map_err(|_| OperationError::NotFound(Resource::queue(&name, &self.info.vhost())))?;
         let counters = &self.broker.counters;
         let Some(got) = got else {
             counters.get_empty.inc();
@@ -221,7 +221,7 @@ impl Session {
             channel.track(tag, origin, got.slot, got.position);
         }
         let left = crate::vhost::queues::saturating_u32(got.ready);
-        hot::write_get_ok(outbox.bytes_mut(), number, tag, got.redelivered, &got.message.view(), left, frame_max);
+        hot::write_get_ok(outbox.bytes_mut(), number, tag, got.redelivered, left, &got.message.view(), frame_max);
         Ok(())
     }
 }

@@ -128,7 +128,7 @@ impl Session {
     pub(super) fn open_channel_frame(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
         let number = frame.channel;
         let Some(channel) = self.channel_slot(number) else { return Ok(()) };
-        match channel.assembler.receive(frame)? {
+        match channel.assembler.feed(&frame)? {
             Assembled::Nothing => Ok(()),
             Assembled::Method(payload) => self.channel_method(number, payload),
             Assembled::Publish(content) => self.publish_assembled(number, content),

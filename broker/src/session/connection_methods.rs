@@ -1,11 +1,13 @@
 //! Methods on channel 0 of a running connection, and what the broker itself says there.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::connection::{AMQPMethod, Blocked, CloseOk, Unblocked, UpdateSecretOk};
 
 use super::{Pause, Phase, Session, short};
+use crate::auth::permissions::Permissions;
 use crate::protocol::error::AmqpError;
 use crate::protocol::method;
 use crate::protocol::reply_code::ReplyCode;
@@ -38,7 +40,7 @@ impl Session {
     /// A new password for a long-lived connection; it must be the user's present one.
     fn update_secret(&mut self, secret: &[u8]) -> Result<(), AmqpError> {
         let refused = || AmqpError::new(ReplyCode::NotAllowed, "New secret was refused by one of the backends");
-        let user = self.info.user().to_owned();
+        let user = self.info.user();
         self.broker.users.authenticate(&user, secret, self.info.peer.ip()).map_err(|_| refused())?;
         self.reply(0, AMQPClass::Connection(AMQPMethod::UpdateSecretOk(UpdateSecretOk {})));
         Ok(())
@@ -52,7 +54,9 @@ impl Session {
             return;
         }
         opened.users_revision = revision;
-        let permissions = self.broker.users.access(&opened.actor.user, &opened.vhost.name).unwrap_or_default();
+        // Whoever lost the access may do nothing more.
+        let permissions = self.broker.users.access(&opened.actor.user, &opened.vhost.name);
+        let permissions = permissions.unwrap_or_else(|| Arc::new(Permissions::none()));
         opened.actor = Actor { permissions, ..opened.actor.clone() };
     }
 

@@ -257,7 +257,7 @@ impl Session {
         self.outbox.lock().set_frame_max(tune_ok.frame_max);
         // The client's word is the negotiated value; it starts to count when the connection is open.
         self.heartbeat.start(tune_ok.heartbeat, now);
-        self.info.set_tuning(tune_ok.frame_max, tune_ok.channel_max, tune_ok.heartbeat);
+        self.info.set_tuning(tune_ok.frame_max, tune_ok.heartbeat);
         self.set_step(Step::OpenDue { user });
     }
 
@@ -287,7 +287,7 @@ impl Session {
     fn open_vhost(&mut self, now: Instant, user: &Arc<User>, name: &str) -> Result<(), AmqpError> {
         let not_allowed = |explanation: String| AmqpError::new(ReplyCode::NotAllowed, explanation);
         if let Some(limit) = self.broker.config.connection_max
-            && self.broker.open_connections() >= limit as usize
+            && self.broker.open_connections() > limit as usize
         {
             return Err(not_allowed(format!("connection refused: node connection limit ({limit}) is reached")));
         }
@@ -300,7 +300,6 @@ impl Session {
             .ok_or_else(|| not_allowed(format!("access to vhost '{name}' refused for user '{}'", user.name)))?;
         let actor = Actor { user: user.name.as_str().into(), permissions, connection: Some(self.info.id) };
         self.info.set_vhost(name);
-        self.broker.connection_opened(&self.info);
         self.open = Some(Opened { vhost, actor, users_revision });
         self.heartbeat.received(now);
         self.phase = Phase::Running;

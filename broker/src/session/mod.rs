@@ -22,7 +22,7 @@ mod confirms;
 mod connection_methods;
 mod deliveries;
 mod exchange_methods;
-mod handshake;
+pub mod handshake;
 mod heartbeat;
 pub mod outbox;
 mod publish;
@@ -168,6 +168,9 @@ impl Session {
 
     /// Handles the first frame of `input`, if it is all there; its length.
     fn step(&mut self, now: Instant, input: &[u8]) -> usize {
+        if matches!(self.phase, Phase::Dropping { .. }) {
+            return input.len();
+        }
         if matches!(self.phase, Phase::Running) {
             let whole = self.step_whole_publish(now, input);
             if whole > 0 {
@@ -199,9 +202,6 @@ impl Session {
 
     /// The hot path: a publish whose header and body follow in the same input.
     fn step_whole_publish(&mut self, now: Instant, input: &[u8]) -> usize {
-        if !hot::is_publish(input) {
-            return 0;
-        }
         let Some(whole) = hot::parse_whole_publish(input, self.frame_max) else { return 0 };
         let ready = self.channel_slot(whole.channel).is_some_and(|channel| channel.is_idle());
         if !ready {
@@ -420,7 +420,7 @@ impl Session {
     fn fail_channel(&mut self, number: u16, error: AmqpError) {
         self.flush();
         tracing::warn!(
-            connection = %self.info.name, user = self.info.user(), vhost = self.info.vhost(), channel = number,
+            connection = %self.info.name, user = %self.info.user(), vhost = %self.info.vhost(), channel = number,
             "closing channel: {error}"
         );
         self.release_channel(number);
@@ -447,7 +447,7 @@ impl Session {
             return;
         }
         tracing::warn!(
-            connection = %self.info.name, user = self.info.user(), vhost = self.info.vhost(), "closing connection: {error}"
+            connection = %self.info.name, user = %self.info.user(), vhost = %self.info.vhost(), "closing connection: {error}"
         );
         self.release_all();
         self.send_close(&error);

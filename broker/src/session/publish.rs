@@ -18,7 +18,7 @@ use super::tx::BufferedPublish;
 use super::{Pause, Session, reply_to};
 use crate::metrics::Counters;
 use crate::protocol::assembler::AssembledPublish;
-use crate::protocol::content::{ContentHeader, Properties, has_checked_properties, properties_error};
+use crate::protocol::content::{ContentHeader, Properties, only_delivery_mode, properties_error};
 use crate::protocol::error::AmqpError;
 use crate::protocol::field_table::{decode_table, without_key};
 use crate::protocol::hot::{self, Publish};
@@ -194,30 +194,35 @@ impl Session {
     ) -> Result<(), AmqpError> {
         self.validate_routes();
         let cached = self.publisher.routes.find(incoming.exchange_and_key);
-        let plain = !has_checked_properties(header.properties);
-        if let (Some(route), true) = (cached, plain) {
+        if let (Some(route), Some(_)) = (cached, only_delivery_mode(header.properties)) {
             let message = make(&mut self.publisher.message_scratch, header.payload);
             return self.accept(incoming, message, route, header.body_size);
         }
-        self.take_publish_slowly(incoming, header, make)
+        self.take_publish_slowly(incoming, header, cached, make)
     }
 
-    /// The first publish to a route, or one whose properties the broker has to look at.
+    /// The first publish to a route, or one with properties to look at.
     fn take_publish_slowly(
         &mut self,
         incoming: &Incoming<'_>,
         header: &ContentHeader<'_>,
+        cached: Option<usize>,
         make: impl FnOnce(&mut Vec<u8>, &[u8]) -> Message,
     ) -> Result<(), AmqpError> {
         let Some(opened) = &self.open else { return Ok(()) };
         let vhost = opened.vhost.clone();
-        vhost.check_publish(&opened.actor, incoming.exchange)?;
+        if cached.is_none() {
+            vhost.check_publish(&opened.actor, incoming.exchange)?;
+        }
         let properties =
             Properties::parse(header.properties).map_err(|cause| properties_error(cause, header.properties))?;
         properties.check_headers().map_err(|cause| properties_error(cause, header.properties))?;
         let adjustments = self.check_properties(incoming.channel, header, &properties)?;
         let header_payload = adjustments.header.as_deref().unwrap_or(header.payload);
         let message = make(&mut self.publisher.message_scratch, header_payload);
+        if let (Some(route), true) = (cached, adjustments.further_keys.is_empty()) {
+            return self.accept(incoming, message, route, header.body_size);
+        }
         if incoming.exchange.is_empty()
             && let Some(token) = reply_to::token(incoming.routing_key)
         {
@@ -227,7 +232,7 @@ impl Session {
         let targets = vhost.route(incoming.exchange, keys, properties.headers, &mut self.publisher.route_buffer)?;
         let route = Route::new(incoming.exchange_and_key, targets.queues);
         if targets.by_headers || !adjustments.further_keys.is_empty() {
-            return self.accept_uncached(incoming, message, route, header.body_size);
+            return self.accept_uncached(incoming, message, &route, header.body_size);
         }
         let route = self.publisher.routes.insert(route);
         self.accept(incoming, message, route, header.body_size)
@@ -273,7 +278,7 @@ impl Session {
         &mut self,
         incoming: &Incoming<'_>,
         message: Message,
-        route: Route,
+        route: &Route,
         body_size: u64,
     ) -> Result<(), AmqpError> {
         let queues: Vec<_> = route.targets.iter().map(|target| target.queue.clone()).collect();
@@ -307,7 +312,9 @@ impl Session {
         durable: bool,
         body_size: u64,
     ) {
-        self.has_published = true;
+        if !std::mem::replace(&mut self.has_published, true) {
+            self.info.set_publishes();
+        }
         self.publisher.sizes.observe(body_size as f64);
         let counts = &mut self.publisher.counts;
         counts.received += 1;
@@ -438,7 +445,7 @@ impl Session {
         let further_keys = further_routing_keys(properties.headers)?;
         if let Some(user_id) = properties.user_id {
             let user = self.info.user();
-            if user_id != user && !self.broker.users.get(user).is_some_and(|user| user.is_impersonator()) {
+            if *user_id != *user && !self.broker.users.get(&user).is_some_and(|user| user.is_impersonator()) {
                 return Err(failed(format!("user_id property set to '{user_id}' but authenticated user was '{user}'")));
             }
         }

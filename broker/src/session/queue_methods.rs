@@ -81,7 +81,7 @@ impl Session {
         let lives = name == reply_to::PSEUDO_QUEUE
             || reply_to::token(name).is_some_and(|token| self.broker.reply_targets.contains(token));
         if !lives {
-            return Err(OperationError::NotFound(Resource::queue(name, self.info.vhost())).into());
+            return Err(OperationError::NotFound(Resource::queue(name, &self.info.vhost())).into());
         }
         self.remember_queue(channel, &name.into());
         let ok = DeclareOk { queue: declare.queue.clone(), message_count: 0, consumer_count: 1 };

@@ -75,6 +75,7 @@ impl Session {
         let broker = self.broker.clone();
         let ticket = {
             let _hold = broker.store.hold();
+            self.scratch.durably = true;
             for publish in transaction.publishes {
                 self.publish_buffered(number, publish);
             }
@@ -83,7 +84,9 @@ impl Session {
                 // The tag was outstanding when it was buffered, and only this channel can settle it.
                 let _ = self.settle_now(number, delivery_tag, false, settlement);
             }
-            published.max(self.flush_settles())
+            let settled = self.flush_settles();
+            self.scratch.durably = false;
+            published.max(settled)
         };
         self.reply_when_durable(number, Some(AMQPClass::Tx(AMQPMethod::CommitOk(CommitOk {}))), ticket);
     }

@@ -23,7 +23,7 @@ impl Vhost {
     ) -> Result<(), OperationError> {
         queue.consume(spec, started).map_err(|error| match error {
             ConsumeError::InExclusiveUse => OperationError::InExclusiveUse(self.queue_resource(&queue.name)),
-            ConsumeError::QueueGone => OperationError::NotFound(self.queue_resource(&queue.name)),
+            ConsumeError::Gone(_) => OperationError::NotFound(self.queue_resource(&queue.name)),
         })
     }
 

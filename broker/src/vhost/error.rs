@@ -9,7 +9,6 @@ use leveret_routing::RoutingError;
 use crate::auth::permissions::Operation;
 use crate::protocol::error::AmqpError;
 use crate::protocol::reply_code::ReplyCode;
-use crate::queue::options::ArgumentError;
 
 /// What a name belongs to, for texts such as `queue 'Q' in vhost 'V'`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,19 +110,9 @@ pub enum OperationError {
     /// No exchange type has this name.
     #[error("unknown exchange type '{0}'")]
     UnknownExchangeType(String),
-    /// An argument has the wrong type.
-    #[error("invalid type '{type_name}' for arg '{argument}' in {resource}")]
-    ArgumentType {
-        /// The argument's name.
-        argument: &'static str,
-        /// RabbitMQ's word for the type it has.
-        type_name: &'static str,
-        /// Whose argument.
-        resource: Resource,
-    },
-    /// An argument has an impossible value.
+    /// An argument has the wrong type or an impossible value.
     #[error("{0}")]
-    Argument(#[from] ArgumentError),
+    Argument(String),
     /// A consumer's `x-priority` is no integer.
     #[error("invalid arg 'x-priority' for {resource}: \"expected integer, got {type_name}\"")]
     ConsumerPriority {
@@ -157,7 +146,6 @@ impl OperationError {
             | OperationError::NotEmpty(_)
             | OperationError::Inequivalent(_)
             | OperationError::UnknownExchangeType(_)
-            | OperationError::ArgumentType { .. }
             | OperationError::Argument(_)
             | OperationError::ConsumerPriority { .. }
             | OperationError::Binding(_) => ReplyCode::PreconditionFailed,
@@ -173,14 +161,15 @@ impl From<OperationError> for AmqpError {
 }
 
 /// A routing table's refusal in the words of the virtual host it belongs to.
-pub fn routing_error(error: RoutingError, name: &str, vhost: &str) -> OperationError {
-    let exchange = Resource::exchange(name, vhost);
+pub fn routing_error(error: &RoutingError, name: &str, vhost: &str) -> OperationError {
+    let text = error.explanation(name, vhost);
     match error {
-        RoutingError::NotFound { name } => OperationError::NotFound(Resource::exchange(&name, vhost)),
-        RoutingError::InUse { .. } => OperationError::InUse(exchange),
-        RoutingError::Inequivalent(difference) => {
-            OperationError::Inequivalent(format!("inequivalent arg '{}' for {exchange}: {difference}", difference.argument))
-        }
-        other => OperationError::Binding(other.to_string()),
+        RoutingError::NotFound(name) => OperationError::NotFound(Resource::exchange(name, vhost)),
+        RoutingError::InUse(name) => OperationError::InUse(Resource::exchange(name, vhost)),
+        RoutingError::DefaultExchange => OperationError::DefaultExchange,
+        RoutingError::Predeclared(name) => OperationError::SystemExchange(Resource::exchange(name, vhost)),
+        RoutingError::Inequivalent { .. } => OperationError::Inequivalent(text),
+        RoutingError::AlternateExchangeType { .. } => OperationError::Argument(text),
+        RoutingError::UnknownMatchMode(_) | RoutingError::MatchModeType(_) => OperationError::Binding(text),
     }
 }

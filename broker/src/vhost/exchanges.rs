@@ -1,15 +1,13 @@
 //! Declaring, deleting and binding exchanges.
 
-use amq_protocol::types::{AMQPValue, FieldTable};
-use leveret_routing::{Declared, Destination, ExchangeKind, ExchangeOptions, type_name};
+use amq_protocol::types::FieldTable;
+use leveret_routing::{Declared, Destination, ExchangeKind, ExchangeOptions};
 use leveret_storage::{Definition, DefinitionKey, ExchangeRecord};
 
 use super::error::routing_error;
 use super::{Actor, Durable, OperationError, Vhost, stripped};
 use crate::auth::permissions::Operation;
 use crate::protocol::field_table::encode_table;
-
-const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
 /// What `exchange.declare` asks for.
 pub struct ExchangeDeclaration<'a> {
@@ -46,18 +44,24 @@ impl Vhost {
         if topology.routing.exchange(&name).is_none() && name.starts_with("amq.") {
             return Err(OperationError::ReservedName { kind: "exchange", name });
         }
-        let alternate_exchange = self.alternate_exchange(actor, &name, &declaration.arguments)?;
-        self.check_store()?;
         let options = ExchangeOptions {
-            kind,
             durable: declaration.durable,
             auto_delete: declaration.auto_delete,
             internal: declaration.internal,
-            alternate_exchange,
-            arguments: declaration.arguments.clone(),
+            ..ExchangeOptions::new(kind)
         };
-        let declared =
-            topology.routing.declare_exchange(&name, options).map_err(|error| routing_error(error, &name, &self.name))?;
+        let options = options
+            .with_arguments(declaration.arguments.clone())
+            .map_err(|error| routing_error(&error, &name, &self.name))?;
+        if let Some(alternate) = &options.alternate_exchange {
+            actor.require(Operation::Read, &name, || self.exchange_resource(&name))?;
+            actor.require(Operation::Write, alternate, || self.exchange_resource(alternate))?;
+        }
+        self.check_store()?;
+        let declared = topology
+            .routing
+            .declare_exchange(&name, options)
+            .map_err(|error| routing_error(&error, &name, &self.name))?;
         if declared == Declared::Existed {
             return Ok(None);
         }
@@ -79,29 +83,6 @@ impl Vhost {
             Some(_) => Ok(None),
             None => Err(OperationError::NotFound(self.exchange_resource(name))),
         }
-    }
-
-    /// The checked `alternate-exchange` argument: reading from this exchange and writing to the other must be allowed.
-    fn alternate_exchange(
-        &self,
-        actor: &Actor,
-        name: &str,
-        arguments: &FieldTable,
-    ) -> Result<Option<String>, OperationError> {
-        let alternate = match arguments.inner().get(ALTERNATE_EXCHANGE) {
-            None => return Ok(None),
-            Some(AMQPValue::LongString(value)) => value.to_string(),
-            Some(other) => {
-                return Err(OperationError::ArgumentType {
-                    argument: ALTERNATE_EXCHANGE,
-                    type_name: type_name(other),
-                    resource: self.exchange_resource(name),
-                });
-            }
-        };
-        actor.require(Operation::Read, name, || self.exchange_resource(name))?;
-        actor.require(Operation::Write, &alternate, || self.exchange_resource(&alternate))?;
-        Ok(Some(alternate))
     }
 
     fn exchange_record(&self, name: &str, declaration: &ExchangeDeclaration<'_>) -> ExchangeRecord {
@@ -132,7 +113,7 @@ impl Vhost {
         let removed = topology
             .routing
             .delete_exchange(&name, if_unused)
-            .map_err(|error| routing_error(error, &name, &self.name))?;
+            .map_err(|error| routing_error(&error, &name, &self.name))?;
         Ok(self.forget(&topology, &removed, None))
     }
 
@@ -143,7 +124,7 @@ impl Vhost {
         destination: &str,
         source: &str,
         routing_key: &str,
-        arguments: FieldTable,
+        arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_exchange_binding(actor, destination, source)?;
         self.bind(source, Destination::Exchange(destination), routing_key, arguments)

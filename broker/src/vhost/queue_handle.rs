@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use amq_protocol::types::FieldTable;
 use leveret_storage::{QueueId, Store, Ticket};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -17,7 +16,8 @@ use crate::broker::ConnectionId;
 use crate::metrics::Counters;
 use crate::protocol::message::Message;
 use crate::queue::{
-    Accept, ConsumerKey, ConsumerSpec, Delivery, DropReason, Position, Queue, QueueArguments, QueueCounts, QueueOptions, Sink,
+    Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, Got, Position, Queue,
+    QueueArguments, QueueGone, QueueOptions, Sink,
 };
 use crate::session::outbox::{Consumer, OutboxGuard, wake};
 
@@ -29,10 +29,8 @@ pub struct QueueProperties {
     pub exclusive_owner: Option<ConnectionId>,
     /// Deleted when its last consumer leaves.
     pub auto_delete: bool,
-    /// The arguments as they were declared.
-    pub arguments: FieldTable,
-    /// The arguments the broker knows, checked.
-    pub known_arguments: QueueArguments,
+    /// Its arguments, checked.
+    pub arguments: QueueArguments,
 }
 
 /// One queue of a virtual host.
@@ -73,10 +71,6 @@ pub enum Settlement {
     Reject,
 }
 
-/// The queue was deleted in the meantime.
-#[derive(Debug)]
-pub struct QueueGone;
-
 impl QueueHandle {
     /// A new, empty queue.
     pub fn new(
@@ -88,11 +82,12 @@ impl QueueHandle {
         store: Store,
         counters: Arc<Counters>,
     ) -> QueueHandle {
-        let options = QueueOptions { durable: properties.durable };
+        let first_position = Position(store.next_position(id).0);
+        let options = QueueOptions { durable: properties.durable, first_position };
         QueueHandle { id, index, name, vhost, properties, state: Mutex::new(Queue::new(options)), store, counters }
     }
 
-    /// Enqueues a batch in order and deliverers what consumers have credit for. A deleted queue takes nothing.
+    /// Enqueues a batch in order and delivers what consumers have credit for. A deleted queue takes nothing.
     pub fn publish(&self, messages: &mut Vec<Message>, scratch: &mut Scratch) -> Published {
         let (ticket, _) = self.with(scratch, |queue, sink| queue.publish(messages.drain(..), sink));
         Published { ticket }
@@ -101,16 +96,10 @@ impl QueueHandle {
     /// Settles deliveries given by slot and position.
     pub fn settle(&self, settlement: Settlement, entries: &[(u32, Position)], scratch: &mut Scratch) -> Option<Ticket> {
         let entries = entries.iter().copied();
-        let (ticket, ()) = self.with(scratch, |queue, sink| match settlement {
-            Settlement::Ack => {
-                queue.ack(entries, sink);
-            }
-            Settlement::Requeue { failed } => {
-                queue.requeue(entries, failed, sink);
-            }
-            Settlement::Reject => {
-                queue.reject(entries, sink);
-            }
+        let (ticket, _unknown) = self.with(scratch, |queue, sink| match settlement {
+            Settlement::Ack => queue.ack(entries, sink),
+            Settlement::Requeue { failed } => queue.requeue(entries, failed, sink),
+            Settlement::Reject => queue.reject(entries, sink),
         });
         ticket
     }
@@ -120,12 +109,12 @@ impl QueueHandle {
         &self,
         spec: ConsumerSpec<Consumer>,
         started: impl FnOnce(ConsumerKey),
-    ) -> Result<(), crate::queue::ConsumeError> {
+    ) -> Result<(), ConsumeError> {
         let mut scratch = Scratch::default();
         let (_, result) = self.with(&mut scratch, |queue, sink| {
             let key = queue.add_consumer(spec)?;
             started(key);
-            queue.dispatch(sink);
+            queue.resume(key, sink);
             Ok(())
         });
         result
@@ -133,13 +122,8 @@ impl QueueHandle {
 
     /// Removes a consumer. True when it was the last one of a queue that is deleted with its last consumer.
     pub fn cancel(&self, key: ConsumerKey) -> bool {
-        let mut scratch = Scratch::default();
-        let (_, was_last) = self.with(&mut scratch, |queue, sink| {
-            let removed = queue.remove_consumer(key);
-            queue.dispatch(sink);
-            removed && queue.counts().consumers == 0
-        });
-        was_last && self.properties.auto_delete
+        let removed = self.lock().remove_consumer(key);
+        removed.is_some_and(|removed| removed.was_last) && self.properties.auto_delete
     }
 
     /// Lets stalled consumers have deliveries again.
@@ -147,11 +131,9 @@ impl QueueHandle {
         self.with(scratch, |queue, sink| queue.resume(key, sink));
     }
 
-    /// `basic.get`: gives the head of the queue to `take`, with the number of ready messages left behind it.
-    pub fn get(&self, no_ack: bool, take: impl FnOnce(Delivery<'_, Message>, usize)) -> Result<bool, QueueGone> {
-        let mut scratch = Scratch::default();
-        let (_, result) = self.with(&mut scratch, |queue, sink| queue.get(no_ack, sink, take));
-        result.map_err(|_| QueueGone)
+    /// `basic.get`: takes the head of the queue.
+    pub fn get(&self, no_ack: bool, scratch: &mut Scratch) -> Result<Option<Got<Message>>, QueueGone> {
+        self.with(scratch, |queue, sink| queue.get(no_ack, sink)).1
     }
 
     /// Drops all ready messages and says how many.
@@ -161,28 +143,16 @@ impl QueueHandle {
         count
     }
 
-    /// Marks the queue deleted if `condition` holds for its counts; its consumers and ready count, or the counts.
-    pub fn delete_if(
-        &self,
-        condition: impl FnOnce(&QueueCounts) -> bool,
-    ) -> Result<(Vec<Consumer>, usize), QueueCounts> {
+    /// Deletes the queue's content if `condition` holds for its counts; else the counts.
+    pub fn delete_if(&self, condition: impl FnOnce(&Counts) -> bool) -> Result<Deleted<Consumer>, Counts> {
         let mut queue = self.lock();
         let counts = queue.counts();
-        if !condition(&counts) {
-            return Err(counts);
-        }
-        let deleted = queue.delete();
-        Ok((deleted.consumers, counts.ready))
+        if condition(&counts) { Ok(queue.delete()) } else { Err(counts) }
     }
 
     /// The queue's counts at this moment.
-    pub fn counts(&self) -> QueueCounts {
+    pub fn counts(&self) -> Counts {
         self.lock().counts()
-    }
-
-    /// Is the queue deleted?
-    pub fn is_deleted(&self) -> bool {
-        self.lock().is_deleted()
     }
 
     /// The message of an outstanding delivery, for redelivering it to the same consumer.
@@ -219,14 +189,10 @@ pub struct Scratch {
     settled: Vec<Position>,
     requeued: Vec<(Position, u32)>,
     delivered_up_to: Option<Position>,
-    purged: Option<Purge>,
+    /// Settlements are waited for too, as tx.commit does.
+    pub durably: bool,
     wakers: Vec<Waker>,
     delivered: Delivered,
-}
-
-struct Purge {
-    below: Position,
-    except: Vec<Position>,
 }
 
 /// Deliveries of one batch, counted once at its end.
@@ -242,12 +208,10 @@ impl Scratch {
         let nothing = self.persist.is_empty()
             && self.settled.is_empty()
             && self.requeued.is_empty()
-            && self.delivered_up_to.is_none()
-            && self.purged.is_none();
+            && self.delivered_up_to.is_none();
         if nothing {
             return None;
         }
-        let appended = !self.persist.is_empty();
         let mut writer = store.writer();
         for (position, message) in self.persist.drain(..) {
             writer.append(queue, storage_position(position), &message.stored_parts());
@@ -261,12 +225,8 @@ impl Scratch {
         if let Some(position) = self.delivered_up_to.take() {
             writer.delivered(queue, storage_position(position));
         }
-        if let Some(purge) = self.purged.take() {
-            let except: Vec<_> = purge.except.into_iter().map(storage_position).collect();
-            writer.purge(queue, storage_position(purge.below), &except);
-        }
-        let ticket = writer.submit();
-        appended.then_some(ticket)
+        let ticket = if self.durably { writer.submit_durably() } else { writer.submit() };
+        Some(ticket).filter(|ticket| *ticket != Ticket::NONE)
     }
 
     fn finish(&mut self, counters: &Counters) {

@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use amq_protocol::types::{AMQPValue, FieldTable};
-use leveret_routing::type_name;
+use amq_protocol::types::FieldTable;
 use leveret_storage::{Definition, DefinitionKey, QueueRecord};
 
 use super::queue_handle::{QueueProperties, notify_cancelled};
 use super::{Actor, Durable, OperationError, QueueHandle, Topology, Vhost, stripped};
 use crate::auth::permissions::Operation;
+use crate::broker::ConnectionId;
 use crate::protocol::field_table::encode_table;
-use crate::queue::options::{self, QueueArguments};
-
-const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+use crate::queue::{self, Counts, QueueArguments};
 
 /// What `queue.declare` asks for.
 pub struct QueueDeclaration<'a> {
@@ -86,22 +84,22 @@ impl Vhost {
             return Err(OperationError::ReservedName { kind: "queue", name });
         }
         self.check_dead_letter_exchange(actor, &name, &declaration.arguments)?;
-        let known_arguments = options::parse(&declaration.arguments, &name, &self.name)?;
+        let arguments = self.parse_arguments(&name, &declaration.arguments)?;
         self.check_store()?;
-        self.create_queue(actor, &name, declaration, known_arguments)
+        self.create_queue(actor, &name, &declaration, arguments)
     }
 
     fn create_queue(
         &self,
         actor: &Actor,
         name: &str,
-        declaration: QueueDeclaration<'_>,
-        known_arguments: QueueArguments,
+        declaration: &QueueDeclaration<'_>,
+        arguments: QueueArguments,
     ) -> Result<DeclaredQueue, OperationError> {
         let mut topology = self.topology.write();
         if let Some(queue) = topology.by_name.get(name).cloned() {
             drop(topology);
-            self.check_equivalent(actor, &queue, &declaration)?;
+            self.check_equivalent(actor, &queue, declaration)?;
             return Ok(DeclaredQueue::of(&queue, None));
         }
         let properties = QueueProperties {
@@ -109,8 +107,7 @@ impl Vhost {
             durable: declaration.durable && !declaration.exclusive,
             exclusive_owner: if declaration.exclusive { actor.connection } else { None },
             auto_delete: declaration.auto_delete,
-            arguments: declaration.arguments,
-            known_arguments,
+            arguments,
         };
         let queue = self.add_queue(&mut topology, self.store.allocate_queue_id(), name, properties);
         self.counters.queues_declared.inc();
@@ -145,7 +142,7 @@ impl Vhost {
 
     fn queue_record(&self, queue: &QueueHandle) -> QueueRecord {
         let mut arguments = Vec::new();
-        encode_table(&queue.properties.arguments, &mut arguments);
+        encode_table(queue.properties.arguments.table(), &mut arguments);
         QueueRecord {
             id: queue.id,
             vhost: self.name.to_string(),
@@ -166,41 +163,31 @@ impl Vhost {
         if queue.properties.exclusive_owner != owner {
             return Err(OperationError::ResourceLocked(self.queue_resource(&queue.name)));
         }
-        let durable = declaration.durable && !declaration.exclusive;
-        let flags = [
-            ("durable", durable, queue.properties.durable),
-            ("auto_delete", declaration.auto_delete, queue.properties.auto_delete),
-        ];
-        for (argument, received, current) in flags {
-            if received != current {
-                return Err(OperationError::Inequivalent(format!(
-                    "inequivalent arg '{argument}' for {}: received '{received}' but current is '{current}'",
-                    self.queue_resource(&queue.name)
-                )));
-            }
-        }
-        match options::difference(&queue.properties.arguments, &declaration.arguments) {
+        let received = self.parse_arguments(&queue.name, &declaration.arguments)?;
+        let current = queue::QueueProperties {
+            durable: queue.properties.durable,
+            auto_delete: queue.properties.auto_delete,
+            arguments: &queue.properties.arguments,
+        };
+        let received = queue::QueueProperties {
+            durable: declaration.durable && !declaration.exclusive,
+            auto_delete: declaration.auto_delete,
+            arguments: &received,
+        };
+        match queue::first_difference(current, received) {
             None => Ok(()),
-            Some(difference) => Err(OperationError::Inequivalent(format!(
-                "inequivalent arg '{}' for {}: {difference}",
-                difference.argument,
-                self.queue_resource(&queue.name)
-            ))),
+            Some(difference) => Err(OperationError::Inequivalent(difference.explain(&queue.name, &self.name))),
         }
     }
 
+    pub(super) fn parse_arguments(&self, name: &str, arguments: &FieldTable) -> Result<QueueArguments, OperationError> {
+        QueueArguments::parse(arguments.clone()).map_err(|error| OperationError::Argument(error.explain(name, &self.name)))
+    }
+
     fn check_dead_letter_exchange(&self, actor: &Actor, name: &str, arguments: &FieldTable) -> Result<(), OperationError> {
-        let exchange = match arguments.inner().get(DEAD_LETTER_EXCHANGE) {
-            None => return Ok(()),
-            Some(AMQPValue::LongString(value)) => value.to_string(),
-            Some(other) => {
-                return Err(OperationError::ArgumentType {
-                    argument: DEAD_LETTER_EXCHANGE,
-                    type_name: type_name(other),
-                    resource: self.queue_resource(name),
-                });
-            }
-        };
+        let exchange = queue::dead_letter_exchange(arguments)
+            .map_err(|error| OperationError::Argument(error.explain(name, &self.name)))?;
+        let Some(exchange) = exchange else { return Ok(()) };
         actor.require(Operation::Read, name, || self.queue_resource(name))?;
         let permission_name = super::exchanges::exchange_permission_name(&exchange);
         actor.require(Operation::Write, permission_name, || self.exchange_resource(&exchange))
@@ -241,7 +228,7 @@ impl Vhost {
         self.check_exclusive(actor, &queue)?;
         self.check_store()?;
         let DeleteConditions { if_unused, if_empty } = conditions;
-        let deletable = |counts: &crate::queue::QueueCounts| {
+        let deletable = |counts: &Counts| {
             !(if_unused && counts.consumers > 0) && !(if_empty && counts.ready > 0)
         };
         match self.remove_queue(&queue, deletable) {
@@ -261,26 +248,51 @@ impl Vhost {
         let _ = self.remove_queue(queue, |counts| counts.consumers == 0);
     }
 
+    /// Deletes the exclusive queues of a connection that ends.
+    pub fn delete_queues_of(&self, connection: ConnectionId) {
+        let owned = |queue: &Arc<QueueHandle>| queue.properties.exclusive_owner == Some(connection);
+        for queue in self.queues().into_iter().filter(owned) {
+            self.delete_queue_unconditionally(&queue);
+        }
+    }
+
+    /// Deletes all queues, exchanges and bindings, when the virtual host itself is deleted.
+    pub fn delete_everything(&self) {
+        for queue in self.queues() {
+            self.delete_queue_unconditionally(&queue);
+        }
+        let mut topology = self.topology.write();
+        let exchanges: Vec<String> = topology.routing.exchanges().map(|exchange| exchange.name.to_owned()).collect();
+        for name in exchanges {
+            // The predeclared ones refuse to go and are not stored; bindings between them are.
+            let removed = topology.routing.delete_exchange(&name, false).unwrap_or_default();
+            self.forget(&topology, &removed, None);
+        }
+        let left: Vec<_> = topology.routing.bindings().collect();
+        let removed = leveret_routing::Removed { exchanges: Vec::new(), bindings: left };
+        self.forget(&topology, &removed, None);
+    }
+
     fn remove_queue(
         &self,
         queue: &Arc<QueueHandle>,
-        condition: impl FnOnce(&crate::queue::QueueCounts) -> bool,
-    ) -> Result<(usize, Durable), crate::queue::QueueCounts> {
+        condition: impl FnOnce(&Counts) -> bool,
+    ) -> Result<(usize, Durable), Counts> {
         let mut topology = self.topology.write();
         let current = topology.by_name.get(&queue.name).is_some_and(|current| Arc::ptr_eq(current, queue));
         if !current {
             return Ok((0, None));
         }
-        let (consumers, ready) = queue.delete_if(condition)?;
+        let deleted = queue.delete_if(condition)?;
         topology.by_name.remove(&queue.name);
-        let removed = topology.routing.remove_queue(&queue.name, queue.index);
+        let removed = topology.routing.remove_queue(queue.index);
         let durable = self.forget(&topology, &removed, Some(queue));
         topology.queues.remove(queue.index as usize);
         self.invalidate_routes();
         drop(topology);
         self.counters.queues_deleted.inc();
-        notify_cancelled(consumers);
-        Ok((ready, durable))
+        notify_cancelled(deleted.consumers);
+        Ok((deleted.ready, durable))
     }
 
     pub(super) fn queue_key(&self, name: &str) -> DefinitionKey {

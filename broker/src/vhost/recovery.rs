@@ -7,7 +7,7 @@ use super::Vhost;
 use super::queue_handle::QueueProperties;
 use crate::protocol::field_table::decode_table;
 use crate::protocol::message::Message;
-use crate::queue::{Position, options};
+use crate::queue::Position;
 
 /// Why a stored definition cannot come back.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +42,12 @@ impl Vhost {
         let kind = ExchangeKind::parse(&record.kind)
             .ok_or_else(|| unusable(format!("unknown exchange type '{}'", record.kind)))?;
         let options = ExchangeOptions {
-            kind,
             durable: true,
             auto_delete: record.auto_delete,
             internal: record.internal,
-            alternate_exchange: super::exchanges::alternate_exchange_name(&arguments),
-            arguments,
+            ..ExchangeOptions::new(kind)
         };
+        let options = options.with_arguments(arguments).map_err(|error| unusable(error.to_string()))?;
         let mut topology = self.topology.write();
         topology.routing.declare_exchange(&record.name, options).map_err(|error| unusable(error.to_string()))?;
         Ok(())
@@ -58,16 +57,16 @@ impl Vhost {
     pub fn recover_queue(&self, record: &QueueRecord) -> Result<usize, RecoveryError> {
         let unusable = |reason: String| self.unusable("queue", &record.name, reason);
         let arguments = decode_table(&record.arguments).map_err(|error| unusable(error.to_string()))?;
-        let known_arguments =
-            options::parse(&arguments, &record.name, &self.name).map_err(|error| unusable(error.to_string()))?;
+        let arguments =
+            self.parse_arguments(&record.name, &arguments).map_err(|error| unusable(error.to_string()))?;
         let properties = QueueProperties {
             durable: true,
             exclusive_owner: None,
             auto_delete: record.auto_delete,
             arguments,
-            known_arguments,
         };
-        let handle = self.add_queue(&mut self.topology.write(), record.id, &record.name, properties);
+        let id = leveret_storage::QueueId(record.id.0);
+        let handle = self.add_queue(&mut self.topology.write(), id, &record.name, properties);
         let mut queue = handle.lock();
         let mut unreadable = None;
         self.store.recover_queue(record.id, &mut |stored| match Message::from_stored(stored.payload) {
@@ -98,7 +97,7 @@ impl Vhost {
         };
         topology
             .routing
-            .bind(&record.source, destination, &record.routing_key, arguments)
+            .bind(&record.source, destination, &record.routing_key, &arguments)
             .map_err(|error| unusable(error.to_string()))?;
         Ok(())
     }

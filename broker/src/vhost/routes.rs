@@ -27,7 +27,7 @@ struct LazyHeaders<'a> {
 }
 
 impl MessageHeaders for LazyHeaders<'_> {
-    fn table(&self) -> Option<&FieldTable> {
+    fn field_table(&self) -> Option<&FieldTable> {
         self.asked.set(true);
         self.decoded.get_or_init(|| decode_table(self.encoded?).ok()).as_ref()
     }
@@ -39,7 +39,7 @@ impl Vhost {
         actor.require(Operation::Write, exchange_permission_name(exchange), || self.exchange_resource(exchange))?;
         match self.topology.read().routing.exchange(exchange) {
             None => Err(OperationError::NotFound(self.exchange_resource(exchange))),
-            Some(options) if options.internal => {
+            Some(exchange) if exchange.options.internal => {
                 Err(OperationError::InternalExchange(self.exchange_resource(exchange)))
             }
             Some(_) => Ok(()),
