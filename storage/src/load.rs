@@ -4,6 +4,7 @@
 //! before the end, are found by looking at them. Nothing below the low watermark is looked at, so the tombstones of settled
 //! messages cost nothing.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
@@ -30,9 +31,9 @@ pub(crate) fn load(engine: &dyn Engine) -> Result<(State, u64), StorageError> {
     }
     for (queue, stored) in queue_states(engine)? {
         next_queue_id = next_queue_id.max(queue.0.saturating_add(1));
-        state
-            .queues
-            .insert(queue, load_queue(engine, queue, stored)?);
+        let chunks = load_chunks(engine, queue, stored)?;
+        let log = QueueLog::load(queue, stored, chunks, &mut state.pending);
+        state.queues.insert(queue, log);
     }
     load_counts(engine, &mut state)?;
     Ok((state, next_queue_id))
@@ -69,11 +70,11 @@ fn queue_states(engine: &dyn Engine) -> Result<Vec<(QueueId, QueueState)>, Stora
     Ok(states)
 }
 
-fn load_queue(
+fn load_chunks(
     engine: &dyn Engine,
     queue: QueueId,
     state: QueueState,
-) -> Result<QueueLog, StorageError> {
+) -> Result<VecDeque<Chunk>, StorageError> {
     let mut chunks: BTreeMap<ChunkKey, Chunk> = BTreeMap::new();
     scan(
         engine,
@@ -94,11 +95,9 @@ fn load_queue(
         &mut |key, value| {
             let (_, key) = keys::decode_chunk(key)
                 .ok_or_else(|| StorageError::corrupt("the key of a chunk"))?;
-            if !chunks.contains_key(&key) {
-                chunks.insert(
-                    key,
-                    Chunk::stored(key, IndexEntry::of_chunk(queue, key, value)?, false),
-                );
+            if let Entry::Vacant(unindexed) = chunks.entry(key) {
+                let entry = IndexEntry::of_chunk(queue, key, value)?;
+                unindexed.insert(Chunk::stored(key, entry, false));
             }
             Ok(ControlFlow::Continue(()))
         },
@@ -113,7 +112,7 @@ fn load_queue(
             return Err(StorageError::corrupt(what));
         }
     }
-    Ok(QueueLog::load(state, chunks))
+    Ok(chunks)
 }
 
 fn load_counts(engine: &dyn Engine, state: &mut State) -> Result<(), StorageError> {

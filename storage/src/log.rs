@@ -52,6 +52,8 @@ pub(crate) struct QueueLog {
     pub(crate) chunks: VecDeque<Chunk>,
     /// The bytes of the last chunk while it is open.
     open: Option<Box<ChunkBuilder>>,
+    /// How many messages are alive.
+    pub(crate) live: u64,
     /// The delivery counts of live messages that were requeued.
     pub(crate) counts: BTreeMap<Position, u32>,
     /// One beyond the last position that was appended.
@@ -72,20 +74,37 @@ pub(crate) struct QueueLog {
 
 impl QueueLog {
     /// A queue as the engine has it.
-    pub(crate) fn load(state: QueueState, chunks: VecDeque<Chunk>) -> Self {
+    pub(crate) fn load(
+        queue: QueueId,
+        state: QueueState,
+        chunks: VecDeque<Chunk>,
+        pending: &mut Pending,
+    ) -> Self {
         let end = chunks.back().map_or(state.low, |chunk| chunk.last().next());
         let next = state.next.max(end);
+        let live = chunks
+            .iter()
+            .map(|chunk| u64::from(chunk.live.count()))
+            .sum();
         let QueueState {
             delivered, indexed, ..
         } = state;
-        Self {
+        let mut log = Self {
             chunks,
             next,
+            live,
             delivered,
             indexed,
             known: true,
             ..Self::default()
+        };
+        if end > indexed {
+            log.note_lazy(queue, pending);
         }
+        for chunk in &mut log.chunks {
+            chunk.note_sparse(queue, pending);
+        }
+        log
     }
 
     /// Appends a message to the open chunk, opening one if need be. The caller has checked the position against
@@ -114,6 +133,7 @@ impl QueueLog {
         open.push(position, parts);
         pending.bytes += open.len() - before;
         self.next = position.next();
+        self.live += 1;
         if let Some(chunk) = self.chunks.back_mut() {
             let distance = (position.0 - chunk.key.first.0) as u32;
             if distance > 0 {
@@ -170,6 +190,7 @@ impl QueueLog {
         if !chunk.live.remove(distance) {
             return false;
         }
+        self.live -= 1;
         if chunk.live.count() == 0 {
             self.drop_chunk(queue, index, pending);
         } else {
@@ -210,7 +231,7 @@ impl QueueLog {
         except: &[Position],
         pending: &mut Pending,
     ) -> u64 {
-        let before = self.live_messages();
+        let before = self.live;
         let mut kept = VecDeque::with_capacity(self.chunks.len());
         let mut run = Vec::new();
         let mut stale = Vec::new();
@@ -250,7 +271,12 @@ impl QueueLog {
             }
         }
         self.note_state(queue, pending);
-        before - self.live_messages()
+        self.live = self
+            .chunks
+            .iter()
+            .map(|chunk| u64::from(chunk.live.count()))
+            .sum();
+        before - self.live
     }
 
     /// Puts into the commit whatever removes the queue from the engine. The caller drops the queue.
@@ -315,13 +341,6 @@ impl QueueLog {
     /// The lowest position that was never used.
     pub(crate) fn next_unused(&self) -> Position {
         self.next.max(self.delivered)
-    }
-
-    pub(crate) fn live_messages(&self) -> u64 {
-        self.chunks
-            .iter()
-            .map(|chunk| u64::from(chunk.live.count()))
-            .sum()
     }
 
     /// The messages appended to the open chunk so far.
@@ -390,10 +409,7 @@ impl QueueLog {
         let Some(chunk) = self.chunks.get_mut(index) else {
             return;
         };
-        if !chunk.noted && u64::from(chunk.live.count()) * SPARSE_DIVISOR < u64::from(chunk.count) {
-            chunk.noted = true;
-            pending.sparse.push((queue, chunk.key));
-        }
+        chunk.note_sparse(queue, pending);
         if strict {
             pending.index_now.push((queue, chunk.key));
         } else if !chunk.stale && chunk.key.first < self.indexed {
@@ -448,6 +464,13 @@ impl Chunk {
             bytes,
             indexed,
             ..Self::new(key, live, Place::Stored)
+        }
+    }
+
+    fn note_sparse(&mut self, queue: QueueId, pending: &mut Pending) {
+        if !self.noted && u64::from(self.live.count()) * SPARSE_DIVISOR < u64::from(self.count) {
+            self.noted = true;
+            pending.sparse.push((queue, self.key));
         }
     }
 

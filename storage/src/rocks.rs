@@ -1,12 +1,10 @@
 //! The RocksDB engine: two column families, one log, one sync per commit.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, Direction, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    DBRecoveryMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::engine::{Batch, Engine, Fill, Space, Visit};
@@ -59,14 +57,17 @@ impl Engine for Rocks {
         options.set_iterate_upper_bound(until);
         // What is scanned is scanned once: it must not push out what is looked up.
         options.fill_cache(false);
-        let mode = IteratorMode::From(from, Direction::Forward);
-        for entry in self.db.iterator_cf_opt(self.family(space)?, options, mode) {
-            let (key, value) = entry.map_err(|error| engine_error("reading", &error))?;
-            if let ControlFlow::Break(()) = visit(&key, &value)? {
-                break;
+        let mut entries = self.db.raw_iterator_cf_opt(self.family(space)?, options);
+        entries.seek(from);
+        while let Some((key, value)) = entries.item() {
+            if visit(key, value)?.is_break() {
+                return Ok(());
             }
+            entries.next();
         }
-        Ok(())
+        entries
+            .status()
+            .map_err(|error| engine_error("reading", &error))
     }
 
     fn write(&self, fill: Fill<'_>, sync: bool) -> Result<(), StorageError> {

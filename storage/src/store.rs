@@ -164,7 +164,7 @@ impl Store {
             .lock()
             .queues
             .get(&queue)
-            .map_or(0, |log| log.live_messages())
+            .map_or(0, |log| log.live)
     }
 
     /// Shows the live messages of a queue in order. A damaged chunk is passed over: the rest is shown, then the first error
@@ -257,7 +257,7 @@ impl Store {
             bytes_written: shared.bytes_written.load(Ordering::Relaxed),
             messages_appended: state.appended,
             messages_settled: state.settled,
-            messages_live: logs().map(|log| log.live_messages()).sum(),
+            messages_live: logs().map(|log| log.live).sum(),
             chunks_live: logs().map(|log| log.chunks.len() as u64).sum(),
             pending_bytes: (state.pending.bytes + state.writing_bytes) as u64,
         }

@@ -151,7 +151,7 @@ impl<'a> Writer<'a> {
             ..
         } = &mut *self.state;
         if let Some(log) = queues.remove(&queue) {
-            *settled += log.live_messages();
+            *settled += log.live;
             log.delete(queue, pending);
             self.urgent = true;
         }
