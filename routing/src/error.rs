@@ -34,7 +34,7 @@ pub enum RoutingError {
         /// Name of the exchange.
         exchange: String,
         /// The first property that differs.
-        difference: Inequivalence,
+        difference: Box<Inequivalence>,
     },
     /// The argument `alternate-exchange` is not a string.
     #[error("invalid type '{type_name}' for arg '{ALTERNATE_EXCHANGE}'")]
@@ -221,7 +221,7 @@ mod tests {
         difference.received = Some("other".into());
         let error = RoutingError::Inequivalent {
             exchange: "X".into(),
-            difference,
+            difference: Box::new(difference),
         };
         assert_eq!(
             error.to_string(),

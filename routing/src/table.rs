@@ -124,7 +124,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
             None => Ok(Declared::Existed),
             Some(difference) => Err(RoutingError::Inequivalent {
                 exchange: name.to_owned(),
-                difference,
+                difference: Box::new(difference),
             }),
         }
     }
