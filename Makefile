@@ -11,8 +11,12 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CARGO_FLAGS := --locked
 
+# The broker that scripts start: the one just built, unless LEVERET_BIN names another.
+TARGET_DIR = cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+WITH_BROKER = LEVERET_BIN="$${LEVERET_BIN:-$$($(TARGET_DIR))/debug/leveret}"
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run build test tutorials interop lint fmt-check clippy doc bench-route clean
+.PHONY: help setup run build debug-broker test tutorials interop lint fmt-check clippy doc bench-route clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,16 +32,18 @@ build: setup ## Build the broker in release mode
 	cargo build $(CARGO_FLAGS) --release --package leveret --bin leveret
 
 # The integration tests start the leveret binary from the target folder, and cargo does not build it for them.
-test: setup ## Run all tests
+debug-broker: setup
 	cargo build $(CARGO_FLAGS) --package leveret --bin leveret
+
+test: debug-broker ## Run all tests
 	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
-	$(foreach script,$(wildcard integration-tests/run.sh),./$(script))
+	@for script in $(wildcard integration-tests/run.sh); do $(WITH_BROKER) ./$$script || exit 1; done
 
-tutorials: setup ## Run the six RabbitMQ tutorials against a broker started for them, showing their output
-	./rabbitmq-tutorials/run.sh
+tutorials: debug-broker ## Run the six RabbitMQ tutorials against a broker started for them, showing their output
+	@$(WITH_BROKER) ./rabbitmq-tutorials/run.sh
 
-interop: setup ## Run clients of other languages (Python, Node, Go, Java, Celery) against a broker started for them
-	./interop/run.sh
+interop: debug-broker ## Run clients of other languages (Python, Node, Go, Java, Celery) against a broker started for them
+	@$(WITH_BROKER) ./interop/run.sh
 
 lint: setup fmt-check clippy doc ## Check formatting, clippy's warnings and the documentation
 

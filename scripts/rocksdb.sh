@@ -82,6 +82,12 @@ parallel_units() {
   echo $((jobs > 0 ? jobs : 1))
 }
 
+clean_up() {
+  local group
+  for group in $(jobs -p); do kill -- "-$group" 2>/dev/null || true; done
+  rm -rf "$work"
+}
+
 compile_all() {
   local jobs running=0 list
   jobs=$(parallel_units)
@@ -128,7 +134,9 @@ flags=(
 
 mkdir -p "$cache"
 work=$(mktemp -d "$cache/building.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+# Job control gives every unit a process group of its own, by which its compiler can be ended when this script is interrupted.
+set -m
+trap clean_up EXIT
 
 # util/build_version.cc is made by RocksDB's own build; the crate brings a finished one.
 {
@@ -140,7 +148,7 @@ split --lines "$FILES_PER_UNIT" --suffix-length 2 "$work/sources" "$work/unit-"
 
 say "compiling version $version with $compiler ($cpu_name) in $(ls "$work"/unit-?? | wc -l) units, $(parallel_units) at a time"
 SECONDS=0
-compile_all || { kill $(jobs -p) 2>/dev/null || true; die "compilation failed"; }
+compile_all || die "compilation failed"
 mkdir "$work/lib"
 ar rcs "$work/lib/librocksdb.a" "$work"/unit-*.o
 # Another build of the same library may have finished meanwhile; then that one is used.
