@@ -153,3 +153,113 @@ pub fn random_salt() -> Result<[u8; SALT_BYTES], AuthError> {
     })?;
     Ok(salt)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The salt of the worked example in RabbitMQ's guide to passwords.
+    const GUIDE_SALT: [u8; SALT_BYTES] = [0x90, 0x8d, 0xc6, 0x0a];
+    const GUIDE_HASH: &str = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
+
+    /// Password, algorithm and hash: the guide's example, one exported by a RabbitMQ node, the MD5 example of
+    /// RabbitMQ's mailing list and HTTP API page, and the guide's example computed by Python's hashlib for SHA-512.
+    const KNOWN: [(&str, HashingAlgorithm, &str); 5] = [
+        ("test12", HashingAlgorithm::Sha256, GUIDE_HASH),
+        (
+            "1",
+            HashingAlgorithm::Sha256,
+            "y4xPTRVfzXg68sz9ALqeQzARam3CwnGo53xS752cDV5+Utzh",
+        ),
+        ("simon", HashingAlgorithm::Md5, "ytUIm8s3AnKsXQjptplKFytfVxI="),
+        ("secret", HashingAlgorithm::Md5, "2lmoth8l4H0DViLaK9Fxi6l9ds8="),
+        (
+            "test12",
+            HashingAlgorithm::Sha512,
+            "kI3GChuNuIYf8lRbCCxZjgjKwsY19ns6+uFO0zcXRBGA/XGJPYD8OWMy7EB8TaOmAzjP2azv84GbINYwX2cDWb4DHnc=",
+        ),
+    ];
+
+    #[test]
+    fn hashes_made_by_rabbitmq_verify() {
+        for (password, algorithm, hash) in KNOWN {
+            let hashed = HashedPassword::from_base64(algorithm, hash).unwrap();
+            assert!(hashed.verify(password.as_bytes()), "{password} {algorithm:?}");
+            assert_eq!(hashed.to_base64(), hash);
+            for wrong in ["", "Test12", "test1", "test123", "test12\0"] {
+                assert!(
+                    !hashed.verify(wrong.as_bytes()),
+                    "{wrong:?} for {password} {algorithm:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn new_passwords_get_the_hash_that_rabbitmq_would_give_them() {
+        let hashed = HashedPassword::new(b"test12", GUIDE_SALT).unwrap();
+        assert_eq!(
+            (hashed.algorithm(), hashed.to_base64().as_str()),
+            (HashingAlgorithm::Sha256, GUIDE_HASH)
+        );
+        for (password, algorithm, hash) in KNOWN {
+            let salt = BASE64.decode(hash).unwrap()[..SALT_BYTES].try_into().unwrap();
+            let hashed = HashedPassword::with_algorithm(algorithm, password.as_bytes(), salt).unwrap();
+            assert_eq!(hashed.to_base64(), hash);
+        }
+    }
+
+    #[test]
+    fn a_blank_password_is_neither_hashed_nor_accepted() {
+        assert_eq!(HashedPassword::new(b"", GUIDE_SALT), Err(AuthError::BlankPassword));
+        let of_blank = HashedPassword::salted(HashingAlgorithm::Sha256, b"", GUIDE_SALT);
+        assert!(!of_blank.verify(b""));
+    }
+
+    #[test]
+    fn the_empty_hash_lets_nobody_in() {
+        let locked = HashedPassword::from_base64(HashingAlgorithm::Sha256, "").unwrap();
+        assert!(!locked.verify(b"") && !locked.verify(b"x"));
+        assert_eq!(locked.to_base64(), "");
+    }
+
+    #[test]
+    fn malformed_hashes_are_refused() {
+        let sha256_in_sha512 = (HashingAlgorithm::Sha512, GUIDE_HASH);
+        for (algorithm, hash) in [
+            (HashingAlgorithm::Sha256, "not base64!"),
+            (HashingAlgorithm::Md5, "kI3GCg=="),
+            sha256_in_sha512,
+        ] {
+            let refused = HashedPassword::from_base64(algorithm, hash);
+            assert_eq!(
+                refused,
+                Err(AuthError::MalformedHash {
+                    algorithm: algorithm.name()
+                }),
+                "{hash}"
+            );
+        }
+    }
+
+    #[test]
+    fn algorithms_are_known_by_rabbitmqs_names_and_by_short_ones() {
+        for algorithm in [
+            HashingAlgorithm::Sha256,
+            HashingAlgorithm::Sha512,
+            HashingAlgorithm::Md5,
+        ] {
+            assert_eq!(HashingAlgorithm::from_name(algorithm.name()), Ok(algorithm));
+        }
+        assert_eq!(HashingAlgorithm::from_name("SHA512"), Ok(HashingAlgorithm::Sha512));
+        assert!(HashingAlgorithm::from_name("rabbit_password_hashing_rot13").is_err());
+    }
+
+    #[test]
+    fn salts_differ_and_debug_output_hides_the_hash() {
+        let salts: std::collections::HashSet<_> = (0..16).map(|_| random_salt().unwrap()).collect();
+        assert!(salts.len() > 1);
+        let shown = format!("{:?}", HashedPassword::new(b"test12", GUIDE_SALT).unwrap());
+        assert_eq!(shown, "HashedPassword { algorithm: Sha256, .. }");
+    }
+}

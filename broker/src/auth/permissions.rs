@@ -152,3 +152,83 @@ fn bad_pattern(pattern: &str, error: &regex::Error) -> AuthError {
         reason,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(pattern: &str, name: &str) -> bool {
+        Permissions::new("", "", pattern).unwrap().allows(Operation::Read, name)
+    }
+
+    #[test]
+    fn patterns_are_searched_not_anchored() {
+        let cases = [
+            (".*", "anything", true),
+            ("^.*$", "anything", true),
+            ("^.*", "two\nlines", true),
+            ("", "anything", false),
+            ("^$", "anything", false),
+            ("ord", "new-orders", true),
+            ("^ord", "new-orders", false),
+            ("^(orders|bills)$", "orders", true),
+            ("^(orders|bills)$", "orders2", false),
+            ("^amq\\.gen.*$", "amq.gen-xyz", true),
+            ("queue", "QUEUE", false),
+            ("(?i)queue", "QUEUE", true),
+            ("^ü+$", "üü", true),
+        ];
+        for (pattern, name, expected) in cases {
+            assert_eq!(allows(pattern, name), expected, "{pattern:?} {name:?}");
+        }
+    }
+
+    #[test]
+    fn each_operation_has_its_own_pattern() {
+        let permissions = Permissions::new("^c", "^w", "^r").unwrap();
+        for (operation, own) in [
+            (Operation::Configure, "c1"),
+            (Operation::Write, "w1"),
+            (Operation::Read, "r1"),
+        ] {
+            for name in ["c1", "w1", "r1"] {
+                assert_eq!(permissions.allows(operation, name), name == own, "{operation:?} {name}");
+            }
+        }
+        assert_eq!(permissions.text(Operation::Write), "^w");
+    }
+
+    #[test]
+    fn the_default_exchange_is_checked_under_a_name_of_its_own() {
+        assert!(allows("^amq\\.default$", ""));
+        assert!(!allows("^orders$", ""));
+        assert!(
+            !allows("^$", ""),
+            "the pattern that allows nothing does not match the empty name either"
+        );
+    }
+
+    #[test]
+    fn patterns_that_cost_too_much_are_refused() {
+        let nested = format!("{}a{}", "(".repeat(1000), ")".repeat(1000));
+        for pattern in ["((a{1000}){1000}){1000}", "\\pL{5000}", nested.as_str()] {
+            let error = Permissions::new(pattern, "", "").unwrap_err();
+            assert!(matches!(error, AuthError::BadPattern { .. }), "{error}");
+            assert_eq!(error.to_string().lines().count(), 1);
+        }
+        let long = "a".repeat(PATTERN_MAX_BYTES + 1);
+        assert_eq!(
+            Permissions::new(&long, "", ""),
+            Err(AuthError::PatternTooLong {
+                limit_bytes: PATTERN_MAX_BYTES
+            })
+        );
+        assert!(Permissions::new(&long[1..], "", "").is_ok());
+    }
+
+    #[test]
+    fn a_bad_pattern_is_told_in_one_line() {
+        let error = Permissions::new("", "orders(", "").unwrap_err();
+        assert_eq!(error.to_string(), "bad regular expression 'orders(': unclosed group");
+    }
+}

@@ -152,3 +152,195 @@ fn next_field(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), &'static str> {
     let (value, rest) = rest.split_at_checked(value_len).ok_or(CUT_SHORT)?;
     Ok((Field { name, kind, value }, rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn login(username: &str, password: &[u8]) -> Result<Credentials, SaslError> {
+        Ok(Credentials {
+            username: username.to_owned(),
+            password: Secret::new(password),
+        })
+    }
+
+    fn refused(result: Result<Credentials, SaslError>) -> &'static str {
+        match result {
+            Err(SaslError::Malformed { reason, .. }) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn field(name: &str, kind: u8, value: &[u8]) -> Vec<u8> {
+        [&[u8::try_from(name.len()).unwrap()], name.as_bytes(), &[kind], value].concat()
+    }
+
+    fn long_string(name: &str, value: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+        field(name, b'S', &[&length, value].concat())
+    }
+
+    #[test]
+    fn mechanisms_are_offered_and_found_by_name() {
+        assert_eq!(Mechanism::offered(), "PLAIN AMQPLAIN");
+        assert_eq!(Mechanism::from_name("PLAIN"), Ok(Mechanism::Plain));
+        assert_eq!(Mechanism::from_name("AMQPLAIN"), Ok(Mechanism::AmqPlain));
+        let error = Mechanism::from_name("EXTERNAL").unwrap_err();
+        assert_eq!(error.to_string(), "unknown authentication mechanism 'EXTERNAL'");
+    }
+
+    #[test]
+    fn plain_responses_name_user_and_password() {
+        let cases: [(&[u8], &str, &[u8]); 6] = [
+            (b"\0guest\0guest", "guest", b"guest"),
+            (b"guest\0guest\0guest", "guest", b"guest"),
+            (b"\0app\0", "app", b""),
+            (b"\0\0secret", "", b"secret"),
+            ("\0übung\0schlüssel".as_bytes(), "übung", "schlüssel".as_bytes()),
+            (b"\0app\0\xff\xfe", "app", b"\xff\xfe"),
+        ];
+        for (response, username, password) in cases {
+            assert_eq!(
+                Mechanism::Plain.credentials(response),
+                login(username, password),
+                "{response:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn malformed_plain_responses_are_refused() {
+        let cases: [&[u8]; 5] = [b"", b"guest", b"\0guest", b"\0guest\0gu\0est", b"guest\0guest"];
+        for response in cases {
+            let reason = refused(Mechanism::Plain.credentials(response));
+            assert_eq!(reason, "expected NUL username NUL password", "{response:?}");
+        }
+        assert_eq!(
+            refused(Mechanism::Plain.credentials(b"\0\xff\0x")),
+            "the user name is not UTF-8"
+        );
+    }
+
+    #[test]
+    fn amqplain_fields_are_found_in_any_order_among_others() {
+        let login_field = long_string("LOGIN", b"app");
+        let password_field = long_string("PASSWORD", b"secret");
+        let others = [
+            field("void", b'V', b""),
+            field("flag", b't', &[1]),
+            field("octet", b'b', &[1]),
+            field("unsigned", b'B', &[1]),
+            field("short", b's', &[0; 2]),
+            field("ushort", b'u', &[0; 2]),
+            field("short2", b'U', &[0; 2]),
+            field("long", b'I', &[0; 4]),
+            field("ulong", b'i', &[0; 4]),
+            field("float", b'f', &[0; 4]),
+            field("decimal", b'D', &[0; 5]),
+            field("longlong", b'l', &[0; 8]),
+            field("longlong2", b'L', &[0; 8]),
+            field("double", b'd', &[0; 8]),
+            field("timestamp", b'T', &[0; 8]),
+            field("bytes", b'x', &[0, 0, 0, 2, 9, 9]),
+            long_string("text", b"LOGIN"),
+        ]
+        .concat();
+        for parts in [
+            [&login_field[..], &password_field, b""],
+            [&password_field[..], &login_field, b""],
+            [&others[..], &login_field, &password_field],
+            [&login_field[..], &others, &password_field],
+            [&login_field[..], &password_field, &others],
+        ] {
+            let response = parts.concat();
+            assert_eq!(Mechanism::AmqPlain.credentials(&response), login("app", b"secret"));
+        }
+        let twice = [login_field, long_string("LOGIN", b"other"), password_field].concat();
+        assert_eq!(Mechanism::AmqPlain.credentials(&twice), login("app", b"secret"));
+    }
+
+    #[test]
+    fn amqplain_without_both_names_or_with_other_types_is_refused() {
+        let login_field = long_string("LOGIN", b"app");
+        let password_field = long_string("PASSWORD", b"secret");
+        let cases = [
+            (Vec::new(), "LOGIN is missing"),
+            (password_field.clone(), "LOGIN is missing"),
+            (login_field.clone(), "PASSWORD is missing"),
+            (
+                [&login_field[..], &field("PASSWORD", b'I', &[0; 4])].concat(),
+                "LOGIN and PASSWORD must be long strings",
+            ),
+            (
+                [&field("LOGIN", b'x', &[0; 4])[..], &password_field].concat(),
+                "LOGIN and PASSWORD must be long strings",
+            ),
+            (
+                [&login_field[..], &field("t", b'F', &[0; 4])].concat(),
+                "tables and arrays within the table are refused",
+            ),
+            (
+                [&login_field[..], &field("a", b'A', &[0; 4])].concat(),
+                "tables and arrays within the table are refused",
+            ),
+            (
+                [&login_field[..], &field("?", b'?', &[0; 4])].concat(),
+                "unknown field type",
+            ),
+            (
+                field("LOGIN", b'S', &[0xff, 0xff, 0xff, 0xff, b'a']),
+                "the table is cut short",
+            ),
+        ];
+        for (response, reason) in cases {
+            assert_eq!(
+                refused(Mechanism::AmqPlain.credentials(&response)),
+                reason,
+                "{response:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn amqplain_cut_short_anywhere_is_refused() {
+        let whole = [
+            long_string("LOGIN", b"app"),
+            field("n", b'I', &[0; 4]),
+            long_string("PASSWORD", b"secret"),
+        ]
+        .concat();
+        for length in 0..whole.len() {
+            assert!(
+                Mechanism::AmqPlain.credentials(&whole[..length]).is_err(),
+                "{length} bytes"
+            );
+        }
+        assert!(Mechanism::AmqPlain.credentials(&whole).is_ok());
+    }
+
+    #[test]
+    fn deeply_nested_tables_cost_nothing() {
+        let nested = field("LOGIN", b'F', &[0, 0, 0, 255]).repeat(2000);
+        assert_eq!(
+            refused(Mechanism::AmqPlain.credentials(&nested)),
+            "tables and arrays within the table are refused"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(response in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Mechanism::Plain.credentials(&response);
+            let _ = Mechanism::AmqPlain.credentials(&response);
+        }
+
+        #[test]
+        fn any_login_survives_both_mechanisms(name in "[^\0]{0,40}", password in "[^\0]{0,40}") {
+            let plain = format!("\0{name}\0{password}");
+            prop_assert_eq!(Mechanism::Plain.credentials(plain.as_bytes()), login(&name, password.as_bytes()));
+            let table = [long_string("LOGIN", name.as_bytes()), long_string("PASSWORD", password.as_bytes())].concat();
+            prop_assert_eq!(Mechanism::AmqPlain.credentials(&table), login(&name, password.as_bytes()));
+        }
+    }
+}

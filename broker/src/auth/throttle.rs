@@ -88,3 +88,83 @@ fn source_key(source: IpAddr) -> IpAddr {
         v4 => v4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_first_failures_wait_as_in_rabbitmq_and_further_ones_longer() {
+        let mut throttle = LoginThrottle::new();
+        let now = Instant::now();
+        let delays: Vec<u64> = (0..10)
+            .map(|_| throttle.record_failure(source("10.0.0.1"), now).as_secs())
+            .collect();
+        assert_eq!(delays, [3, 3, 3, 3, 3, 6, 12, 24, 30, 30]);
+        assert_eq!(throttle.record_failure(source("10.0.0.2"), now), BASE_DELAY);
+    }
+
+    #[test]
+    fn the_delay_stays_at_its_bound_however_often_a_source_fails() {
+        assert_eq!(delay_of(40), MAX_DELAY);
+        assert_eq!(delay_of(u32::MAX), MAX_DELAY);
+    }
+
+    #[test]
+    fn a_source_that_pauses_starts_anew() {
+        let mut throttle = LoginThrottle::new();
+        let now = Instant::now();
+        for _ in 0..7 {
+            throttle.record_failure(source("10.0.0.1"), now);
+        }
+        let just_before = now + FORGET_AFTER - Duration::from_secs(1);
+        assert_eq!(throttle.record_failure(source("10.0.0.1"), just_before).as_secs(), 24);
+        assert_eq!(
+            throttle.record_failure(source("10.0.0.1"), just_before + FORGET_AFTER),
+            BASE_DELAY
+        );
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_together() {
+        let mut throttle = LoginThrottle::new();
+        let now = Instant::now();
+        for host in 1..=5 {
+            throttle.record_failure(source(&format!("2001:db8::{host}")), now);
+        }
+        assert_eq!(
+            throttle.record_failure(source("2001:db8::ffff:0:0:9"), now).as_secs(),
+            6
+        );
+        assert_eq!(throttle.record_failure(source("2001:db8:0:1::1"), now), BASE_DELAY);
+    }
+
+    #[test]
+    fn an_ipv4_address_is_one_source_in_both_notations() {
+        let mut throttle = LoginThrottle::new();
+        let now = Instant::now();
+        throttle.record_failure(source("10.0.0.1"), now);
+        throttle.record_failure(source("::ffff:10.0.0.1"), now);
+        assert_eq!(throttle.sources(), 1);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_stubborn_are_remembered() {
+        let mut throttle = LoginThrottle::new();
+        let now = Instant::now();
+        let stubborn = source("192.0.2.1");
+        let mut delay = Duration::ZERO;
+        for number in 0..3 * u32::try_from(MAX_SOURCES).unwrap() {
+            throttle.record_failure(IpAddr::V4((0x0a00_0000 + number).into()), now);
+            if number % 5_000 == 0 {
+                delay = throttle.record_failure(stubborn, now);
+            }
+        }
+        assert!(throttle.sources() <= MAX_SOURCES);
+        assert_eq!(delay, MAX_DELAY);
+    }
+}

@@ -6,103 +6,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 
+use super::edit::UsersEdit;
 use super::error::{AuthError, LoginRefused};
-use super::password::{HashedPassword, HashingAlgorithm};
+use super::password::HashedPassword;
 use super::permissions::{Operation, Permissions};
-
-/// Longest user name, a short string of AMQP.
-pub const USER_NAME_MAX_BYTES: usize = 255;
-
-/// A user: name, password and tags. Immutable; a change makes a new one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    pub name: String,
-    pub password: HashedPassword,
-    pub tags: Vec<String>,
-}
-
-impl User {
-    /// May do everything in management and use every virtual host's data there.
-    pub fn is_administrator(&self) -> bool {
-        self.has_tag("administrator")
-    }
-
-    /// May see all connections, channels and nodes.
-    pub fn is_monitoring(&self) -> bool {
-        self.is_administrator() || self.has_tag("monitoring")
-    }
-
-    /// May set policies and parameters.
-    pub fn is_policymaker(&self) -> bool {
-        self.is_administrator() || self.has_tag("policymaker")
-    }
-
-    /// May use the management API at all.
-    pub fn is_management(&self) -> bool {
-        self.is_monitoring() || self.is_policymaker() || self.has_tag("management")
-    }
-
-    /// May publish messages whose `user_id` property names someone else. Administrators may not by themselves.
-    pub fn is_impersonator(&self) -> bool {
-        self.has_tag("impersonator")
-    }
-
-    fn has_tag(&self, tag: &str) -> bool {
-        self.tags.iter().any(|own| own == tag)
-    }
-
-    fn to_record(&self) -> UserRecord {
-        UserRecord {
-            name: self.name.clone(),
-            password_hash: self.password.to_base64(),
-            hashing_algorithm: self.password.algorithm().name().to_owned(),
-            tags: self.tags.clone(),
-        }
-    }
-}
-
-/// A user as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserRecord {
-    pub name: String,
-    /// Base64, as in [`HashedPassword::to_base64`].
-    pub password_hash: String,
-    /// As in [`HashingAlgorithm::name`].
-    pub hashing_algorithm: String,
-    pub tags: Vec<String>,
-}
-
-/// The permissions of one user in one virtual host as they are stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PermissionRecord {
-    pub user: String,
-    pub vhost: String,
-    pub configure: String,
-    pub write: String,
-    pub read: String,
-}
-
-/// One write to the store that makes a change of the registry last. Those of one edit belong into one batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RecordChange {
-    PutUser(UserRecord),
-    DeleteUser { name: String },
-    PutPermission(PermissionRecord),
-    DeletePermission { user: String, vhost: String },
-}
-
-/// What observers are told after an edit took effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UserEvent {
-    /// A new user, a new password or new tags.
-    Updated { name: String },
-    /// The user's connections must be closed with 320 `user 'U' is deleted`.
-    Deleted { name: String },
-    /// The user may do other things in this virtual host now, or nothing.
-    PermissionsChanged { user: String, vhost: String },
-}
+use super::user::{PermissionRecord, User, UserEvent, UserRecord};
 
 type Observer = Arc<dyn Fn(&UserEvent) + Send + Sync>;
 
@@ -119,14 +29,6 @@ pub struct Users {
     observers: RwLock<Vec<Observer>>,
     loopback_users: Vec<String>,
     nobody: HashedPassword,
-}
-
-type State = HashMap<String, Account>;
-
-#[derive(Debug, Clone)]
-struct Account {
-    user: Arc<User>,
-    permissions: HashMap<String, Arc<Permissions>>,
 }
 
 impl Users {
@@ -251,12 +153,16 @@ impl Users {
     pub fn edit(&self) -> UsersEdit<'_> {
         let guard = self.editing.lock();
         let state = self.state.read().clone();
-        UsersEdit {
-            users: self,
-            state,
-            records: Vec::new(),
-            events: Vec::new(),
-            _guard: guard,
+        UsersEdit::begin(self, state, guard)
+    }
+
+    /// Lets an edit take effect.
+    pub(super) fn publish(&self, state: State, events: &[UserEvent]) {
+        *self.state.write() = state;
+        self.revision.fetch_add(1, Ordering::AcqRel);
+        let observers = self.observers.read().clone();
+        for event in events {
+            observers.iter().for_each(|observer| observer(event));
         }
     }
 }
@@ -270,162 +176,19 @@ impl fmt::Debug for Users {
     }
 }
 
-/// A change of users and permissions that is being made. The order of things is: call the operations, store
-/// [`UsersEdit::records`] in one batch, then [`UsersEdit::commit`]. An edit that is dropped instead, because
-/// an operation or the store failed, leaves everything as it was.
-#[must_use = "an edit that is not committed changes nothing"]
-pub struct UsersEdit<'a> {
-    users: &'a Users,
-    state: State,
-    records: Vec<RecordChange>,
-    events: Vec<UserEvent>,
-    _guard: MutexGuard<'a, ()>,
-}
+/// All users by name.
+pub(super) type State = HashMap<String, Account>;
 
-impl UsersEdit<'_> {
-    /// Adds a user without permissions.
-    pub fn add_user(&mut self, name: &str, password: HashedPassword, tags: Vec<String>) -> Result<(), AuthError> {
-        if self.state.contains_key(name) {
-            return Err(AuthError::UserExists { name: name.to_owned() });
-        }
-        self.put_user(User {
-            name: name.to_owned(),
-            password,
-            tags,
-        })
-    }
-
-    /// Adds a user or replaces password and tags of the one that exists; its permissions stay.
-    pub fn put_user(&mut self, user: User) -> Result<(), AuthError> {
-        if user.name.is_empty() || user.name.len() > USER_NAME_MAX_BYTES {
-            return Err(AuthError::UserNameLength {
-                limit_bytes: USER_NAME_MAX_BYTES,
-            });
-        }
-        self.records.push(RecordChange::PutUser(user.to_record()));
-        self.events.push(UserEvent::Updated {
-            name: user.name.clone(),
-        });
-        let user = Arc::new(user);
-        self.state
-            .entry(user.name.clone())
-            .and_modify(|account| account.user = Arc::clone(&user))
-            .or_insert_with(|| Account {
-                user,
-                permissions: HashMap::new(),
-            });
-        Ok(())
-    }
-
-    /// As [`UsersEdit::put_user`], from a stored or imported record.
-    pub fn put_user_record(&mut self, record: UserRecord) -> Result<(), AuthError> {
-        let algorithm = HashingAlgorithm::from_name(&record.hashing_algorithm)?;
-        let password = HashedPassword::from_base64(algorithm, &record.password_hash)?;
-        self.put_user(User {
-            name: record.name,
-            password,
-            tags: record.tags,
-        })
-    }
-
-    /// Deletes a user and its permissions.
-    pub fn delete_user(&mut self, name: &str) -> Result<(), AuthError> {
-        let account = self.state.remove(name).ok_or_else(|| no_such_user(name))?;
-        for record in account.permission_records() {
-            self.records.push(RecordChange::DeletePermission {
-                user: record.user,
-                vhost: record.vhost,
-            });
-        }
-        self.records.push(RecordChange::DeleteUser { name: name.to_owned() });
-        self.events.push(UserEvent::Deleted { name: name.to_owned() });
-        Ok(())
-    }
-
-    /// Replaces the password. Open connections stay.
-    pub fn change_password(&mut self, name: &str, password: HashedPassword) -> Result<(), AuthError> {
-        let user = self.user(name)?;
-        self.put_user(User { password, ..user })
-    }
-
-    /// Replaces all tags.
-    pub fn set_tags(&mut self, name: &str, tags: Vec<String>) -> Result<(), AuthError> {
-        let user = self.user(name)?;
-        self.put_user(User { tags, ..user })
-    }
-
-    /// Gives the user access to the virtual host, or changes it. That the virtual host exists is the caller's to check.
-    pub fn set_permissions(
-        &mut self,
-        user: &str,
-        vhost: &str,
-        configure: &str,
-        write: &str,
-        read: &str,
-    ) -> Result<(), AuthError> {
-        let permissions = Arc::new(Permissions::new(configure, write, read)?);
-        let account = self.state.get_mut(user).ok_or_else(|| no_such_user(user))?;
-        let record = permission_record(user, vhost, &permissions);
-        account.permissions.insert(vhost.to_owned(), permissions);
-        self.records.push(RecordChange::PutPermission(record));
-        self.events.push(permissions_changed(user, vhost));
-        Ok(())
-    }
-
-    /// Takes the user's access to the virtual host away. Without such access nothing happens.
-    pub fn clear_permissions(&mut self, user: &str, vhost: &str) -> Result<(), AuthError> {
-        let account = self.state.get_mut(user).ok_or_else(|| no_such_user(user))?;
-        if account.permissions.remove(vhost).is_some() {
-            self.records.push(RecordChange::DeletePermission {
-                user: user.to_owned(),
-                vhost: vhost.to_owned(),
-            });
-            self.events.push(permissions_changed(user, vhost));
-        }
-        Ok(())
-    }
-
-    /// Takes everybody's access to a virtual host away, because it is deleted.
-    pub fn clear_vhost(&mut self, vhost: &str) {
-        for (user, account) in &mut self.state {
-            if account.permissions.remove(vhost).is_some() {
-                self.records.push(RecordChange::DeletePermission {
-                    user: user.clone(),
-                    vhost: vhost.to_owned(),
-                });
-                self.events.push(permissions_changed(user, vhost));
-            }
-        }
-    }
-
-    /// Whether the user exists, this edit included.
-    pub fn contains_user(&self, name: &str) -> bool {
-        self.state.contains_key(name)
-    }
-
-    /// What has to be stored for this edit to last, in order.
-    pub fn records(&self) -> &[RecordChange] {
-        &self.records
-    }
-
-    /// Lets the change take effect, raises the revision and tells the observers.
-    pub fn commit(self) {
-        *self.users.state.write() = self.state;
-        self.users.revision.fetch_add(1, Ordering::AcqRel);
-        let observers = self.users.observers.read().clone();
-        for event in &self.events {
-            observers.iter().for_each(|observer| observer(event));
-        }
-    }
-
-    fn user(&self, name: &str) -> Result<User, AuthError> {
-        let account = self.state.get(name).ok_or_else(|| no_such_user(name))?;
-        Ok(User::clone(&account.user))
-    }
+/// A user and its permissions by virtual host.
+#[derive(Debug, Clone)]
+pub(super) struct Account {
+    pub user: Arc<User>,
+    pub permissions: HashMap<String, Arc<Permissions>>,
 }
 
 impl Account {
-    fn permission_records(&self) -> Vec<PermissionRecord> {
+    /// What of this account is stored beside the user itself.
+    pub fn permission_records(&self) -> Vec<PermissionRecord> {
         self.permissions
             .iter()
             .map(|(vhost, permissions)| permission_record(&self.user.name, vhost, permissions))
@@ -433,7 +196,8 @@ impl Account {
     }
 }
 
-fn permission_record(user: &str, vhost: &str, permissions: &Permissions) -> PermissionRecord {
+/// Permissions as they are stored.
+pub(super) fn permission_record(user: &str, vhost: &str, permissions: &Permissions) -> PermissionRecord {
     PermissionRecord {
         user: user.to_owned(),
         vhost: vhost.to_owned(),
@@ -443,13 +207,299 @@ fn permission_record(user: &str, vhost: &str, permissions: &Permissions) -> Perm
     }
 }
 
-fn permissions_changed(user: &str, vhost: &str) -> UserEvent {
-    UserEvent::PermissionsChanged {
-        user: user.to_owned(),
-        vhost: vhost.to_owned(),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::RecordChange;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
-fn no_such_user(name: &str) -> AuthError {
-    AuthError::NoSuchUser { name: name.to_owned() }
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+    fn password(text: &str) -> HashedPassword {
+        HashedPassword::new(text.as_bytes(), *b"salt").unwrap()
+    }
+
+    /// `guest`, who may connect from here only, and `app`, who may use what begins with its name in `/`.
+    fn registry() -> Users {
+        let users = Users::new(vec!["guest".to_owned()]);
+        let mut edit = users.edit();
+        edit.add_user("guest", password("guest"), vec!["administrator".to_owned()])
+            .unwrap();
+        edit.add_user("app", password("secret"), Vec::new()).unwrap();
+        edit.set_permissions("app", "/", "", "^app", "^app").unwrap();
+        edit.commit();
+        users
+    }
+
+    fn login(users: &Users, name: &str, password: &str, peer: IpAddr) -> Result<String, String> {
+        let result = users.authenticate(name, password.as_bytes(), peer);
+        result
+            .map(|user| user.name.clone())
+            .map_err(|refused| refused.to_string())
+    }
+
+    #[test]
+    fn logins_are_accepted_and_refused_with_a_reason_for_the_log() {
+        let users = registry();
+        let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+        let other_loopback = IpAddr::V4(Ipv4Addr::new(127, 9, 9, 9));
+        let cases = [
+            ("app", "secret", REMOTE, Ok("app")),
+            ("app", "wrong", REMOTE, Err("user 'app' gave a wrong password")),
+            ("app", "", REMOTE, Err("user 'app' gave a blank password")),
+            ("nobody", "nobody", REMOTE, Err("user 'nobody' does not exist")),
+            ("nobody", "", REMOTE, Err("user 'nobody' does not exist")),
+            ("", "", REMOTE, Err("user '' does not exist")),
+            ("guest", "guest", LOCAL, Ok("guest")),
+            ("guest", "guest", other_loopback, Ok("guest")),
+            ("guest", "guest", IpAddr::V6(Ipv6Addr::LOCALHOST), Ok("guest")),
+            ("guest", "guest", mapped, Ok("guest")),
+            (
+                "guest",
+                "guest",
+                REMOTE,
+                Err("user 'guest' can only connect via localhost"),
+            ),
+            ("guest", "wrong", REMOTE, Err("user 'guest' gave a wrong password")),
+        ];
+        for (name, password, peer, expected) in cases {
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(
+                login(&users, name, password, peer),
+                expected,
+                "{name} {password} {peer}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_loopback_users_guest_may_come_from_afar() {
+        let users = Users::new(Vec::new());
+        let mut edit = users.edit();
+        edit.add_user("guest", password("guest"), Vec::new()).unwrap();
+        edit.commit();
+        assert_eq!(login(&users, "guest", "guest", REMOTE), Ok("guest".to_owned()));
+    }
+
+    #[test]
+    fn access_is_per_user_and_virtual_host() {
+        let users = registry();
+        let permissions = users.access("app", "/").unwrap();
+        assert!(permissions.allows(Operation::Write, "app.orders"));
+        assert!(!permissions.allows(Operation::Configure, "app.orders"));
+        assert!(users.access("app", "other").is_none());
+        assert!(users.access("guest", "/").is_none());
+        assert!(users.access("nobody", "/").is_none());
+    }
+
+    #[test]
+    fn changes_take_effect_at_once_and_raise_the_revision() {
+        let users = registry();
+        let before = users.revision();
+        let mut edit = users.edit();
+        edit.set_permissions("app", "/", "", "", "^other").unwrap();
+        edit.change_password("app", password("new")).unwrap();
+        edit.set_tags("app", vec!["monitoring".to_owned()]).unwrap();
+        assert_eq!(users.revision(), before, "nothing is seen before the commit");
+        assert!(users.access("app", "/").unwrap().allows(Operation::Read, "app1"));
+        edit.commit();
+        assert!(users.revision() > before);
+        assert!(!users.access("app", "/").unwrap().allows(Operation::Read, "app1"));
+        assert!(login(&users, "app", "secret", REMOTE).is_err());
+        assert!(login(&users, "app", "new", REMOTE).is_ok());
+        assert!(users.get("app").unwrap().is_management());
+    }
+
+    #[test]
+    fn an_edit_that_is_dropped_changes_nothing() {
+        let users = registry();
+        let (before, permissions) = (users.revision(), users.list_permissions());
+        let mut edit = users.edit();
+        edit.delete_user("app").unwrap();
+        edit.add_user("new", password("x"), Vec::new()).unwrap();
+        drop(edit);
+        assert_eq!((users.revision(), users.list_permissions()), (before, permissions));
+        assert!(users.get("app").is_some() && users.get("new").is_none());
+    }
+
+    #[test]
+    fn records_of_an_edit_rebuild_the_registry() {
+        let users = registry();
+        let stored_users = users.list().iter().map(|user| user.to_record()).collect::<Vec<_>>();
+        let (rebuilt, problems) = Users::from_records(vec![], stored_users, users.list_permissions());
+        assert_eq!(problems, []);
+        assert_eq!(rebuilt.list(), users.list());
+        assert_eq!(rebuilt.list_permissions(), users.list_permissions());
+    }
+
+    #[test]
+    fn records_that_cannot_be_used_take_rights_away_but_not_the_broker() {
+        let good = registry()
+            .list()
+            .iter()
+            .map(|user| user.to_record())
+            .collect::<Vec<_>>();
+        let mut bad = good.clone();
+        bad[0].hashing_algorithm = "rot13".to_owned();
+        let grant = |user: &str, read: &str| PermissionRecord {
+            user: user.to_owned(),
+            vhost: "/".to_owned(),
+            configure: String::new(),
+            write: String::new(),
+            read: read.to_owned(),
+        };
+        let (users, problems) = Users::from_records(vec![], bad, [grant("guest", "("), grant("ghost", ".*")]);
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(users.get("app").is_none() && users.get("guest").is_some());
+        assert_eq!(users.list_permissions(), []);
+    }
+
+    #[test]
+    fn each_operation_says_what_to_store() {
+        let users = registry();
+        let mut edit = users.edit();
+        edit.add_user("new", password("x"), vec!["management".to_owned()])
+            .unwrap();
+        edit.set_permissions("new", "/", "c", "w", "r").unwrap();
+        edit.clear_permissions("app", "/").unwrap();
+        edit.clear_permissions("app", "/").unwrap();
+        edit.delete_user("new").unwrap();
+        let new = UserRecord {
+            name: "new".to_owned(),
+            password_hash: password("x").to_base64(),
+            hashing_algorithm: "rabbit_password_hashing_sha256".to_owned(),
+            tags: vec!["management".to_owned()],
+        };
+        let grant = PermissionRecord {
+            user: "new".to_owned(),
+            vhost: "/".to_owned(),
+            configure: "c".to_owned(),
+            write: "w".to_owned(),
+            read: "r".to_owned(),
+        };
+        let no_grant = |user: &str| RecordChange::DeletePermission {
+            user: user.to_owned(),
+            vhost: "/".to_owned(),
+        };
+        let expected = [
+            RecordChange::PutUser(new),
+            RecordChange::PutPermission(grant),
+            no_grant("app"),
+            no_grant("new"),
+            RecordChange::DeleteUser { name: "new".to_owned() },
+        ];
+        assert_eq!(edit.records(), expected);
+    }
+
+    #[test]
+    fn a_deleted_virtual_host_takes_its_permissions_along() {
+        let users = registry();
+        let mut edit = users.edit();
+        edit.set_permissions("guest", "/", ".*", ".*", ".*").unwrap();
+        edit.set_permissions("guest", "other", ".*", ".*", ".*").unwrap();
+        edit.clear_vhost("/");
+        edit.commit();
+        let left: Vec<_> = users
+            .list_permissions()
+            .into_iter()
+            .map(|grant| (grant.user, grant.vhost))
+            .collect();
+        assert_eq!(left, [("guest".to_owned(), "other".to_owned())]);
+    }
+
+    #[test]
+    fn observers_hear_of_each_change_after_it_took_effect() {
+        let users = Arc::new(registry());
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let (registry, log) = (Arc::downgrade(&users), Arc::clone(&heard));
+        users.observe(move |event| {
+            let app_exists = registry.upgrade().unwrap().get("app").is_some();
+            log.lock().push((event.clone(), app_exists));
+        });
+        let mut edit = users.edit();
+        edit.set_permissions("guest", "/", "", "", "").unwrap();
+        edit.delete_user("app").unwrap();
+        assert!(heard.lock().is_empty());
+        edit.commit();
+        let expected = [
+            (
+                UserEvent::PermissionsChanged {
+                    user: "guest".to_owned(),
+                    vhost: "/".to_owned(),
+                },
+                false,
+            ),
+            (UserEvent::Deleted { name: "app".to_owned() }, false),
+        ];
+        assert_eq!(*heard.lock(), expected);
+    }
+
+    #[test]
+    fn operations_on_missing_or_existing_users_are_refused() {
+        let users = registry();
+        let mut edit = users.edit();
+        let missing = || {
+            Err(AuthError::NoSuchUser {
+                name: "nobody".to_owned(),
+            })
+        };
+        assert_eq!(edit.delete_user("nobody"), missing());
+        assert_eq!(edit.change_password("nobody", password("x")), missing());
+        assert_eq!(edit.set_tags("nobody", Vec::new()), missing());
+        assert_eq!(edit.set_permissions("nobody", "/", "", "", ""), missing());
+        assert_eq!(edit.clear_permissions("nobody", "/"), missing());
+        let exists = Err(AuthError::UserExists { name: "app".to_owned() });
+        assert_eq!(edit.add_user("app", password("x"), Vec::new()), exists);
+        for name in [String::new(), "n".repeat(256)] {
+            let refused = edit.add_user(&name, password("x"), Vec::new());
+            assert_eq!(refused, Err(AuthError::UserNameLength { limit_bytes: 255 }));
+        }
+        assert_eq!(edit.records(), []);
+    }
+
+    #[test]
+    fn tags_include_one_another_as_in_rabbitmq() {
+        // Tag; then administrator, monitoring, policymaker, management, impersonator.
+        let cases = [
+            ("administrator", [true, true, true, true, false]),
+            ("monitoring", [false, true, false, true, false]),
+            ("policymaker", [false, false, true, true, false]),
+            ("management", [false, false, false, true, false]),
+            ("impersonator", [false, false, false, false, true]),
+            ("custom", [false; 5]),
+        ];
+        for (tag, expected) in cases {
+            let user = User {
+                name: "u".to_owned(),
+                password: password("x"),
+                tags: vec![tag.to_owned()],
+            };
+            let found = [
+                user.is_administrator(),
+                user.is_monitoring(),
+                user.is_policymaker(),
+                user.is_management(),
+                user.is_impersonator(),
+            ];
+            assert_eq!(found, expected, "{tag}");
+        }
+    }
+
+    #[test]
+    fn edits_of_several_threads_lose_nothing() {
+        let users = registry();
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let users = &users;
+                scope.spawn(move || {
+                    let mut edit = users.edit();
+                    edit.add_user(&format!("user{number}"), password("x"), Vec::new())
+                        .unwrap();
+                    edit.commit();
+                });
+            }
+        });
+        assert_eq!(users.list().len(), 2 + 8);
+    }
 }

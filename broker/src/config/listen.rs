@@ -73,7 +73,7 @@ impl FromStr for ListenAddress {
             Host::Address(IpAddr::V6(address))
         } else if let Ok(address) = host.parse::<Ipv4Addr>() {
             Host::Address(IpAddr::V4(address))
-        } else if host.contains(':') {
+        } else if host.parse::<Ipv6Addr>().is_ok() {
             return Err(bad("an IPv6 address needs brackets"));
         } else if is_host_name(host) {
             Host::Name(host.to_owned())

@@ -56,20 +56,25 @@ pub(super) fn users(list: &Value) -> Result<Vec<SeedUser>, String> {
         "permissions",
     ];
     entries(list, "users", FIELDS, |entry| {
-        Ok(SeedUser {
-            name: required(entry, "name")?,
-            password: password(entry)?,
-            tags: entry.get("tags").map_or(Ok(Vec::new()), value::texts)?,
-            permissions: entry.get("permissions").map_or(Ok(Vec::new()), grants)?,
-        })
+        let name = required(entry, "name")?;
+        user(&name, entry).map_err(|reason| format!("user '{name}': {reason}"))
+    })
+}
+
+fn user(name: &str, entry: &Table) -> Result<SeedUser, String> {
+    Ok(SeedUser {
+        name: name.to_owned(),
+        password: password(entry)?,
+        tags: optional(entry, "tags", value::texts)?.unwrap_or_default(),
+        permissions: optional(entry, "permissions", grants)?.unwrap_or_default(),
     })
 }
 
 fn grants(list: &Value) -> Result<Vec<SeedGrant>, String> {
     entries(list, "permissions", &["vhost", "configure", "write", "read"], |entry| {
-        let pattern = |field| entry.get(field).map_or(Ok(".*".to_owned()), value::text);
+        let pattern = |field| Ok::<_, String>(optional(entry, field, value::text)?.unwrap_or_else(|| ".*".to_owned()));
         let grant = SeedGrant {
-            vhost: entry.get("vhost").map_or(Ok("/".to_owned()), value::some_text)?,
+            vhost: optional(entry, "vhost", value::some_text)?.unwrap_or_else(|| "/".to_owned()),
             configure: pattern("configure")?,
             write: pattern("write")?,
             read: pattern("read")?,
@@ -80,25 +85,27 @@ fn grants(list: &Value) -> Result<Vec<SeedGrant>, String> {
 }
 
 fn password(entry: &Table) -> Result<SeedPassword, String> {
-    match (entry.get("password"), entry.get("password_hash")) {
-        (Some(plain), None) => Ok(SeedPassword::Plain(value::password(plain)?)),
-        (None, Some(hash)) => {
-            let algorithm = entry.get("hashing_algorithm").map(value::text).transpose()?;
-            let algorithm = algorithm
-                .as_deref()
-                .map_or(Ok(HashingAlgorithm::Sha256), HashingAlgorithm::from_name);
-            algorithm
-                .and_then(|algorithm| HashedPassword::from_base64(algorithm, &value::text(hash).unwrap_or_default()))
-                .map(SeedPassword::Hashed)
-                .map_err(|error| error.to_string())
-        }
-        _ => Err("each of users needs either 'password' or 'password_hash'".to_owned()),
+    let plain = optional(entry, "password", value::password)?;
+    let hash = optional(entry, "password_hash", value::text)?;
+    let algorithm = optional(entry, "hashing_algorithm", value::text)?;
+    match (plain, hash) {
+        (Some(plain), None) => Ok(SeedPassword::Plain(plain)),
+        (None, Some(hash)) => algorithm
+            .map_or(Ok(HashingAlgorithm::Sha256), |name| HashingAlgorithm::from_name(&name))
+            .and_then(|algorithm| HashedPassword::from_base64(algorithm, &hash))
+            .map(SeedPassword::Hashed)
+            .map_err(|error| error.to_string()),
+        _ => Err("either 'password' or 'password_hash' is needed".to_owned()),
     }
 }
 
 fn required(entry: &Table, field: &str) -> Result<String, String> {
-    let found = entry.get(field).ok_or_else(|| format!("'{field}' is missing"))?;
-    value::some_text(found).map_err(|reason| format!("'{field}': {reason}"))
+    optional(entry, field, value::some_text)?.ok_or_else(|| format!("'{field}' is missing"))
+}
+
+fn optional<T>(entry: &Table, field: &str, read: impl Fn(&Value) -> Result<T, String>) -> Result<Option<T>, String> {
+    let found = entry.get(field).map(read).transpose();
+    found.map_err(|reason| format!("'{field}': {reason}"))
 }
 
 /// Reads a list of tables that may have these fields only.
