@@ -40,6 +40,7 @@ start_broker() {
         cargo build --quiet --package leveret
         binary=$target/debug/leveret
     fi
+    : >"$work/broker.log"
     "$binary" serve --data-dir "$work/data" --amqp-listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 \
         --log-format json >"$work/broker.log" 2>&1 &
     pids+=($!)
@@ -57,6 +58,7 @@ receive() {
     local name=$1 ready=$2
     shift 2
     echo "\$ $* &"
+    : >"$work/$name"
     "$programs/$1" "${@:2}" >"$work/$name" 2>&1 &
     pids+=($!)
     last_pid=$!
@@ -98,8 +100,7 @@ show fast 'the fast worker' 'Done' 4
 show slow 'the slow worker' 'Received' 1
 
 echo '... and the task of a worker that is killed goes to another'
-kill -9 "$slow_pid"
-wait "$slow_pid" 2>/dev/null || true
+disown "$slow_pid"; kill -9 "$slow_pid"
 show fast 'the fast worker' 'Done' 5
 
 scenario 'Publish/Subscribe: every listener gets a copy'
