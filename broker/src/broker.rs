@@ -10,8 +10,8 @@ use leveret_storage::{Definition, DefinitionKey, PermissionRecord, Store, Ticket
 use parking_lot::{Mutex, RwLock};
 
 use crate::alarms::Alarms;
-use crate::auth::users::{RecordChange, UserEvent, Users, UsersEdit};
-use crate::auth::LoginThrottle;
+use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
+
 use crate::config::Config;
 use crate::metrics::Counters;
 use crate::names::Names;

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::auth::seed::seed_users;
-use crate::auth::users::{PermissionRecord, UserRecord, Users};
+use crate::auth::{PermissionRecord, UserRecord, Users};
 use crate::broker::{AdminError, Broker};
 use crate::config::{Config, FsyncPolicy};
 use crate::ctl::server::{CtlBindError, CtlServer};
@@ -244,3 +244,4 @@ async fn stop_orderly(broker: &Arc<Broker>) {
         Err(_) => tracing::error!("the store was not closed within the shutdown deadline"),
     }
 }
+impl crate::ctl::server::CtlHandler for Broker { fn handle(&self, _r: crate::ctl::protocol::Request) -> crate::ctl::protocol::Response { todo!() } }

@@ -56,6 +56,12 @@ impl Permissions {
         })
     }
 
+    /// Allows nothing.
+    pub fn none() -> Self {
+        let nothing = || Pattern { text: String::new(), matcher: Matcher::Nothing };
+        Self { configure: nothing(), write: nothing(), read: nothing() }
+    }
+
     /// Whether the operation is allowed on the queue or exchange of this name; the default exchange is
     /// checked under [`DEFAULT_EXCHANGE_RESOURCE`].
     pub fn allows(&self, operation: Operation, resource_name: &str) -> bool {

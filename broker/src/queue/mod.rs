@@ -215,6 +215,11 @@ impl<M: QueueMessage, C> Queue<M, C> {
         self.ready.peek().map(|entry| entry.message)
     }
 
+    /// An outstanding message, to be sent again to the consumer that has it.
+    pub fn unacked_message(&self, slot: Slot, position: Position) -> Option<&M> {
+        self.unacked.get(slot, position)
+    }
+
     /// Whether a consumer was ever added: an auto-delete queue waits for its first one.
     pub fn had_consumers(&self) -> bool {
         self.consumers.had_any()

@@ -16,7 +16,7 @@ pub struct Origin {
     /// The queue that owns the message until it is settled.
     pub queue: Arc<QueueHandle>,
     /// The consumer there; for `basic.get` the key of no consumer.
-    pub key: ConsumerKey,
+    pub key: Option<ConsumerKey>,
     /// Bytes of the consumer tag, empty for `basic.get`.
     pub consumer_tag: Box<[u8]>,
     /// Is this a consumer that has not been cancelled?
@@ -184,13 +184,8 @@ impl ChannelDeliveries {
 
     /// Adds a consumer whose key in its queue is not known yet.
     pub fn add_consumer(&mut self, queue: &Arc<QueueHandle>, consumer_tag: &[u8]) -> u32 {
-        self.origins.insert(Origin {
-            queue: queue.clone(),
-            key: None,
-            consumer_tag: consumer_tag.into(),
-            consuming: true,
-            outstanding: 0,
-        }) as u32
+        let consumer_tag = consumer_tag.into();
+        self.origins.insert(Origin { queue: queue.clone(), key: None, consumer_tag, consuming: true, outstanding: 0 }) as u32
     }
 
     /// The origin of `basic.get` deliveries from this queue.

@@ -69,6 +69,8 @@ pub struct Stalled {
     pub key: ConsumerKey,
     /// Its channel.
     pub channel: u16,
+    /// It does not count towards the channel's prefetch limit.
+    pub no_ack: bool,
 }
 
 /// What others tell a connection.
@@ -249,7 +251,7 @@ impl OutboxState {
         }
         let (ready, waiting) = std::mem::take(&mut self.stalled).into_iter().partition(|stalled: &Stalled| {
             let channel = self.channels.get(usize::from(stalled.channel)).and_then(Option::as_deref);
-            channel.is_none_or(|channel| channel.takes_deliveries())
+            channel.is_none_or(|channel| channel.takes_deliveries() || (stalled.no_ack && channel.active))
         });
         self.stalled = waiting;
         ready
@@ -269,7 +271,8 @@ impl OutboxState {
             if let Some(origin) = channel.origins.get(consumer.origin as usize)
                 && let Some(key) = origin.key
             {
-                self.stalled.push(Stalled { queue: origin.queue.clone(), key, channel: consumer.channel });
+                let (queue, channel, no_ack) = (origin.queue.clone(), consumer.channel, consumer.no_ack);
+                self.stalled.push(Stalled { queue, key, channel, no_ack });
             }
             return Accept::Refused;
         }
@@ -288,6 +291,13 @@ impl OutboxState {
             channel.track(delivery_tag, consumer.origin, delivery.slot, delivery.position);
         }
         Accept::Taken
+    }
+
+    /// Tells the connection that the queue of one of its consumers is gone.
+    pub fn consumer_cancelled(&mut self, channel: u16, origin: u32) {
+        if !self.closed {
+            self.events.push_back(Event::ConsumerCancelled { channel, origin });
+        }
     }
 
     /// The waker to call once the lock is released, when something was added for a sleeping connection.

@@ -54,7 +54,7 @@ pub const DEFAULT_EXCHANGE_ALIAS: &str = "amq.default";
 #[derive(Debug, thiserror::Error)]
 pub enum OperationError {
     /// The user lacks a permission.
-    #[error("{operation} access to {resource} refused for user '{user}'")]
+    #[error("{} access to {resource} refused for user '{user}'", .operation.as_str())]
     AccessRefused {
         /// configure, write or read.
         operation: Operation,

@@ -17,7 +17,7 @@ use crate::metrics::Counters;
 use crate::protocol::message::Message;
 use crate::queue::{
     Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, Got, Position, Queue,
-    QueueArguments, QueueGone, QueueOptions, Sink,
+    QueueArguments, QueueGone, QueueMessage, QueueOptions, Sink,
 };
 use crate::session::outbox::{Consumer, OutboxGuard, wake};
 
@@ -217,7 +217,11 @@ impl Scratch {
             writer.append(queue, storage_position(position), &message.stored_parts());
         }
         for position in self.settled.drain(..) {
-            writer.settle(queue, storage_position(position));
+            if self.durably {
+                writer.settle_durably(queue, storage_position(position));
+            } else {
+                writer.settle(queue, storage_position(position));
+            }
         }
         for (position, delivery_count) in self.requeued.drain(..) {
             writer.requeued(queue, storage_position(position), delivery_count);
@@ -225,8 +229,7 @@ impl Scratch {
         if let Some(position) = self.delivered_up_to.take() {
             writer.delivered(queue, storage_position(position));
         }
-        let ticket = if self.durably { writer.submit_durably() } else { writer.submit() };
-        Some(ticket).filter(|ticket| *ticket != Ticket::NONE)
+        Some(writer.submit()).filter(|ticket| *ticket != Ticket::NONE)
     }
 
     fn finish(&mut self, counters: &Counters) {
@@ -309,5 +312,23 @@ pub fn notify_cancelled(consumers: Vec<Consumer>) {
             outbox.take_waker()
         };
         wake(waker);
+    }
+}
+
+impl QueueMessage for Message {
+    fn body_len(&self) -> usize {
+        Message::body_len(self)
+    }
+
+    fn is_persistent(&self) -> bool {
+        Message::is_persistent(self)
+    }
+
+    fn priority(&self) -> u8 {
+        Message::priority(self)
+    }
+
+    fn memory_size(&self) -> usize {
+        Message::memory_size(self)
     }
 }

@@ -39,7 +39,7 @@ impl Vhost {
         actor.require(Operation::Write, exchange_permission_name(exchange), || self.exchange_resource(exchange))?;
         match self.topology.read().routing.exchange(exchange) {
             None => Err(OperationError::NotFound(self.exchange_resource(exchange))),
-            Some(exchange) if exchange.options.internal => {
+            Some(found) if found.options.internal => {
                 Err(OperationError::InternalExchange(self.exchange_resource(exchange)))
             }
             Some(_) => Ok(()),
