@@ -184,7 +184,7 @@ impl Shared {
                 return self.fail(misuse);
             }
         };
-        let sync = force_sync || committer.wants_sync(cut.urgent, self.options.fsync);
+        let sync = force_sync || committer.wants_sync(cut.needs_sync, self.options.fsync);
         let written = self.write(&cut, sync);
         if sync && written.is_ok() {
             committer.synced();
@@ -334,13 +334,13 @@ impl Shared {
 }
 
 impl Committer {
-    fn wants_sync(&mut self, urgent: bool, fsync: Fsync) -> bool {
+    fn wants_sync(&mut self, needs_sync: bool, fsync: Fsync) -> bool {
         match fsync {
-            Fsync::Always => urgent,
+            Fsync::Always => needs_sync,
             Fsync::Never => false,
             Fsync::Interval(interval) => {
                 let due = self.last_sync.map(|last| last + interval);
-                if urgent && self.sync_due.is_none() {
+                if needs_sync && self.sync_due.is_none() {
                     self.sync_due = Some(due.unwrap_or_else(Instant::now));
                 }
                 self.sync_due.is_some_and(|due| due <= Instant::now())

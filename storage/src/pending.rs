@@ -74,6 +74,8 @@ pub(crate) struct Pending {
     pub(crate) sparse: Vec<(QueueId, ChunkKey)>,
     /// Somebody waits for this commit.
     pub(crate) urgent: bool,
+    /// Somebody waits for something else than messages: messages may be settled before they are written.
+    pub(crate) must_sync: bool,
     /// Buffers to use again.
     spare: Vec<Vec<u8>>,
     spare_bytes: usize,
@@ -83,7 +85,8 @@ pub(crate) struct Pending {
 #[derive(Default)]
 pub(crate) struct Cut {
     pub(crate) ticket: Ticket,
-    pub(crate) urgent: bool,
+    /// Whether there is anything in it that somebody wants to be durable.
+    pub(crate) needs_sync: bool,
     pub(crate) chunks: Vec<(QueueId, ChunkKey, SharedBytes)>,
     pub(crate) chunk_bytes: usize,
     dead: Vec<(QueueId, ChunkKey, bool)>,
@@ -110,7 +113,6 @@ impl State {
         }
         let mut cut = Cut {
             ticket: self.ticket,
-            urgent: pending.urgent,
             ..Cut::default()
         };
         for (queue, key) in std::mem::take(&mut pending.waiting) {
@@ -167,7 +169,9 @@ impl State {
             // Nothing was appended for a while: an idle broker keeps no buffers.
             pending.drop_buffers();
         }
-        pending.urgent = false;
+        let urgent = std::mem::take(&mut pending.urgent);
+        cut.needs_sync =
+            std::mem::take(&mut pending.must_sync) || (urgent && !cut.chunks.is_empty());
         pending.bytes = 0;
         self.writing_bytes = cut.chunk_bytes;
         self.ticket.0 += 1;

@@ -12,14 +12,18 @@ use crate::keys::Key;
 use crate::pending::State;
 use crate::records::{Definition, DefinitionKey};
 
-/// Adds to the pending commit, which it keeps locked: do several things, then [`submit`](Self::submit), and do nothing slow in
-/// between. What one writer adds goes into one commit. A dropped writer submits.
+/// Adds to the pending commit, which it keeps locked: do several things, then [`submit`](Self::submit), and in between do nothing
+/// slow and call nothing else of the store, which would wait for this writer. What one writer adds goes into one commit. A
+/// dropped writer submits.
 ///
 /// Once the store has failed or closed, a writer takes nothing, and its tickets never become durable.
 pub struct Writer<'a> {
     shared: &'a Shared,
     state: MutexGuard<'a, State>,
+    /// Somebody will wait: set even by what is refused, so that its ticket is one that never becomes durable.
     urgent: bool,
+    /// Somebody will wait for more than messages.
+    must_sync: bool,
     refusing: bool,
     handed_over: bool,
 }
@@ -41,6 +45,7 @@ impl<'a> Writer<'a> {
             shared,
             state,
             urgent: false,
+            must_sync: false,
             refusing,
             handed_over: false,
         }
@@ -50,6 +55,7 @@ impl<'a> Writer<'a> {
     /// queue, and a payload may have up to [`PAYLOAD_BYTES_MAX`]: a caller that breaks this makes the store fail, because a
     /// message that cannot be stored must never be confirmed.
     pub fn append(&mut self, queue: QueueId, position: Position, parts: &[&[u8]]) {
+        self.urgent = true;
         if self.refusing {
             return;
         }
@@ -73,7 +79,6 @@ impl<'a> Writer<'a> {
             &mut state.pending,
         );
         state.appended += 1;
-        self.urgent = true;
     }
 
     /// Settles a message: acknowledged, expired, dropped, moved. It will not be recovered; should a crash come before the next
@@ -86,8 +91,9 @@ impl<'a> Writer<'a> {
     /// Like [`settle`](Self::settle), but somebody waits: it goes with this commit, and [`submit`](Self::submit) gives a ticket
     /// for it.
     pub fn settle_durably(&mut self, queue: QueueId, position: Position) {
+        self.urgent = true;
+        self.must_sync = true;
         self.settle_one(queue, position, true);
-        self.urgent = !self.refusing;
     }
 
     /// Remembers that every message up to and including this position may have been delivered: it is recovered as redelivered.
@@ -118,6 +124,8 @@ impl<'a> Writer<'a> {
 
     /// Settles all messages below a position, but those listed: the unacked ones of a purged queue.
     pub fn purge(&mut self, queue: QueueId, below: Position, except: &[Position]) {
+        self.urgent = true;
+        self.must_sync = true;
         if self.refusing {
             return;
         }
@@ -135,12 +143,13 @@ impl<'a> Writer<'a> {
                 except.sort_unstable();
                 *settled += log.purge(queue, below, &except, pending);
             }
-            self.urgent = true;
         }
     }
 
     /// Removes all messages of a queue. Nothing may be written for this queue any more.
     pub fn delete_queue(&mut self, queue: QueueId) {
+        self.urgent = true;
+        self.must_sync = true;
         if self.refusing {
             return;
         }
@@ -153,12 +162,13 @@ impl<'a> Writer<'a> {
         if let Some(log) = queues.remove(&queue) {
             *settled += log.live;
             log.delete(queue, pending);
-            self.urgent = true;
         }
     }
 
     /// Stores a definition, in place of the one with the same key.
     pub fn put(&mut self, definition: &Definition) {
+        self.urgent = true;
+        self.must_sync = true;
         if self.refusing {
             return;
         }
@@ -175,7 +185,6 @@ impl<'a> Writer<'a> {
             Ok(value) => {
                 let key = Key::Definition(&definition.key()).encode();
                 self.state.pending.definitions.push((key, Some(value)));
-                self.urgent = true;
             }
             Err(error) => self.misused(error.to_string()),
         }
@@ -183,6 +192,8 @@ impl<'a> Writer<'a> {
 
     /// Removes a definition, there or not. For a queue, see also [`delete_queue`](Self::delete_queue).
     pub fn delete(&mut self, key: &DefinitionKey) {
+        self.urgent = true;
+        self.must_sync = true;
         if self.refusing {
             return;
         }
@@ -190,7 +201,6 @@ impl<'a> Writer<'a> {
             .pending
             .definitions
             .push((Key::Definition(key).encode(), None));
-        self.urgent = true;
     }
 
     /// Hands over what was written, and returns the ticket to wait for. After nothing but settle, delivered and requeued that
@@ -231,6 +241,7 @@ impl<'a> Writer<'a> {
         }
         if self.urgent {
             state.pending.urgent = true;
+            state.pending.must_sync |= self.must_sync;
             self.shared.note_congestion(state);
             self.shared.wake();
         }
