@@ -297,17 +297,25 @@ impl Scratch {
 
     fn split(&mut self, key: &str) {
         self.words.clear();
+        if key.is_empty() {
+            return;
+        }
         let mut start = 0;
-        self.words.extend(words(key).map(|word| {
-            let end = start + word.len() as u32;
-            let range = Word {
-                start,
-                end,
-                hash: None,
-            };
-            start = end + 1;
-            range
-        }));
+        for (end, byte) in (0..).zip(key.as_bytes()) {
+            if *byte == b'.' {
+                self.words.push(Word {
+                    start,
+                    end,
+                    hash: None,
+                });
+                start = end + 1;
+            }
+        }
+        self.words.push(Word {
+            start,
+            end: key.len() as u32,
+            hash: None,
+        });
     }
 
     fn forget_states(&mut self) {
