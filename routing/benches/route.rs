@@ -179,8 +179,8 @@ const TOPICS: [Topics; 3] = [
     Topics {
         name: "topic",
         words: 1000,
-        stars_percent: 10,
-        hashes_percent: 2,
+        stars_percent: 5,
+        hashes_percent: 1,
     },
     Topics {
         name: "topic_plain",
