@@ -20,10 +20,14 @@ pub(crate) struct Entry<Q> {
 /// Two bindings to one target are two entries (they may differ in their arguments): the route
 /// buffer takes a queue once anyway.
 #[derive(Debug)]
+#[expect(
+    clippy::box_collection,
+    reason = "most keys have one entry; the box halves the list"
+)]
 pub(crate) enum EntryList<Q> {
     Empty,
     One(Entry<Q>),
-    Many(Vec<Entry<Q>>),
+    Many(Box<Vec<Entry<Q>>>),
 }
 
 impl<Q: Copy> EntryList<Q> {
@@ -31,7 +35,7 @@ impl<Q: Copy> EntryList<Q> {
     pub(crate) fn push(&mut self, entry: Entry<Q>) -> u32 {
         match self {
             Self::Empty => *self = Self::One(entry),
-            Self::One(first) => *self = Self::Many(vec![*first, entry]),
+            Self::One(first) => *self = Self::Many(Box::new(vec![*first, entry])),
             Self::Many(entries) => entries.push(entry),
         }
         self.as_slice().len() as u32 - 1

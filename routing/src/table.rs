@@ -15,6 +15,7 @@ use crate::{
     binding::{BindingRecord, Removed, RemovedExchange},
     error::RoutingError,
     exchange::{Declared, Exchange, ExchangeKind, ExchangeOptions},
+    key::KeyMap,
 };
 
 /// The name of the default exchange.
@@ -55,12 +56,12 @@ pub fn is_predeclared(name: &str) -> bool {
 #[derive(Debug)]
 pub struct RoutingTable<Q> {
     exchanges: Arena<Exchange<Q>>,
-    exchange_ids: HashMap<Arc<str>, u32, RandomState>,
+    exchange_ids: KeyMap<u32>,
     bindings: Arena<BindingRecord<Q>>,
     /// Ids of bindings under the hash of their identity.
     identities: HashTable<u32>,
     /// What the default exchange reaches.
-    queue_ids: HashMap<Arc<str>, Q, RandomState>,
+    queue_ids: KeyMap<Q>,
     queues: HashMap<Q, QueueRecord, RandomState>,
     /// Shared by all bindings that have no arguments.
     no_arguments: Arc<FieldTable>,
@@ -82,10 +83,10 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     pub fn new() -> Self {
         let mut table = Self {
             exchanges: Arena::new(),
-            exchange_ids: HashMap::default(),
+            exchange_ids: KeyMap::new(),
             bindings: Arena::new(),
             identities: HashTable::new(),
-            queue_ids: HashMap::default(),
+            queue_ids: KeyMap::new(),
             queues: HashMap::default(),
             no_arguments: Arc::new(FieldTable::default()),
             hasher: RandomState::default(),
@@ -190,9 +191,8 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
         if record.name.is_some() {
             return false;
         }
-        let name: Arc<str> = name.into();
-        record.name = Some(Arc::clone(&name));
-        self.queue_ids.insert(name, queue);
+        record.name = Some(name.into());
+        self.queue_ids.get_or_insert_with(name, || queue);
         true
     }
 
@@ -235,11 +235,8 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     }
 
     fn insert_exchange(&mut self, name: &str, options: ExchangeOptions) {
-        let name: Arc<str> = name.into();
-        let id = self
-            .exchanges
-            .insert(Exchange::new(Arc::clone(&name), options));
-        self.exchange_ids.insert(name, id);
+        let id = self.exchanges.insert(Exchange::new(name.into(), options));
+        self.exchange_ids.get_or_insert_with(name, || id);
     }
 
     #[inline]

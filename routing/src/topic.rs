@@ -19,7 +19,8 @@ use crate::{
 /// The bindings of one topic exchange.
 ///
 /// A node is a prefix of binding keys; its edges are literal words, `*` and `#`. Literal edges of
-/// all nodes live in one table under (node, word). Before a key becomes a path, each run of
+/// all nodes live in one table under (node, word), which holds ids only: a node knows its word and
+/// fills one cache line, so a step costs one access to far memory even in a large trie. Before a key becomes a path, each run of
 /// wildcards in it is brought to the form `*.*.#`, which matches the same (`#.*` and `*.#` both
 /// want one word or more), so a `#` is only ever followed by a literal word or by nothing.
 ///
@@ -46,9 +47,11 @@ pub(crate) struct TopicTrie<Q> {
 }
 
 #[derive(Debug)]
+#[repr(align(64))]
 struct Node<Q> {
     /// The bindings whose key ends here.
     entries: EntryList<Q>,
+    parent: u32,
     /// The child by `*`, or [`NONE`].
     star: u32,
     /// The child by `#`, or [`NONE`].
@@ -57,14 +60,15 @@ struct Node<Q> {
     literals: u32,
     /// Number of `#` from the root to here, 2 standing for more.
     hashes: u8,
+    /// The literal word that leads here from the parent; empty if a wildcard does.
+    word: Key,
 }
 
-/// A child by a literal word.
-#[derive(Debug)]
+/// A child by a literal word, under the [`edge_hash`] of its parent and that word.
+#[derive(Clone, Copy, Debug)]
 struct Edge {
-    parent: u32,
+    hash: u32,
     child: u32,
-    word: Key,
 }
 
 /// Id of the node that every path starts from.
@@ -83,7 +87,7 @@ enum Token<'a> {
 impl<Q: Copy> TopicTrie<Q> {
     pub(crate) fn new() -> Self {
         let mut nodes = Arena::new();
-        nodes.insert(Node::new(0));
+        nodes.insert(Node::new(NONE, Token::Star, 0));
         Self {
             nodes,
             edges: HashTable::new(),
@@ -142,16 +146,23 @@ impl<Q: Copy> TopicTrie<Q> {
 
     #[inline]
     fn literal_child(&self, parent: u32, word: &[u8], word_hash: u64) -> u32 {
-        let is_edge = |edge: &Edge| edge.parent == parent && edge.word.as_bytes() == word;
+        let hash = edge_hash(parent, word_hash);
+        let is_edge = |edge: &Edge| {
+            edge.hash == hash
+                && self
+                    .nodes
+                    .get(edge.child)
+                    .is_some_and(|node| node.parent == parent && node.word.as_bytes() == word)
+        };
         self.edges
-            .find(edge_hash(parent, word_hash), is_edge)
+            .find(spread(hash), is_edge)
             .map_or(NONE, |edge| edge.child)
     }
 
     fn add_child(&mut self, parent: u32, token: Token<'_>) -> u32 {
         let above = self.nodes.get(parent).map_or(0, |node| node.hashes);
         let hashes = (above + u8::from(token == Token::Hash)).min(2);
-        let child = self.nodes.insert(Node::new(hashes));
+        let child = self.nodes.insert(Node::new(parent, token, hashes));
         let Some(node) = self.nodes.get_mut(parent) else {
             return child;
         };
@@ -160,17 +171,10 @@ impl<Q: Copy> TopicTrie<Q> {
             Token::Hash => node.hash = child,
             Token::Literal(word) => {
                 node.literals += 1;
-                let Self { edges, hasher, .. } = self;
-                let word = word.as_bytes();
-                edges.insert_unique(
-                    edge_hash(parent, hasher.hash_one(word)),
-                    Edge {
-                        parent,
-                        child,
-                        word: Key::new(word),
-                    },
-                    |edge| edge_hash(edge.parent, hasher.hash_one(edge.word.as_bytes())),
-                );
+                let hash = edge_hash(parent, self.hasher.hash_one(word.as_bytes()));
+                let edge = Edge { hash, child };
+                self.edges
+                    .insert_unique(spread(hash), edge, |edge| spread(edge.hash));
             }
         }
         child
@@ -187,7 +191,10 @@ impl<Q: Copy> TopicTrie<Q> {
             Token::Literal(word) => {
                 node.literals -= 1;
                 let hash = edge_hash(parent, self.hasher.hash_one(word.as_bytes()));
-                if let Ok(edge) = self.edges.find_entry(hash, |edge| edge.child == child) {
+                if let Ok(edge) = self
+                    .edges
+                    .find_entry(spread(hash), |edge| edge.child == child)
+                {
                     edge.remove();
                 }
             }
@@ -196,13 +203,20 @@ impl<Q: Copy> TopicTrie<Q> {
 }
 
 impl<Q> Node<Q> {
-    fn new(hashes: u8) -> Self {
+    fn new(parent: u32, token: Token<'_>, hashes: u8) -> Self {
+        let word = match token {
+            Token::Literal(word) => Key::new(word.as_bytes()),
+            Token::Star | Token::Hash => Key::new(b""),
+        };
+        let entries = EntryList::Empty;
         Self {
-            entries: EntryList::Empty,
+            entries,
+            parent,
             star: NONE,
             hash: NONE,
             literals: 0,
             hashes,
+            word,
         }
     }
 
@@ -244,14 +258,21 @@ fn path(key: &str) -> Vec<Token<'_>> {
     path
 }
 
-/// Mixes a parent's id into the hash of a word, by a wide multiplication folded to its half.
+/// The fractional part of the golden ratio: odd, and its bits follow no pattern.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Mixes a parent's id into the hash of a word, by a wide multiplication folded to a quarter.
 #[inline]
-fn edge_hash(parent: u32, word_hash: u64) -> u64 {
-    /// The fractional part of the golden ratio: odd, and its bits follow no pattern.
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let product =
-        u128::from(word_hash ^ u64::from(parent).wrapping_mul(FACTOR)) * u128::from(FACTOR);
-    (product as u64) ^ ((product >> 64) as u64)
+fn edge_hash(parent: u32, word_hash: u64) -> u32 {
+    let seed = word_hash ^ u64::from(parent).wrapping_mul(FACTOR);
+    let product = u128::from(seed) * u128::from(FACTOR);
+    ((product >> 64) ^ (product >> 32)) as u32
+}
+
+/// An edge's hash over all the bits that the table looks at.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(FACTOR)
 }
 
 /// Working memory of a match, reused from message to message.
@@ -297,17 +318,25 @@ impl Scratch {
 
     fn split(&mut self, key: &str) {
         self.words.clear();
+        if key.is_empty() {
+            return;
+        }
         let mut start = 0;
-        self.words.extend(words(key).map(|word| {
-            let end = start + word.len() as u32;
-            let range = Word {
-                start,
-                end,
-                hash: None,
-            };
-            start = end + 1;
-            range
-        }));
+        for (end, byte) in (0..).zip(key.as_bytes()) {
+            if *byte == b'.' {
+                self.words.push(Word {
+                    start,
+                    end,
+                    hash: None,
+                });
+                start = end + 1;
+            }
+        }
+        self.words.push(Word {
+            start,
+            end: key.len() as u32,
+            hash: None,
+        });
     }
 
     fn forget_states(&mut self) {
@@ -457,6 +486,11 @@ mod tests {
         let mut queues = buffer.queues().to_vec();
         queues.sort_unstable();
         (queues, buffer.topic.steps)
+    }
+
+    #[test]
+    fn a_node_fills_one_cache_line() {
+        assert_eq!(size_of::<Option<Node<u32>>>(), 64);
     }
 
     #[test]

@@ -72,7 +72,9 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
 
     /// The queues added by name, in no particular order.
     pub fn queues(&self) -> impl Iterator<Item = (&str, Q)> {
-        self.queue_ids.iter().map(|(name, queue)| (&**name, *queue))
+        self.queues
+            .iter()
+            .filter_map(|(queue, record)| Some((record.name.as_deref()?, *queue)))
     }
 
     /// Number of queues added by name.

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, hash::Hash, slice};
 
-use super::{DEFAULT_EXCHANGE_ID, RoutingTable};
+use super::{DEFAULT_EXCHANGE, DEFAULT_EXCHANGE_ID, RoutingTable};
 use crate::{
     buffer::{MessageHeaders, Routable, RouteBuffer},
     error::RoutingError,
@@ -49,11 +49,11 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
         headers: &dyn MessageHeaders,
         out: &mut RouteBuffer<Q>,
     ) -> Result<(), RoutingError> {
-        let first = self.existing_exchange_id(exchange)?;
-        if first == DEFAULT_EXCHANGE_ID {
+        if exchange == DEFAULT_EXCHANGE {
             self.route_by_names(routing_keys, out);
             return Ok(());
         }
+        let first = self.existing_exchange_id(exchange)?;
         out.found.exchanges.clear();
         out.found.exchanges.insert(first);
         out.found.queue_matched = false;
@@ -114,7 +114,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     #[inline]
     fn route_by_names(&self, routing_keys: &[&str], out: &mut RouteBuffer<Q>) {
         for name in routing_keys {
-            if let Some(queue) = self.queue_ids.get(*name) {
+            if let Some(queue) = self.queue_ids.get(name) {
                 out.found.reach_queue(*queue);
             }
         }

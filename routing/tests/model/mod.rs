@@ -267,7 +267,7 @@ pub fn topic_matches(pattern: &str, key: &str) -> bool {
         }
     }
     let split = |key| {
-        if key == "" {
+        if str::is_empty(key) {
             Vec::new()
         } else {
             str::split(key, '.').collect()
