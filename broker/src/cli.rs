@@ -46,7 +46,7 @@ pub enum Command {
 #[derive(Debug, Default, Args)]
 pub struct ServeArgs {
     /// Configuration file (TOML).
-    #[arg(long, value_name = "FILE", env = "LEVERET_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "LEVERET_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// Directory of everything that is kept; made if it does not exist [default: ./data].
     #[arg(long, value_name = "DIR")]
