@@ -46,15 +46,15 @@ pub enum Command {
 #[derive(Debug, Default, Args)]
 pub struct ServeArgs {
     /// Configuration file (TOML).
-    #[arg(long, value_name = "FILE", env = "LEVERET_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "LEVERET_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// Directory of everything that is kept; made if it does not exist [default: ./data].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// Where AMQP clients connect; may be given several times; port 0 picks a free one [default: 0.0.0.0:5672 and [::]:5672].
+    /// Where AMQP clients connect; may be given several times; port 0 picks a free one [default: port 5672 of all interfaces].
     #[arg(long, value_name = "HOST:PORT")]
     pub amqp_listen: Vec<String>,
-    /// Where Prometheus finds /metrics; may be given several times [default: 0.0.0.0:15692 and [::]:15692].
+    /// Where Prometheus finds /metrics; may be given several times [default: port 15692 of all interfaces].
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics_listen: Vec<String>,
     /// How log lines look: text or json [default: text].

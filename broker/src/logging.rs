@@ -1,5 +1,6 @@
 //! The log: `tracing` events as text or JSON lines on standard error.
 
+use std::backtrace::Backtrace;
 use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
@@ -52,6 +53,29 @@ fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("unknown reason");
-        tracing::error!(location, "a task panicked, please report this: {message}");
+        let backtrace = Backtrace::capture();
+        tracing::error!(location, %backtrace, "a task panicked, please report this: {message}");
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_directives_are_accepted_and_other_words_are_not() {
+        for level in [
+            "info",
+            "DEBUG",
+            "off",
+            "info,leveret::net=debug",
+            "leveret=trace",
+            "warn,leveret[connection]=info",
+        ] {
+            assert_eq!(check_level(level), Ok(()), "{level}");
+        }
+        for level in ["", "loud", "leveret", "info,", "leveret=loud", "info,leveret::net"] {
+            assert!(check_level(level).is_err(), "{level}");
+        }
+    }
 }

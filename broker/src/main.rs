@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use leveret::cli::{Cli, Command, ServeArgs};
@@ -15,6 +16,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const FAILURE: u8 = 1;
 /// Exit code of wrong usage or configuration; clap uses the same.
 const BAD_USAGE: u8 = 2;
+/// How long tasks that outlived the broker's orderly stop may still take.
+const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match Cli::parse().command {
@@ -51,7 +54,9 @@ fn serve(args: &ServeArgs) -> ExitCode {
             );
         }
     };
-    match runtime.block_on(server::run(config)) {
+    let result = runtime.block_on(server::run(config));
+    runtime.shutdown_timeout(LEFTOVERS_TIMEOUT);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(FAILURE, format_args!("cannot {error}")),
     }

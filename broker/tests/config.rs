@@ -1,6 +1,8 @@
 //! The configuration from the outside: which source wins, what is refused and how, and that the example file and
 //! the documentation tell the truth.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail them")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

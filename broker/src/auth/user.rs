@@ -56,7 +56,7 @@ pub struct UserRecord {
     pub name: String,
     /// Base64, as in [`HashedPassword::to_base64`].
     pub password_hash: String,
-    /// As in [`HashingAlgorithm::name`].
+    /// As in [`HashingAlgorithm::name`](super::HashingAlgorithm::name).
     pub hashing_algorithm: String,
     pub tags: Vec<String>,
 }

@@ -17,12 +17,19 @@ pub struct CtlArgs {
         long,
         value_name = "DIR",
         env = "LEVERET_DATA_DIR",
+        hide_env_values = true,
         default_value = "./data",
         global = true
     )]
     data_dir: PathBuf,
     /// Socket of the broker, if it is not ctl.sock in the data directory.
-    #[arg(long, value_name = "PATH", env = "LEVERET_CTL_SOCKET", global = true)]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "LEVERET_CTL_SOCKET",
+        hide_env_values = true,
+        global = true
+    )]
     socket: Option<PathBuf>,
     /// How lists are printed.
     #[arg(long, value_enum, default_value_t, global = true)]
@@ -92,11 +99,13 @@ enum CtlCommand {
         #[command(flatten)]
         place: InVhost,
         user: String,
-        /// Regular expression over names of queues and exchanges; '' allows none, '.*' all.
+        /// What it may declare and delete: a regular expression over names, '' for none, '.*' for all.
         #[arg(allow_hyphen_values = true)]
         configure: String,
+        /// What it may publish to.
         #[arg(allow_hyphen_values = true)]
         write: String,
+        /// What it may consume from.
         #[arg(allow_hyphen_values = true)]
         read: String,
     },
@@ -157,10 +166,10 @@ enum CtlCommand {
         place: InVhost,
         name: String,
         /// Only if it holds no messages.
-        #[arg(short = 'e', long)]
+        #[arg(short = 'e', long = "if-empty")]
         if_empty: bool,
         /// Only if it has no consumers.
-        #[arg(short = 'u', long)]
+        #[arg(short = 'u', long = "if-unused")]
         if_unused: bool,
     },
     /// Close a client's connection, named as in list_connections name.

@@ -1,7 +1,7 @@
 //! `leveret ctl`: rabbitmqctl's commands over a local socket.
 //!
-//! [`protocol`] is what goes over the socket, [`server`] the broker's side, [`client`] the other; [`command`]
-//! is the command line and [`output`] what is printed.
+//! [`protocol`] is what goes over the socket, [`server`] the broker's side, [`client`] the other; `command`
+//! is the command line and `output` what is printed.
 
 pub mod client;
 mod command;

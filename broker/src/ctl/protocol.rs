@@ -215,3 +215,61 @@ pub fn parse_request(line: &[u8]) -> Result<Request, CtlError> {
     serde_json::from_slice(line)
         .map_err(|error| CtlError::new(ErrorKind::Invalid, format!("not a request of this broker: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_single_lines_of_the_documented_form() {
+        let request = Request::DeleteQueue {
+            vhost: "/".to_owned(),
+            name: "two\nlines".to_owned(),
+            if_empty: true,
+            if_unused: false,
+        };
+        let line = to_line(&request).unwrap();
+        let expected = concat!(
+            r#"{"command":"delete_queue","vhost":"/","name":"two\nlines","if_empty":true,"if_unused":false}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(line.clone()).unwrap(), expected);
+        assert_eq!(parse_request(&line), Ok(request));
+
+        assert_eq!(to_line(&Response::Ok(Reply::Done)).unwrap(), b"{\"ok\":\"done\"}\n");
+        let error = Response::Error(CtlError::new(ErrorKind::NotFound, "no queue 'q' in vhost '/'"));
+        assert_eq!(
+            String::from_utf8(to_line(&error).unwrap()).unwrap(),
+            "{\"error\":{\"kind\":\"not_found\",\"text\":\"no queue 'q' in vhost '/'\"}}\n"
+        );
+    }
+
+    #[test]
+    fn requests_that_are_not_ours_are_refused() {
+        let deep = "[".repeat(10_000);
+        let lines = [
+            "",
+            "x",
+            "{}",
+            r#"{"command":"reboot"}"#,
+            r#"{"command":"add_vhost"}"#,
+            r#"{"command":"add_vhost","name":5}"#,
+            r#"{"command":"add_vhost","name":"x","extra":1}"#,
+            deep.as_str(),
+        ];
+        for line in lines {
+            let error = parse_request(line.as_bytes()).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Invalid, "{line}");
+        }
+    }
+
+    #[test]
+    fn passwords_do_not_show_in_debug_output() {
+        let request = Request::AddUser {
+            name: "app".to_owned(),
+            password: Password("hush".to_owned()),
+        };
+        assert!(!format!("{request:?}").contains("hush"));
+        assert_eq!(request.name(), "add_user");
+    }
+}

@@ -192,3 +192,69 @@ row! {
     }
     usual ["queue_name", "channel", "consumer_tag", "ack_required", "prefetch_count", "active", "arguments"]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields_are_columns<R: Row + Default>() {
+        let value = serde_json::to_value(R::default()).unwrap();
+        let mut fields: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut columns = R::COLUMNS.to_vec();
+        fields.sort_unstable();
+        columns.sort_unstable();
+        assert_eq!(fields, columns);
+        assert!(
+            R::USUAL.iter().all(|usual| R::COLUMNS.contains(usual)),
+            "{:?}",
+            R::USUAL
+        );
+    }
+
+    #[test]
+    fn every_column_is_a_field_and_every_usual_column_exists() {
+        fields_are_columns::<VhostRow>();
+        fields_are_columns::<UserRow>();
+        fields_are_columns::<PermissionRow>();
+        fields_are_columns::<UserPermissionRow>();
+        fields_are_columns::<QueueRow>();
+        fields_are_columns::<ExchangeRow>();
+        fields_are_columns::<BindingRow>();
+        fields_are_columns::<ConnectionRow>();
+        fields_are_columns::<ChannelRow>();
+        fields_are_columns::<ConsumerRow>();
+    }
+
+    fn queue(name: &str, messages: u64) -> QueueRow {
+        QueueRow {
+            name: name.to_owned(),
+            kind: "classic".to_owned(),
+            messages,
+            ..QueueRow::default()
+        }
+    }
+
+    #[test]
+    fn wanted_columns_come_in_the_wanted_order() {
+        let wanted = ["messages", "type", "name", "name"].map(str::to_owned);
+        let table = tabulate([queue("a", 1), queue("b", 2)], &wanted).unwrap();
+        assert_eq!(table.columns, wanted);
+        assert_eq!(
+            serde_json::json!(table.rows),
+            serde_json::json!([[1, "classic", "a", "a"], [2, "classic", "b", "b"]])
+        );
+    }
+
+    #[test]
+    fn the_usual_columns_come_when_none_are_wanted() {
+        let table = tabulate([queue("a", 1)], &[]).unwrap();
+        assert_eq!(table.columns, ["name", "messages"]);
+        assert_eq!(serde_json::json!(table.rows), serde_json::json!([["a", 1]]));
+    }
+
+    #[test]
+    fn an_unknown_column_is_answered_with_those_there_are() {
+        let error = tabulate([VhostRow::default()], &["nmae".to_owned()]).unwrap_err();
+        assert_eq!(error.text, "unknown column 'nmae'; known are name, tracing");
+    }
+}

@@ -122,3 +122,178 @@ fn must_exist(store: &impl UserStore, vhost: &str) -> Result<(), CtlError> {
 fn hash(password: &Password) -> Result<HashedPassword, CtlError> {
     Ok(HashedPassword::new(password.0.as_bytes(), random_salt()?)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+    use serde_json::json;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// A store that has the virtual hosts `/` and `shop` and can be made to fail.
+    #[derive(Default)]
+    struct FakeStore {
+        saved: Mutex<Vec<RecordChange>>,
+        broken: bool,
+    }
+
+    impl UserStore for FakeStore {
+        fn save(&self, records: &[RecordChange]) -> Result<(), CtlError> {
+            if self.broken {
+                return Err(CtlError::new(ErrorKind::Internal, "disk full"));
+            }
+            self.saved.lock().extend_from_slice(records);
+            Ok(())
+        }
+
+        fn vhost_exists(&self, name: &str) -> bool {
+            ["/", "shop"].contains(&name)
+        }
+    }
+
+    fn add_user(name: &str, password: &str) -> Request {
+        Request::AddUser {
+            name: name.to_owned(),
+            password: Password(password.to_owned()),
+        }
+    }
+
+    fn set_permissions(user: &str, vhost: &str, read: &str) -> Request {
+        let [user, vhost, read] = [user, vhost, read].map(str::to_owned);
+        Request::SetPermissions {
+            vhost,
+            user,
+            configure: String::new(),
+            write: String::new(),
+            read,
+        }
+    }
+
+    fn error_text(response: Result<Response, Request>) -> String {
+        match response {
+            Ok(Response::Error(error)) => error.text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn rows(response: Result<Response, Request>) -> serde_json::Value {
+        match response {
+            Ok(Response::Ok(Reply::Table(table))) => json!(table.rows),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn commands_change_users_and_store_each_change() {
+        let (users, store) = (Users::new(Vec::new()), FakeStore::default());
+        let done = Ok(Response::Ok(Reply::Done));
+        let tags = vec!["monitoring".to_owned()];
+        let requests = [
+            add_user("app", "secret"),
+            Request::SetUserTags {
+                name: "app".to_owned(),
+                tags,
+            },
+            Request::ChangePassword {
+                name: "app".to_owned(),
+                password: Password("new".to_owned()),
+            },
+            set_permissions("app", "shop", "^app"),
+            set_permissions("app", "/", ".*"),
+            Request::ClearPermissions {
+                vhost: "/".to_owned(),
+                user: "app".to_owned(),
+            },
+        ];
+        for request in requests {
+            assert_eq!(handle(&users, &store, request), done);
+        }
+        assert_eq!(store.saved.lock().len(), 6);
+        assert!(users.authenticate("app", b"new", LOCAL).is_ok());
+        assert_eq!(
+            rows(handle(&users, &store, Request::ListUsers {})),
+            json!([["app", ["monitoring"]]])
+        );
+        let in_shop = Request::ListPermissions {
+            vhost: "shop".to_owned(),
+        };
+        assert_eq!(rows(handle(&users, &store, in_shop)), json!([["app", "", "", "^app"]]));
+        let of_app = Request::ListUserPermissions { user: "app".to_owned() };
+        assert_eq!(rows(handle(&users, &store, of_app)), json!([["shop", "", "", "^app"]]));
+
+        assert_eq!(
+            handle(&users, &store, Request::DeleteUser { name: "app".to_owned() }),
+            done
+        );
+        assert!(users.is_empty());
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_a_reason() {
+        let (users, store) = (Users::new(Vec::new()), FakeStore::default());
+        handle(&users, &store, add_user("app", "secret")).unwrap();
+        let cases = [
+            (add_user("app", "x"), "user 'app' already exists"),
+            (add_user("new", ""), "the password must not be blank"),
+            (
+                Request::DeleteUser {
+                    name: "nobody".to_owned(),
+                },
+                "user 'nobody' does not exist",
+            ),
+            (set_permissions("nobody", "/", ""), "user 'nobody' does not exist"),
+            (
+                set_permissions("app", "nowhere", ""),
+                "virtual host 'nowhere' does not exist",
+            ),
+            (
+                set_permissions("app", "/", "("),
+                "bad regular expression '(': unclosed group",
+            ),
+            (
+                Request::ListPermissions {
+                    vhost: "nowhere".to_owned(),
+                },
+                "virtual host 'nowhere' does not exist",
+            ),
+            (
+                Request::ListUserPermissions {
+                    user: "nobody".to_owned(),
+                },
+                "user 'nobody' does not exist",
+            ),
+        ];
+        for (request, text) in cases {
+            assert_eq!(error_text(handle(&users, &store, request)), text);
+        }
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_stored_does_not_take_effect() {
+        let users = Users::new(Vec::new());
+        let broken = FakeStore {
+            broken: true,
+            ..FakeStore::default()
+        };
+        assert_eq!(
+            error_text(handle(&users, &broken, add_user("app", "secret"))),
+            "disk full"
+        );
+        assert!(users.is_empty());
+        assert_eq!(
+            handle(&users, &FakeStore::default(), add_user("app", "secret")),
+            Ok(Response::Ok(Reply::Done))
+        );
+    }
+
+    #[test]
+    fn other_commands_are_given_back() {
+        let request = Request::AddVhost { name: "x".to_owned() };
+        assert_eq!(
+            handle(&Users::new(Vec::new()), &FakeStore::default(), request.clone()),
+            Err(request)
+        );
+    }
+}
