@@ -17,7 +17,11 @@
 //! get [no_ack] | purge | delete | counts | totals
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a script that cannot be replayed fails its test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a script that cannot be replayed fails its test"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -106,7 +106,6 @@ impl<C> Consumers<C> {
                         head: NOWHERE,
                     },
                 );
-                self.first_level = 0;
             }
         }
         self.had_any = true;
