@@ -12,6 +12,7 @@
 use crate::protocol::content::{
     BASIC_CLASS_ID, ContentHeader, PERSISTENT, delivery_mode_and_priority,
 };
+use crate::protocol::wire::Reader;
 use bytes::Bytes;
 use triomphe::ThinArc;
 
@@ -98,6 +99,23 @@ impl Message {
             return Message::build(scratch, exchange_and_key, header_payload, &body, None);
         }
         Message::build(scratch, exchange_and_key, header_payload, &[], Some(body))
+    }
+
+    /// A message with the same body under another exchange, routing key and header, as dead-lettering needs it. A large
+    /// body is shared.
+    pub fn readdressed(
+        &self,
+        scratch: &mut Vec<u8>,
+        exchange_and_key: &[u8],
+        header_payload: &[u8],
+    ) -> Message {
+        match &self.head().large_body {
+            Some(body) => {
+                let body = Some(Bytes::clone(body));
+                Message::build(scratch, exchange_and_key, header_payload, &[], body)
+            }
+            None => Message::build(scratch, exchange_and_key, header_payload, self.body(), None),
+        }
     }
 
     fn build(
@@ -248,12 +266,10 @@ impl Message {
         if version != STORED_VERSION {
             return Err(StoredMessageError::UnknownVersion(version));
         }
-        let &exchange_len = rest.first().ok_or(malformed)?;
-        let key_at = 1 + usize::from(exchange_len);
-        let &key_len = rest.get(key_at).ok_or(malformed)?;
-        let (_, rest) = rest
-            .split_at_checked(key_at + 1 + usize::from(key_len))
-            .ok_or(malformed)?;
+        let mut names = Reader::new(rest);
+        let exchange = names.shortstr().map_err(|_| malformed)?;
+        names.shortstr().map_err(|_| malformed)?;
+        let (exchange_len, rest) = (exchange.len() as u8, names.rest());
         let header_at = stored.len() - rest.len();
         let header_len = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
         let (header, body) = rest.split_at_checked(header_len).ok_or(malformed)?;
@@ -391,6 +407,29 @@ mod tests {
             assert_eq!(message.stored_parts()[1].is_empty(), !shared);
             assert!(message.memory_size() >= len);
         }
+    }
+
+    #[test]
+    fn a_readdressed_message_keeps_its_body_and_nothing_else() {
+        for (len, shared) in [(INLINE_BODY_MAX_BYTES + 1, true), (100, false)] {
+            let properties = BasicProperties::default().with_delivery_mode(2);
+            let first = message("x", "k", &properties, &vec![b'x'; len]);
+            let names = wire::exchange_and_key("dlx", "dead").unwrap();
+            let header = generated_header(&properties.with_priority(3), len as u64);
+            let second = first.readdressed(&mut Vec::new(), &names, &header);
+            assert_eq!(second.body(), first.body());
+            assert_eq!(second.body().as_ptr() == first.body().as_ptr(), shared);
+            assert_eq!((second.exchange(), second.routing_key()), ("dlx", "dead"));
+            assert_eq!((second.header(), second.priority()), (&header[..], 3));
+        }
+    }
+
+    #[test]
+    fn stored_names_that_are_not_utf_8_are_malformed() {
+        let mut octets = stored(&message("x", "k", &BasicProperties::default(), b"!"));
+        octets[6] = 0xFF;
+        let malformed = StoredMessageError::Malformed;
+        assert_eq!(Message::from_stored(&octets).unwrap_err(), malformed);
     }
 
     #[test]

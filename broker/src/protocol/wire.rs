@@ -1,6 +1,7 @@
 //! The primitive types of the wire: integers in network byte order, short strings and long strings.
 
 use crate::protocol::error::DecodeCause;
+use amq_protocol::types::ShortString;
 
 /// Longest short string in bytes.
 pub const SHORTSTR_MAX_BYTES: usize = 255;
@@ -130,6 +131,12 @@ pub fn put_longstr(out: &mut Vec<u8>, octets: &[u8]) {
     out.extend_from_slice(octets.get(..length as usize).unwrap_or(octets));
 }
 
+/// The text as amq-protocol's short string, cut between two characters at 255 bytes, where its own conversion panics.
+pub fn short_string(text: &str) -> ShortString {
+    let end = text.floor_char_boundary(SHORTSTR_MAX_BYTES);
+    ShortString::try_new(text.get(..end).unwrap_or_default()).unwrap_or_default()
+}
+
 /// A short string as it lies on the wire, or nothing if the text is longer than 255 bytes.
 pub fn shortstr(text: &str) -> Option<Vec<u8>> {
     let length = u8::try_from(text.len()).ok()?;
@@ -215,6 +222,8 @@ mod tests {
         let mut out = Vec::new();
         put_shortstr(&mut out, &text);
         assert_eq!(Reader::new(&out).shortstr(), Ok(&text[..254]));
+        assert_eq!(short_string(&text).as_str(), &text[..254]);
+        assert_eq!(short_string("käse").as_str(), "käse");
         assert_eq!(shortstr(&text), None);
         assert_eq!(shortstr(&text[..254]), Some(out));
         assert_eq!(exchange_and_key("x", &text), None);
