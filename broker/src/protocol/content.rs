@@ -222,3 +222,131 @@ pub fn properties_error(cause: DecodeCause, properties: &[u8]) -> AmqpError {
     let (class_id, method_id) = BASIC_PUBLISH;
     cause.in_method(class_id, method_id, properties).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::testing::{generated_header, generated_table, properties};
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_header_is_read_without_its_properties() {
+        let payload = [0, 60, 0, 7, 0, 0, 0, 0, 0, 1, 0, 2, 0xFF, 0xFF];
+        let header = ContentHeader::parse(&payload).unwrap();
+        assert_eq!((header.class_id, header.body_size), (60, 65_538));
+        assert_eq!(
+            (header.payload, header.properties),
+            (&payload[..], &[0xFF, 0xFF][..])
+        );
+        assert_eq!(
+            ContentHeader::parse(&payload[..11]),
+            Err(DecodeCause::Malformed)
+        );
+    }
+
+    #[test]
+    fn the_fast_path_takes_delivery_mode_alone() {
+        assert_eq!(only_delivery_mode(&[0x10, 0, 2]), Some(2));
+        assert_eq!(only_delivery_mode(&[0, 0]), Some(0));
+        assert_eq!(only_delivery_mode(&[0x18, 0, 2, 3]), None);
+        assert_eq!(only_delivery_mode(&[0x10, 0]), None);
+        assert_eq!(only_delivery_mode(&[0x10, 0, 2, 0]), None);
+    }
+
+    #[test]
+    fn properties_beyond_the_fourteen_are_malformed() {
+        assert_eq!(
+            Properties::parse(&[0, 1, 0, 0]),
+            Err(DecodeCause::Malformed)
+        );
+        assert_eq!(Properties::parse(&[0, 2]), Err(DecodeCause::Malformed));
+        assert_eq!(Properties::parse(&[0]), Err(DecodeCause::Malformed));
+        assert_eq!(Properties::parse(&[0, 0, 1]), Err(DecodeCause::Malformed));
+        assert_eq!(Properties::parse(&[0, 0]), Ok(Properties::default()));
+    }
+
+    #[test]
+    fn only_strings_the_broker_acts_upon_must_be_utf_8() {
+        for flags in [flag::REPLY_TO, flag::EXPIRATION, flag::USER_ID] {
+            let [high, low] = flags.to_be_bytes();
+            assert_eq!(
+                Properties::parse(&[high, low, 1, 0xFF]),
+                Err(DecodeCause::InvalidUtf8)
+            );
+        }
+        let [high, low] = flag::CORRELATION_ID.to_be_bytes();
+        let bytes = [high, low, 1, 0xFF];
+        assert_eq!(
+            Properties::parse(&bytes).unwrap().correlation_id,
+            Some(&[0xFF][..])
+        );
+    }
+
+    #[test]
+    fn malformed_headers_are_found_on_demand() {
+        let bytes = [0x20, 0, 0, 0, 0, 3, 1, b'k', b'?'];
+        let properties = Properties::parse(&bytes).unwrap();
+        assert_eq!(properties.headers, Some(&bytes[2..]));
+        assert_eq!(properties.check_headers(), Err(DecodeCause::Malformed));
+        assert_eq!(Properties::default().check_headers(), Ok(()));
+    }
+
+    #[test]
+    fn malformed_properties_are_blamed_on_the_publish() {
+        let error = properties_error(DecodeCause::Malformed, &[0, 1]);
+        assert_eq!(error.reply_text(), "FRAME_ERROR - cannot decode <<0,1>>");
+        assert_eq!((error.class_id, error.method_id), (60, 40));
+    }
+
+    proptest! {
+        #[test]
+        fn properties_are_read_as_amq_protocol_wrote_them(expected in properties()) {
+            let payload = generated_header(&expected, 9);
+            let header = ContentHeader::parse(&payload).unwrap();
+            let parsed = Properties::parse(header.properties).unwrap();
+            let octets = |text: &Option<amq_protocol::types::ShortString>| {
+                text.as_ref().map(|text| text.as_str().as_bytes().to_vec())
+            };
+            let text = |text: &Option<amq_protocol::types::ShortString>| {
+                text.as_ref().map(|text| text.as_str().to_owned())
+            };
+            prop_assert_eq!(parsed.content_type.map(Vec::from), octets(expected.content_type()));
+            prop_assert_eq!(parsed.content_encoding.map(Vec::from), octets(expected.content_encoding()));
+            prop_assert_eq!(parsed.headers.map(Vec::from), expected.headers().as_ref().map(generated_table));
+            prop_assert_eq!(parsed.delivery_mode, *expected.delivery_mode());
+            prop_assert_eq!(parsed.priority, *expected.priority());
+            prop_assert_eq!(parsed.correlation_id.map(Vec::from), octets(expected.correlation_id()));
+            prop_assert_eq!(parsed.reply_to.map(str::to_owned), text(expected.reply_to()));
+            prop_assert_eq!(parsed.expiration.map(str::to_owned), text(expected.expiration()));
+            prop_assert_eq!(parsed.message_id.map(Vec::from), octets(expected.message_id()));
+            prop_assert_eq!(parsed.timestamp, *expected.timestamp());
+            prop_assert_eq!(parsed.kind.map(Vec::from), octets(expected.kind()));
+            prop_assert_eq!(parsed.user_id.map(str::to_owned), text(expected.user_id()));
+            prop_assert_eq!(parsed.app_id.map(Vec::from), octets(expected.app_id()));
+            prop_assert_eq!(parsed.cluster_id.map(Vec::from), octets(expected.cluster_id()));
+            prop_assert_eq!(parsed.is_persistent(), *expected.delivery_mode() == Some(2));
+            prop_assert_eq!(parsed.check_headers(), Ok(()));
+            let expected = (parsed.delivery_mode.unwrap_or(0), parsed.priority.unwrap_or(0));
+            prop_assert_eq!(delivery_mode_and_priority(header.properties), expected);
+        }
+
+        #[test]
+        fn truncated_properties_are_malformed(expected in properties(), end: prop::sample::Index) {
+            let payload = generated_header(&expected, 0);
+            let properties = &payload[FIXED_LEN..];
+            let cut = &properties[..end.index(properties.len())];
+            prop_assert!(Properties::parse(cut).is_err());
+            prop_assert!(only_delivery_mode(cut).is_none_or(|mode| mode == 0));
+            let _ = delivery_mode_and_priority(cut);
+        }
+
+        #[test]
+        fn any_bytes_are_properties_or_an_error(bytes: Vec<u8>) {
+            if let Ok(parsed) = Properties::parse(&bytes) {
+                let _ = parsed.check_headers();
+            }
+            let _ = delivery_mode_and_priority(&bytes);
+            let _ = ContentHeader::parse(&bytes);
+        }
+    }
+}

@@ -108,7 +108,8 @@ pub struct DecodeError {
     arguments: Box<[u8]>,
 }
 
-/// Codes and texts of ERRORS.md rows 39 to 41, and 501 for tables beyond the depth limit.
+/// RabbitMQ's codes and texts. Two cases are our own: tables beyond the depth limit, which RabbitMQ does not have, and
+/// unknown methods, at which its connection process dies without an answer.
 impl From<DecodeError> for AmqpError {
     fn from(error: DecodeError) -> AmqpError {
         let DecodeError {

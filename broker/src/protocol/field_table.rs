@@ -28,7 +28,14 @@ pub fn check_table(table: &[u8]) -> Result<(), DecodeCause> {
     let mut reader = Reader::new(table);
     let entries = reader.longstr()?;
     reader.finish()?;
-    Walk::over(entries).check()
+    let mut flat = Reader::new(entries);
+    while !flat.rest().is_empty() {
+        flat.shortstr()?;
+        if skip_value(&mut flat)?.is_some() {
+            return Walk::over(entries).check();
+        }
+    }
+    Ok(())
 }
 
 /// Decodes a table, which must fill the slice.
@@ -277,5 +284,205 @@ fn value_depth(value: &AMQPValue) -> usize {
             1 + values.as_slice().iter().map(value_depth).max().unwrap_or(0)
         }
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::testing::{generated_table, nested, tables};
+    use proptest::prelude::*;
+
+    fn table_of(entries: &[u8]) -> Vec<u8> {
+        let mut table = (entries.len() as u32).to_be_bytes().to_vec();
+        table.extend_from_slice(entries);
+        table
+    }
+
+    #[test]
+    fn every_type_of_rabbitmq_is_accepted_and_no_other() {
+        let mut lengths = [None; 256];
+        for (type_id, len) in b"tbBsUuIilLfdDTV"
+            .iter()
+            .zip([1, 1, 1, 2, 2, 2, 4, 4, 8, 8, 4, 8, 5, 8, 0])
+        {
+            lengths[usize::from(*type_id)] = Some(len);
+        }
+        for type_id in b"SAFx" {
+            lengths[usize::from(*type_id)] = Some(4);
+        }
+        for type_id in 0..=255_u8 {
+            for len in 0..10 {
+                let mut entry = vec![1, b'k', type_id];
+                entry.resize(3 + len, 0);
+                let table = table_of(&entry);
+                let expected = lengths[usize::from(type_id)] == Some(len);
+                assert_eq!(
+                    check_table(&table).is_ok(),
+                    expected,
+                    "type {type_id} with {len} octets"
+                );
+                assert_eq!(decode_table(&table).is_ok(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_that_leave_their_table_are_malformed() {
+        for entries in [
+            // A long string, an array and a table that reach beyond the end.
+            &[1, b'k', b'S', 0, 0, 0, 1][..],
+            &[1, b'k', b'A', 0, 0, 0, 1],
+            &[1, b'k', b'F', 255, 255, 255, 255],
+            // A table whose entry reaches into what follows the table.
+            &[1, b'k', b'F', 0, 0, 0, 3, 1, b'x', b't', 1],
+            // An array whose value does.
+            &[1, b'k', b'A', 0, 0, 0, 1, b't', 1],
+            // A key that does, and a key without a value.
+            &[200, b'k'],
+            &[1, b'k'],
+        ] {
+            assert_eq!(
+                check_table(&table_of(entries)),
+                Err(DecodeCause::Malformed),
+                "{entries:?}"
+            );
+        }
+        assert_eq!(check_table(&[0, 0, 0]), Err(DecodeCause::Malformed));
+        assert_eq!(check_table(&[0, 0, 0, 0, 0]), Err(DecodeCause::Malformed));
+        assert_eq!(check_table(&[0, 0, 0, 0]), Ok(()));
+    }
+
+    #[test]
+    fn keys_must_be_utf_8_and_strings_need_not() {
+        assert_eq!(
+            check_table(&table_of(&[1, 0xFF, b'V'])),
+            Err(DecodeCause::InvalidUtf8)
+        );
+        let table = table_of(&[1, b'k', b'S', 0, 0, 0, 1, 0xFF]);
+        let decoded = decode_table(&table).unwrap();
+        assert_eq!(
+            decoded.inner()["k"],
+            AMQPValue::LongString(vec![0xFF].into())
+        );
+    }
+
+    #[test]
+    fn a_hundred_levels_are_accepted_and_one_more_is_not() {
+        for type_id in [b'F', b'A'] {
+            assert_eq!(check_table(&nested(type_id, 100)), Ok(()));
+            assert_eq!(
+                check_table(&nested(type_id, 101)),
+                Err(DecodeCause::TableTooDeep)
+            );
+        }
+        let decoded = decode_table(&nested(b'F', 100)).unwrap();
+        assert_eq!(table_depth(&decoded), 100);
+        assert_eq!(table_depth(&decode_table(&nested(b'A', 100)).unwrap()), 100);
+    }
+
+    #[test]
+    fn depth_counts_nesting_and_not_siblings() {
+        let mut entries = Vec::new();
+        for _ in 0..1000 {
+            entries.extend_from_slice(&[
+                1, b'k', b'F', 0, 0, 0, 9, 1, b'a', b'A', 0, 0, 0, 2, b't', 1,
+            ]);
+        }
+        assert_eq!(check_table(&table_of(&entries)), Ok(()));
+    }
+
+    #[test]
+    fn entries_are_listed_in_wire_order_with_their_octets() {
+        let octets = [
+            1, b'z', b't', 1, 1, b'a', b'S', 0, 0, 0, 1, b'!', 1, b'z', b'A', 0, 0, 0, 1, b'V',
+        ];
+        let table = table_of(&octets);
+        let found: Vec<_> = entries(&table).collect();
+        assert_eq!(found.len(), 3);
+        assert_eq!(
+            found[0],
+            RawEntry {
+                key: "z",
+                type_id: b't',
+                value: &[1],
+                octets: &octets[..4]
+            }
+        );
+        assert_eq!(found[1].value, &[0, 0, 0, 1, b'!']);
+        assert_eq!(
+            (found[2].key, found[2].type_id, found[2].octets),
+            ("z", b'A', &octets[12..])
+        );
+        assert_eq!(entries(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_key_is_removed_with_all_its_duplicates_and_nothing_else() {
+        let table = table_of(&[1, b'z', b't', 1, 1, b'a', b'U', 0, 7, 1, b'z', b'V']);
+        assert_eq!(
+            without_key(&table, "z"),
+            Some(table_of(&[1, b'a', b'U', 0, 7]))
+        );
+        assert_eq!(without_key(&table, "y"), None);
+    }
+
+    #[test]
+    fn a_short_string_value_is_encoded_as_a_long_string() {
+        let mut table = FieldTable::default();
+        table.insert("k".into(), AMQPValue::ShortString("v".into()));
+        let mut out = Vec::new();
+        encode_table(&table, &mut out);
+        assert_eq!(out, table_of(&[1, b'k', b'S', 0, 0, 0, 1, b'v']));
+    }
+
+    proptest! {
+        #[test]
+        fn tables_are_encoded_as_amq_protocol_encodes_them(table in tables()) {
+            let mut out = vec![9];
+            encode_table(&table, &mut out);
+            prop_assert_eq!(&out[1..], &generated_table(&table)[..]);
+            prop_assert_eq!(decode_table(&out[1..]).unwrap(), table);
+        }
+
+        #[test]
+        fn removing_a_key_equals_removing_it_from_the_decoded_table(table in tables()) {
+            let encoded = generated_table(&table);
+            for (key, _) in &table {
+                let mut without = table.inner().clone();
+                without.remove(key);
+                prop_assert_eq!(without_key(&encoded, key.as_str()), Some(generated_table(&without.into())));
+            }
+        }
+
+        #[test]
+        fn a_truncated_table_is_refused(table in tables(), end: prop::sample::Index) {
+            let encoded = generated_table(&table);
+            prop_assert!(check_table(&encoded[..end.index(encoded.len())]).is_err());
+        }
+
+        #[test]
+        fn what_amq_protocol_accepts_and_what_the_check_accepts_is_the_same(
+            table in tables(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        ) {
+            let mut encoded = generated_table(&table);
+            for (at, octet) in changes {
+                let at = at.index(encoded.len());
+                encoded[at] = octet;
+            }
+            let accepted = matches!(parsing::parse_field_table(&encoded[..]), Ok((rest, _)) if rest.is_empty());
+            prop_assert_eq!(check_table(&encoded).is_ok(), accepted);
+            let _ = entries(&encoded).count();
+            let _ = without_key(&encoded, "a");
+        }
+
+        #[test]
+        fn checking_any_bytes_never_panics(bytes: Vec<u8>) {
+            let _ = check_table(&bytes);
+            let _ = check_table(&table_of(&bytes));
+            let _ = decode_table(&table_of(&bytes));
+            let _ = entries(&table_of(&bytes)).count();
+        }
     }
 }

@@ -12,6 +12,7 @@
 use crate::protocol::content::{
     BASIC_CLASS_ID, ContentHeader, PERSISTENT, delivery_mode_and_priority,
 };
+use crate::protocol::wire::Reader;
 use bytes::Bytes;
 use triomphe::ThinArc;
 
@@ -98,6 +99,23 @@ impl Message {
             return Message::build(scratch, exchange_and_key, header_payload, &body, None);
         }
         Message::build(scratch, exchange_and_key, header_payload, &[], Some(body))
+    }
+
+    /// A message with the same body under another exchange, routing key and header, as dead-lettering needs it. A large
+    /// body is shared.
+    pub fn readdressed(
+        &self,
+        scratch: &mut Vec<u8>,
+        exchange_and_key: &[u8],
+        header_payload: &[u8],
+    ) -> Message {
+        match &self.head().large_body {
+            Some(body) => {
+                let body = Some(Bytes::clone(body));
+                Message::build(scratch, exchange_and_key, header_payload, &[], body)
+            }
+            None => Message::build(scratch, exchange_and_key, header_payload, self.body(), None),
+        }
     }
 
     fn build(
@@ -248,12 +266,10 @@ impl Message {
         if version != STORED_VERSION {
             return Err(StoredMessageError::UnknownVersion(version));
         }
-        let &exchange_len = rest.first().ok_or(malformed)?;
-        let key_at = 1 + usize::from(exchange_len);
-        let &key_len = rest.get(key_at).ok_or(malformed)?;
-        let (_, rest) = rest
-            .split_at_checked(key_at + 1 + usize::from(key_len))
-            .ok_or(malformed)?;
+        let mut names = Reader::new(rest);
+        let exchange = names.shortstr().map_err(|_| malformed)?;
+        names.shortstr().map_err(|_| malformed)?;
+        let (exchange_len, rest) = (exchange.len() as u8, names.rest());
         let header_at = stored.len() - rest.len();
         let header_len = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
         let (header, body) = rest.split_at_checked(header_len).ok_or(malformed)?;
@@ -299,5 +315,200 @@ impl std::fmt::Debug for Message {
             .field("body_len", &self.body_len())
             .field("persistent", &self.is_persistent())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::testing::{generated_header, properties, short_strings};
+    use crate::protocol::wire;
+    use amq_protocol::protocol::BasicProperties;
+    use proptest::prelude::*;
+
+    fn message(
+        exchange: &str,
+        routing_key: &str,
+        properties: &BasicProperties,
+        body: &[u8],
+    ) -> Message {
+        let names = wire::exchange_and_key(exchange, routing_key).unwrap();
+        Message::new(
+            &mut Vec::new(),
+            &names,
+            &generated_header(properties, body.len() as u64),
+            body,
+        )
+    }
+
+    fn stored(message: &Message) -> Vec<u8> {
+        message.stored_parts().concat()
+    }
+
+    #[test]
+    fn a_handle_takes_eight_bytes_and_so_does_an_optional_one() {
+        assert_eq!(size_of::<Message>(), 8);
+        assert_eq!(size_of::<Option<Message>>(), 8);
+    }
+
+    #[test]
+    fn a_small_message_costs_forty_bytes_more_than_its_octets() {
+        let small = message(
+            "x",
+            "key",
+            &BasicProperties::default().with_delivery_mode(2),
+            b"body",
+        );
+        assert_eq!(small.memory_size(), 40 + stored(&small).len());
+    }
+
+    #[test]
+    fn the_parts_of_a_message_are_found_again() {
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_priority(7);
+        let message = message("logs", "käse.brot", &properties, b"body");
+        assert_eq!(
+            (message.exchange(), message.routing_key()),
+            ("logs", "käse.brot")
+        );
+        assert_eq!(message.header(), generated_header(&properties, 4));
+        assert_eq!(message.properties(), &[0x18, 0, 2, 7]);
+        assert_eq!((message.body(), message.body_len()), (&b"body"[..], 4));
+        assert!(message.is_persistent());
+        assert_eq!(message.priority(), 7);
+        assert_eq!(
+            message.view().exchange_and_key,
+            "\x04logs\x0akäse.brot".as_bytes()
+        );
+    }
+
+    #[test]
+    fn a_clone_shares_the_octets() {
+        let message = message("", "q", &BasicProperties::default(), b"body");
+        let clone = message.clone();
+        assert_eq!(message.body().as_ptr(), clone.body().as_ptr());
+        drop(message);
+        assert_eq!(clone.body(), b"body");
+    }
+
+    #[test]
+    fn a_large_body_is_kept_without_copying_and_a_small_one_is_not_kept() {
+        let names = wire::exchange_and_key("", "q").unwrap();
+        for (len, shared) in [
+            (INLINE_BODY_MAX_BYTES + 1, true),
+            (INLINE_BODY_MAX_BYTES, false),
+        ] {
+            let body = Bytes::from(vec![b'x'; len]);
+            let header = generated_header(&BasicProperties::default(), len as u64);
+            let message = Message::with_large_body(&mut Vec::new(), &names, &header, body.clone());
+            assert_eq!(message.body(), body);
+            assert_eq!(message.body().as_ptr() == body.as_ptr(), shared);
+            assert_eq!(message.stored_parts()[1].is_empty(), !shared);
+            assert!(message.memory_size() >= len);
+        }
+    }
+
+    #[test]
+    fn a_readdressed_message_keeps_its_body_and_nothing_else() {
+        for (len, shared) in [(INLINE_BODY_MAX_BYTES + 1, true), (100, false)] {
+            let properties = BasicProperties::default().with_delivery_mode(2);
+            let first = message("x", "k", &properties, &vec![b'x'; len]);
+            let names = wire::exchange_and_key("dlx", "dead").unwrap();
+            let header = generated_header(&properties.with_priority(3), len as u64);
+            let second = first.readdressed(&mut Vec::new(), &names, &header);
+            assert_eq!(second.body(), first.body());
+            assert_eq!(second.body().as_ptr() == first.body().as_ptr(), shared);
+            assert_eq!((second.exchange(), second.routing_key()), ("dlx", "dead"));
+            assert_eq!((second.header(), second.priority()), (&header[..], 3));
+        }
+    }
+
+    #[test]
+    fn stored_names_that_are_not_utf_8_are_malformed() {
+        let mut octets = stored(&message("x", "k", &BasicProperties::default(), b"!"));
+        octets[6] = 0xFF;
+        let malformed = StoredMessageError::Malformed;
+        assert_eq!(Message::from_stored(&octets).unwrap_err(), malformed);
+    }
+
+    #[test]
+    fn the_stored_form_is_fixed() {
+        let message = message(
+            "x",
+            "k",
+            &BasicProperties::default().with_delivery_mode(1),
+            b"!",
+        );
+        let expected = [
+            &[1, 0, 0, 0, 15][..],
+            &[1, b'x', 1, b'k'],
+            &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 1],
+            b"!",
+        ]
+        .concat();
+        assert_eq!(stored(&message), expected);
+        assert_eq!(message.stored_len(), expected.len());
+    }
+
+    #[test]
+    fn an_unknown_stored_version_is_named() {
+        let mut octets = stored(&message("x", "k", &BasicProperties::default(), b"!"));
+        octets[0] = 2;
+        assert_eq!(
+            Message::from_stored(&octets).unwrap_err(),
+            StoredMessageError::UnknownVersion(2)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_stored_message_comes_back_equal(
+            exchange in short_strings(),
+            routing_key in short_strings(),
+            properties in properties(),
+            body_len in prop_oneof![0..200_usize, 4090..4100_usize, Just(70_000)],
+            fill: u8,
+        ) {
+            let message = message(exchange.as_str(), routing_key.as_str(), &properties, &vec![fill; body_len]);
+            let again = Message::from_stored(&stored(&message)).unwrap();
+            prop_assert_eq!(again.view(), message.view());
+            prop_assert_eq!(again.exchange(), exchange.as_str());
+            prop_assert_eq!(again.routing_key(), routing_key.as_str());
+            prop_assert_eq!(again.is_persistent(), *properties.delivery_mode() == Some(2));
+            prop_assert_eq!(again.priority(), properties.priority().unwrap_or(0));
+            prop_assert_eq!(stored(&again), stored(&message));
+            prop_assert_eq!(again.memory_size(), message.memory_size());
+        }
+
+        #[test]
+        fn truncated_and_extended_stored_messages_are_malformed(
+            properties in properties(), body: Vec<u8>, end: prop::sample::Index,
+        ) {
+            let mut octets = stored(&message("x", "k", &properties, &body));
+            prop_assert!(Message::from_stored(&octets[..end.index(octets.len())]).is_err());
+            octets.push(0);
+            prop_assert_eq!(Message::from_stored(&octets).unwrap_err(), StoredMessageError::Malformed);
+        }
+
+        #[test]
+        fn any_stored_bytes_are_a_message_or_an_error(mut bytes: Vec<u8>, version: bool) {
+            if let (true, Some(first)) = (version, bytes.first_mut()) {
+                *first = STORED_VERSION;
+            }
+            if let Ok(message) = Message::from_stored(&bytes) {
+                prop_assert_eq!(stored(&message), bytes);
+                let _ = (message.exchange(), message.routing_key(), message.properties());
+            }
+        }
+
+        #[test]
+        fn a_message_of_any_parts_never_panics(names: Vec<u8>, header: Vec<u8>, body: Vec<u8>) {
+            let message = Message::new(&mut Vec::new(), &names, &header, &body);
+            prop_assert_eq!(message.exchange_and_key(), names);
+            prop_assert_eq!(message.header(), header);
+            prop_assert_eq!(message.body(), body);
+            let _ = (message.exchange(), message.routing_key(), message.properties());
+        }
     }
 }

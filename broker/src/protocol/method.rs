@@ -28,7 +28,7 @@ pub fn method_name(class_id: u16, method_id: u16) -> &'static str {
     spec(class_id, method_id).map_or("unknown method", |spec| spec.name)
 }
 
-/// Whether a client may send the method. The others are answered with 503 (ERRORS.md row 48).
+/// Whether a client may send the method. RabbitMQ answers the others with 503.
 pub fn is_client_method(class_id: u16, method_id: u16) -> bool {
     spec(class_id, method_id).is_some_and(|spec| spec.from_client)
 }
@@ -91,4 +91,141 @@ pub fn encode_method(out: &mut Vec<u8>, channel: u16, method: &AMQPClass) {
     out.extend_from_slice(&size.to_be_bytes());
     out.extend_from_slice(&payload);
     out.push(FRAME_END);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::error::AmqpError;
+    use crate::protocol::method_table::ALL_IDS;
+    use amq_protocol::protocol::{basic, channel, queue};
+
+    fn reply(payload: &[u8]) -> (String, u16, u16) {
+        let error = AmqpError::from(decode_method(payload).unwrap_err());
+        (error.reply_text(), error.class_id, error.method_id)
+    }
+
+    #[test]
+    fn methods_have_names() {
+        assert_eq!(method_name(50, 10), "queue.declare");
+        assert_eq!(method_name(40, 51), "exchange.unbind-ok");
+        assert_eq!(method_name(40, 41), "unknown method");
+    }
+
+    #[test]
+    fn methods_that_only_a_server_sends_are_told_apart() {
+        assert!(is_client_method(60, 40));
+        assert!(is_client_method(20, 41));
+        assert!(!is_client_method(60, 60));
+        assert!(!is_client_method(10, 60));
+        assert!(!is_client_method(99, 1));
+    }
+
+    #[test]
+    fn undecodable_arguments_are_named_with_their_method() {
+        // queue.declare whose queue name reaches beyond the frame.
+        let expected = (
+            "FRAME_ERROR - cannot decode <<0,0,5,97>>".to_owned(),
+            50,
+            10,
+        );
+        assert_eq!(reply(&[0, 50, 0, 10, 0, 0, 5, b'a']), expected);
+        // tx.select with an argument.
+        assert_eq!(
+            reply(&[0, 90, 0, 10, 1]),
+            ("FRAME_ERROR - cannot decode <<1>>".to_owned(), 90, 10)
+        );
+    }
+
+    #[test]
+    fn a_short_string_that_is_not_utf_8_is_named() {
+        let expected = (
+            "FRAME_ERROR - Malformed UTF-8 in shortstr".to_owned(),
+            50,
+            30,
+        );
+        assert_eq!(reply(&[0, 50, 0, 30, 0, 0, 1, 0xFF, 0]), expected);
+    }
+
+    #[test]
+    fn unknown_classes_and_methods_are_not_implemented() {
+        assert_eq!(
+            reply(&[0, 61, 0, 10]),
+            (
+                "NOT_IMPLEMENTED - unknown method 10 of class 61".to_owned(),
+                61,
+                10
+            )
+        );
+        assert_eq!(
+            reply(&[0, 60, 1, 10, 3]),
+            (
+                "NOT_IMPLEMENTED - unknown method 266 of class 60".to_owned(),
+                60,
+                266
+            )
+        );
+        assert_eq!(reply(&[0, 60, 0]).1, 0);
+    }
+
+    #[test]
+    fn the_table_knows_the_methods_that_amq_protocol_knows() {
+        for class_id in 0..=100_u16 {
+            for method_id in 0..=130_u16 {
+                let known = spec(class_id, method_id).is_some();
+                assert_eq!(ALL_IDS.contains(&(class_id, method_id)), known);
+                let mut payload = [class_id.to_be_bytes(), method_id.to_be_bytes()].concat();
+                payload.extend_from_slice(&[0; 64]);
+                assert_eq!(
+                    parse_class(&payload[..]).is_ok(),
+                    known,
+                    "{class_id}/{method_id}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn prefetch_size_is_read_from_the_bytes() {
+        let payload = [0, 60, 0, 10, 0, 1, 0, 2, 0, 5, 1];
+        assert_eq!(qos_prefetch_size(&payload), Some(65_538));
+        let qos = basic::Qos {
+            prefetch_count: 5,
+            global: true,
+        };
+        assert_eq!(
+            decode_method(&payload),
+            Ok(AMQPClass::Basic(basic::AMQPMethod::Qos(qos)))
+        );
+        assert_eq!(qos_prefetch_size(&[0, 60, 0, 20, 0, 0, 0, 0]), None);
+        assert_eq!(qos_prefetch_size(&payload[..7]), None);
+    }
+
+    #[test]
+    fn a_method_is_encoded_as_a_whole_frame() {
+        let mut out = vec![1, 2, 3];
+        encode_method(
+            &mut out,
+            258,
+            &AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {})),
+        );
+        assert_eq!(
+            out,
+            [1, 2, 3, 1, 1, 2, 0, 0, 0, 8, 0, 20, 0, 11, 0, 0, 0, 0, 0xCE]
+        );
+    }
+
+    #[test]
+    fn table_arguments_arrive_decoded() {
+        let payload = [0, 50, 0, 10, 0, 0, 1, b'q', 2, 0, 0, 0, 4, 1, b'k', b't', 1];
+        let Ok(AMQPClass::Queue(queue::AMQPMethod::Declare(declare))) = decode_method(&payload)
+        else {
+            panic!("not a queue.declare");
+        };
+        assert_eq!(
+            (declare.queue.as_str(), declare.durable, declare.passive),
+            ("q", true, false)
+        );
+        assert_eq!(declare.arguments.inner()["k"].as_bool(), Some(true));
+    }
 }

@@ -26,6 +26,13 @@ pub mod reply_code;
 pub mod rewrite;
 pub mod wire;
 
+#[cfg(test)]
+mod codec_tests;
+#[cfg(test)]
+mod nesting_tests;
+#[cfg(test)]
+mod testing;
+
 pub use amq_protocol::protocol::AMQPClass;
 pub use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 pub use assembler::{Assembled, AssembledPublish, Assembler};

@@ -95,3 +95,59 @@ fn mistake(input: &[u8]) -> WrongProtocol {
         _ => WrongProtocol::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_amqp_0_9_are_accepted() {
+        assert_eq!(recognise(b"AMQP\x00\x00\x09\x01"), ProtocolHeader::Amqp);
+        assert_eq!(recognise(b"AMQP\x01\x01\x00\x09rest"), ProtocolHeader::Amqp);
+    }
+
+    #[test]
+    fn a_header_is_incomplete_while_it_may_become_right() {
+        for header in [AMQP_0_9_1, AMQP_0_9, *b"AMQP\x00\x01\x00\x00"] {
+            for end in 0..PROTOCOL_HEADER_LEN {
+                assert_eq!(
+                    recognise(&header[..end]),
+                    ProtocolHeader::Incomplete,
+                    "{end}"
+                );
+            }
+        }
+        assert_eq!(
+            recognise(b"HELO"),
+            ProtocolHeader::Wrong(WrongProtocol::Unknown)
+        );
+    }
+
+    #[test]
+    fn frequent_mistakes_are_named() {
+        let mistake = |input: &[u8]| match recognise(input) {
+            ProtocolHeader::Wrong(wrong) => wrong,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(mistake(b"GET / HTTP/1.1\r\n"), WrongProtocol::Http);
+        assert_eq!(mistake(b"POST /api HTTP/1.1\r\n"), WrongProtocol::Http);
+        assert_eq!(mistake(&[22, 3, 1, 2, 0, 1, 0, 1]), WrongProtocol::Tls);
+        assert_eq!(mistake(b"AMQP\x00\x01\x00\x00"), WrongProtocol::Amqp10);
+        assert_eq!(mistake(b"AMQP\x03\x01\x00\x00"), WrongProtocol::Amqp10);
+        assert_eq!(
+            mistake(b"AMQP\x01\x01\x08\x00"),
+            WrongProtocol::OtherAmqp([1, 1, 8, 0])
+        );
+        assert_eq!(mistake(b"MQTT"), WrongProtocol::Unknown);
+    }
+
+    #[test]
+    fn every_mistake_has_a_sentence_for_the_log() {
+        let other = WrongProtocol::OtherAmqp([1, 1, 8, 0]);
+        assert!(other.to_string().contains("1-1-8-0"));
+        assert!(WrongProtocol::Http.to_string().contains("HTTP"));
+        assert!(WrongProtocol::Tls.to_string().contains("TLS"));
+        assert!(WrongProtocol::Amqp10.to_string().contains("AMQP 1.0"));
+        assert!(WrongProtocol::Unknown.to_string().contains("AMQP 0-9-1"));
+    }
+}

@@ -152,3 +152,143 @@ impl<'a> Writer<'a> {
         Ok(self.out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::testing::{
+        generated_header, generated_table, properties, short_strings, tables,
+    };
+    use amq_protocol::protocol::BasicProperties;
+    use proptest::prelude::*;
+
+    fn change<T: Clone + std::fmt::Debug + 'static>(
+        value: impl Strategy<Value = T> + 'static,
+    ) -> impl Strategy<Value = Change<T>> {
+        prop_oneof![
+            2 => Just(Change::Keep).boxed(),
+            1 => Just(Change::Remove).boxed(),
+            1 => value.prop_map(Change::Set).boxed(),
+        ]
+    }
+
+    /// The properties after the changes, put together anew from what amq-protocol knows.
+    fn expected(
+        old: &BasicProperties,
+        headers: &Change<amq_protocol::types::FieldTable>,
+        reply_to: &Change<amq_protocol::types::ShortString>,
+        expiration: &Change<amq_protocol::types::ShortString>,
+        changes: &HeaderChanges<'_>,
+    ) -> BasicProperties {
+        let mut new = BasicProperties::default();
+        macro_rules! take {
+            ($($with:ident $value:expr),*) => {
+                $(if let Some(value) = $value {
+                    new = new.$with(value);
+                })*
+            };
+        }
+        take!(with_content_type old.content_type().clone(), with_content_encoding old.content_encoding().clone());
+        take!(with_headers changed(old.headers(), headers), with_delivery_mode changed(old.delivery_mode(), &changes.delivery_mode));
+        take!(with_priority changed(old.priority(), &changes.priority), with_correlation_id old.correlation_id().clone());
+        take!(with_reply_to changed(old.reply_to(), reply_to), with_expiration changed(old.expiration(), expiration));
+        take!(with_message_id old.message_id().clone(), with_timestamp changed(old.timestamp(), &changes.timestamp));
+        take!(with_type old.kind().clone(), with_user_id old.user_id().clone(), with_app_id old.app_id().clone());
+        take!(with_cluster_id old.cluster_id().clone());
+        new
+    }
+
+    fn changed<T: Clone>(old: &Option<T>, change: &Change<T>) -> Option<T> {
+        match change {
+            Change::Keep => old.clone(),
+            Change::Remove => None,
+            Change::Set(value) => Some(value.clone()),
+        }
+    }
+
+    fn borrowed(change: &Change<amq_protocol::types::ShortString>) -> Change<&str> {
+        match change {
+            Change::Keep => Change::Keep,
+            Change::Remove => Change::Remove,
+            Change::Set(text) => Change::Set(text.as_str()),
+        }
+    }
+
+    #[test]
+    fn octets_the_broker_does_not_touch_stay_as_they_are() {
+        // Headers with duplicate keys out of order and a `U`, none of which survives decoding and encoding.
+        let headers = [
+            0, 0, 0, 12, 1, b'z', b'U', 0, 1, 1, b'a', b'V', 1, b'a', b't', 1,
+        ];
+        let headers = [&[0, 0, 0, 12], &headers[4..]].concat();
+        let header = [
+            &[0, 60, 0, 9, 0, 0, 0, 0, 0, 0, 0, 5, 0x23, 0x80][..],
+            &headers,
+            &[1, b'r', 2, b'1', b'0', 1, 0xFF],
+        ]
+        .concat();
+        let changes = HeaderChanges {
+            expiration: Change::Remove,
+            ..HeaderChanges::default()
+        };
+        let expected = [
+            &[0, 60, 0, 9, 0, 0, 0, 0, 0, 0, 0, 5, 0x22, 0x80][..],
+            &headers,
+            &[1, b'r', 1, 0xFF],
+        ]
+        .concat();
+        assert_eq!(rewrite(&header, &changes), Ok(expected));
+        assert_eq!(rewrite(&header, &HeaderChanges::default()), Ok(header));
+    }
+
+    #[test]
+    fn a_malformed_header_is_refused() {
+        let changes = HeaderChanges {
+            reply_to: Change::Set("q"),
+            ..HeaderChanges::default()
+        };
+        assert_eq!(rewrite(&[0; 11], &changes), Err(DecodeCause::Malformed));
+        assert_eq!(rewrite(&[0; 12], &changes), Err(DecodeCause::Malformed));
+        let header = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0, 9];
+        assert_eq!(rewrite(&header, &changes), Err(DecodeCause::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn a_rewritten_header_is_what_encoding_the_changed_properties_gives(
+            old in properties(),
+            headers in change(tables()),
+            reply_to in change(short_strings()),
+            expiration in change(short_strings()),
+            (delivery_mode, priority, timestamp) in (change(any::<u8>()), change(any::<u8>()), change(any::<u64>())),
+            body_size: Option<u64>,
+        ) {
+            let table = match &headers {
+                Change::Set(table) => generated_table(table),
+                Change::Keep | Change::Remove => Vec::new(),
+            };
+            let changes = HeaderChanges {
+                headers: match headers {
+                    Change::Keep => Change::Keep,
+                    Change::Remove => Change::Remove,
+                    Change::Set(_) => Change::Set(&table[..]),
+                },
+                delivery_mode,
+                priority,
+                reply_to: borrowed(&reply_to),
+                expiration: borrowed(&expiration),
+                timestamp,
+                body_size,
+            };
+            let new = expected(&old, &headers, &reply_to, &expiration, &changes);
+            let rewritten = rewrite(&generated_header(&old, 7), &changes).unwrap();
+            prop_assert_eq!(rewritten, generated_header(&new, body_size.unwrap_or(7)));
+        }
+
+        #[test]
+        fn rewriting_any_bytes_never_panics(bytes: Vec<u8>) {
+            let changes = HeaderChanges { reply_to: Change::Set("q"), headers: Change::Remove, ..HeaderChanges::default() };
+            let _ = rewrite(&bytes, &changes);
+        }
+    }
+}
