@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use leveret_storage::{Definition, DefinitionKey, PermissionRecord, Store, Ticket, UserRecord, VhostRecord};
 use parking_lot::{Mutex, RwLock};
+use tokio::net::TcpListener;
 
 use crate::alarms::Alarms;
 use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
@@ -48,6 +49,7 @@ pub struct Broker {
     /// When the broker started.
     pub started: Instant,
     cluster_name: String,
+    listeners: Mutex<Vec<String>>,
     vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionInfo>>>,
     next_connection: AtomicU64,
@@ -61,6 +63,8 @@ pub struct ConnectionInfo {
     pub name: String,
     /// The client's address.
     pub peer: SocketAddr,
+    /// The address it connected to.
+    pub local: SocketAddr,
     /// The way to its client.
     pub outbox: Outbox,
     /// When it was accepted.
@@ -92,6 +96,7 @@ impl ConnectionInfo {
             id,
             name: format!("{peer} -> {local}"),
             peer,
+            local,
             outbox: Outbox::new(frame_max),
             connected_at: now,
             channels: AtomicU16::new(0),
@@ -212,6 +217,7 @@ impl Broker {
             node_name,
             started: now,
             cluster_name,
+            listeners: Mutex::default(),
             vhosts: RwLock::default(),
             connections: Mutex::default(),
             next_connection: AtomicU64::new(1),
@@ -275,14 +281,19 @@ impl Broker {
 
     /// Stores a change of users or permissions and lets it take effect; the commit to wait for.
     pub fn commit_users(&self, edit: UsersEdit<'_>) -> Result<Ticket, AdminError> {
+        let ticket = self.store_user_changes(edit.records())?;
+        edit.commit();
+        Ok(ticket)
+    }
+
+    /// Stores changes of users or permissions in one write.
+    pub fn store_user_changes(&self, changes: &[RecordChange]) -> Result<Ticket, AdminError> {
         if let Some(error) = self.store.failed() {
             return Err(leveret_storage::StorageError::Failed(error).into());
         }
         let mut writer = self.store.writer();
-        write_user_changes(&mut writer, edit.records());
-        let ticket = writer.submit();
-        edit.commit();
-        Ok(ticket)
+        write_user_changes(&mut writer, changes);
+        Ok(writer.submit())
     }
 
     /// What follows from a change of users.
@@ -329,6 +340,31 @@ impl Broker {
             info.outbox.notify(Event::Close(AmqpError::new(ReplyCode::ConnectionForced, reason.to_owned())));
         }
         chosen.len()
+    }
+
+    /// Closes the connection of this name; false when there is none.
+    pub fn close_connection(&self, name: &str, reason: &str) -> bool {
+        let found = self.connections().into_iter().find(|info| info.name == name);
+        if let Some(info) = &found {
+            info.outbox.notify(Event::Close(AmqpError::new(ReplyCode::ConnectionForced, reason.to_owned())));
+        }
+        found.is_some()
+    }
+
+    /// Remembers where the broker listens, for status.
+    pub fn set_listeners(&self, amqp: &[TcpListener], metrics: &[TcpListener]) {
+        let described = |purpose: &str, listeners: &[TcpListener]| -> Vec<String> {
+            let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+            addresses.map(|address| format!("{purpose} {address}")).collect()
+        };
+        let mut listeners = described("amqp", amqp);
+        listeners.extend(described("metrics", metrics));
+        *self.listeners.lock() = listeners;
+    }
+
+    /// Where the broker listens, such as `amqp 127.0.0.1:5672`.
+    pub fn listeners(&self) -> Vec<String> {
+        self.listeners.lock().clone()
     }
 
     /// Tells every connection that an alarm went on or off.

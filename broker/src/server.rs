@@ -74,6 +74,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let amqp = listener::bind_all(&config.amqp_listen, "amqp")?;
     let metrics = listener::bind_all(&config.metrics_listen, "metrics")?;
     let ctl = CtlServer::bind(&config.ctl_socket_path()).map_err(StartError::Ctl)?;
+    broker.set_listeners(&amqp, &metrics);
     let (stop, stopped) = watch::channel(false);
     for listener in amqp {
         tokio::spawn(listener::accept_amqp(listener, broker.clone(), stopped.clone()));
@@ -244,4 +245,3 @@ async fn stop_orderly(broker: &Arc<Broker>) {
         Err(_) => tracing::error!("the store was not closed within the shutdown deadline"),
     }
 }
-impl crate::ctl::server::CtlHandler for Broker { fn handle(&self, _r: crate::ctl::protocol::Request) -> crate::ctl::protocol::Response { todo!() } }

@@ -56,6 +56,12 @@ impl Permissions {
         })
     }
 
+    /// Allows everything.
+    pub fn all() -> Self {
+        let everything = || Pattern { text: ".*".to_owned(), matcher: Matcher::Everything };
+        Self { configure: everything(), write: everything(), read: everything() }
+    }
+
     /// Allows nothing.
     pub fn none() -> Self {
         let nothing = || Pattern { text: String::new(), matcher: Matcher::Nothing };

@@ -6,6 +6,8 @@
 pub mod client;
 mod command;
 mod error;
+mod handler;
+mod listings;
 mod output;
 pub mod protocol;
 pub mod rows;

@@ -148,10 +148,7 @@ row! {
         channel_max: u16,
         frame_max: u32,
         timeout: u16,
-        auth_mechanism: String,
         connected_at: u64,
-        recv_oct: u64,
-        send_oct: u64,
         client_properties: Value,
     }
     usual ["user", "peer_host", "peer_port", "state"]
@@ -165,13 +162,8 @@ row! {
         number: u16,
         user: String,
         vhost: String,
-        confirm: bool,
-        transactional: bool,
         consumer_count: u64,
         messages_unacknowledged: u64,
-        messages_unconfirmed: u64,
-        messages_uncommitted: u64,
-        prefetch_count: u16,
         global_prefetch_count: u16,
     }
     usual ["name", "user", "consumer_count", "messages_unacknowledged"]

@@ -73,6 +73,18 @@ pub struct Stalled {
     pub no_ack: bool,
 }
 
+/// A channel as listings show it.
+pub struct ChannelSummary {
+    /// Its number.
+    pub number: u16,
+    /// Its consumers.
+    pub consumers: usize,
+    /// Deliveries that it has not acknowledged.
+    pub unacked: usize,
+    /// Limit of unacked deliveries to all its consumers together, 0 for none.
+    pub prefetch_global: u16,
+}
+
 /// What others tell a connection.
 pub enum Event {
     /// The queue of this consumer is gone.
@@ -242,6 +254,25 @@ impl OutboxState {
             self.channels.pop();
         }
         channel
+    }
+
+    /// The tag of a consumer.
+    pub fn consumer_tag(&self, channel: u16, origin: u32) -> Option<String> {
+        let channel = self.channels.get(usize::from(channel))?.as_deref()?;
+        let (_length, tag) = channel.origins.get(origin as usize)?.consumer_tag.split_first()?;
+        Some(String::from_utf8_lossy(tag).into_owned())
+    }
+
+    /// Every open channel, for listings.
+    pub fn channel_summaries(&self) -> Vec<ChannelSummary> {
+        let open = self.channels.iter().enumerate().filter_map(|(number, channel)| Some((number, channel.as_deref()?)));
+        open.map(|(number, channel)| ChannelSummary {
+            number: number as u16,
+            consumers: channel.origins.iter().filter(|(_, origin)| origin.consuming).count(),
+            unacked: channel.unacked_count(),
+            prefetch_global: channel.prefetch_global,
+        })
+        .collect()
     }
 
     /// All consumers that wait to be resumed and may be: the bytes are below the bound and their channel takes deliveries.

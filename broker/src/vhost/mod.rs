@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use leveret_routing::RoutingTable;
+use leveret_routing::{Binding, ExchangeOptions, RoutingTable};
 use leveret_storage::{Store, Ticket};
 use parking_lot::RwLock;
 use slab::Slab;
@@ -43,6 +43,11 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// Whoever runs the broker, at the command line: may do everything.
+    pub fn operator() -> Actor {
+        Actor { user: "operator".into(), permissions: Arc::new(Permissions::all()), connection: None }
+    }
+
     /// Refuses unless the user has this permission on the resource's name.
     fn require(&self, operation: Operation, name: &str, resource: impl FnOnce() -> Resource) -> Result<(), OperationError> {
         if self.permissions.allows(operation, name) {
@@ -113,6 +118,22 @@ impl Vhost {
     /// The queue of that name, whoever owns it.
     pub fn find_queue(&self, name: &str) -> Option<Arc<QueueHandle>> {
         self.topology.read().by_name.get(name).cloned()
+    }
+
+    /// All exchanges at this moment, by name.
+    pub fn exchanges(&self) -> Vec<(String, ExchangeOptions)> {
+        let topology = self.topology.read();
+        let mut exchanges: Vec<_> =
+            topology.routing.exchanges().map(|exchange| (exchange.name.to_owned(), exchange.options.clone())).collect();
+        exchanges.sort_by(|a, b| a.0.cmp(&b.0));
+        exchanges
+    }
+
+    /// All bindings at this moment but those of the default exchange; queues by their index.
+    pub fn bindings(&self) -> Vec<Binding<u32>> {
+        let mut bindings: Vec<_> = self.topology.read().routing.bindings().collect();
+        bindings.sort_by(|a, b| (&a.source, &a.routing_key).cmp(&(&b.source, &b.routing_key)));
+        bindings
     }
 
     fn exchange_resource(&self, name: &str) -> Resource {
