@@ -307,8 +307,8 @@ impl OutboxState {
             }
             return Accept::Refused;
         }
-        let Some(origin) = channel.origins.get(consumer.origin as usize) else { return Accept::Refused };
         let delivery_tag = channel.next_tag();
+        let Some(origin) = channel.origins.get(consumer.origin as usize) else { return Accept::Refused };
         hot::write_deliver(
             &mut self.bytes,
             consumer.channel,
