@@ -53,7 +53,8 @@ pub struct Routable<'a> {
 /// The queues found, and the working memory of routing; to be reused for every message.
 ///
 /// A queue is in it once, however many bindings led there and over however many calls, until
-/// [`RouteBuffer::clear`]. It grows to the largest result it has held and then allocates no more.
+/// [`RouteBuffer::clear`]. It grows to the largest result it has held and then allocates no more;
+/// only what hostile topic patterns have blown up is given back after the message.
 #[derive(Debug)]
 pub struct RouteBuffer<Q> {
     pub(crate) found: Found<Q>,

@@ -4,25 +4,30 @@
 //! no words at all, so that `#` matches it and `*` does not. `*` stands for one word, `#` for any
 //! number of words, none included.
 
+mod walk;
+
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashTable;
 
 use crate::{
     arena::Arena,
-    buffer::Found,
     entry::{Entry, EntryList},
     key::Key,
 };
+
+pub(crate) use walk::Scratch;
 
 /// The bindings of one topic exchange.
 ///
 /// A node is a prefix of binding keys; its edges are literal words, `*` and `#`. Literal edges of
 /// all nodes live in one table under (node, word), which holds ids only: a node knows its word and
-/// fills one cache line, so a step costs one access to far memory even in a large trie. Before a key becomes a path, each run of
-/// wildcards in it is brought to the form `*.*.#`, which matches the same (`#.*` and `*.#` both
-/// want one word or more), so a `#` is only ever followed by a literal word or by nothing.
+/// fills one cache line, so a step costs one access to far memory even in a large trie.
+///
+/// Before a key becomes a path, each run of wildcards in it is brought to the form `*.*.#`, which
+/// matches the same (`#.*` and `*.#` both want one word or more), so a `#` is only ever followed
+/// by a literal word or by nothing. Nodes that no binding needs are removed with the binding.
 ///
 /// # Cost
 ///
@@ -275,191 +280,6 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(FACTOR)
 }
 
-/// Working memory of a match, reused from message to message.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    words: Vec<Word>,
-    /// States still to be visited.
-    pending: Vec<State>,
-    /// For nodes that may be entered with several numbers of words: the smallest so far.
-    entered: HashMap<u32, u32, RandomState>,
-    /// Steps taken since the scratch was made.
-    steps: u64,
-}
-
-/// A word of the routing key, as a range of its bytes.
-#[derive(Clone, Copy, Debug)]
-struct Word {
-    start: u32,
-    end: u32,
-    /// Computed when first needed.
-    hash: Option<u64>,
-}
-
-/// A node, and how many words led to it.
-#[derive(Clone, Copy, Debug)]
-struct State {
-    node: u32,
-    word: u32,
-}
-
-/// A scratch that a hostile pattern has made larger than this many states is made small again.
-const KEPT_STATES: usize = 1024;
-
-impl Scratch {
-    pub(crate) fn new() -> Self {
-        Self {
-            words: Vec::new(),
-            pending: Vec::new(),
-            entered: HashMap::default(),
-            steps: 0,
-        }
-    }
-
-    fn split(&mut self, key: &str) {
-        self.words.clear();
-        if key.is_empty() {
-            return;
-        }
-        let mut start = 0;
-        for (end, byte) in (0..).zip(key.as_bytes()) {
-            if *byte == b'.' {
-                self.words.push(Word {
-                    start,
-                    end,
-                    hash: None,
-                });
-                start = end + 1;
-            }
-        }
-        self.words.push(Word {
-            start,
-            end: key.len() as u32,
-            hash: None,
-        });
-    }
-
-    fn forget_states(&mut self) {
-        self.pending.clear();
-        self.pending.shrink_to(KEPT_STATES);
-        if !self.entered.is_empty() {
-            self.entered.clear();
-            self.entered.shrink_to(KEPT_STATES);
-        }
-    }
-}
-
-impl<Q: Copy + Eq + std::hash::Hash> TopicTrie<Q> {
-    pub(crate) fn matches(&self, key: &str, scratch: &mut Scratch, found: &mut Found<Q>) {
-        scratch.split(key);
-        let mut walk = Walk {
-            trie: self,
-            key: key.as_bytes(),
-            scratch,
-            found,
-        };
-        let mut next = Some(State {
-            node: ROOT,
-            word: 0,
-        });
-        while let Some(state) = next {
-            next = walk.visit(state).or_else(|| walk.scratch.pending.pop());
-        }
-        scratch.forget_states();
-    }
-}
-
-/// One match under way.
-struct Walk<'a, Q> {
-    trie: &'a TopicTrie<Q>,
-    key: &'a [u8],
-    scratch: &'a mut Scratch,
-    found: &'a mut Found<Q>,
-}
-
-impl<Q: Copy + Eq + std::hash::Hash> Walk<'_, Q> {
-    /// Gives out the bindings of a state and notes the states that follow from it; one of them is
-    /// returned instead, to be the next.
-    fn visit(&mut self, state: State) -> Option<State> {
-        self.scratch.steps += 1;
-        let node = self.trie.nodes.get(state.node)?;
-        if node.hash != NONE {
-            self.visit_hash(State {
-                node: node.hash,
-                ..state
-            });
-        }
-        if state.word as usize == self.scratch.words.len() {
-            self.found.reach(node.entries.as_slice());
-            return None;
-        }
-        let word = state.word + 1;
-        if node.literals > 0 {
-            let child = self.literal_child(state);
-            if child != NONE {
-                if node.star != NONE {
-                    self.scratch.pending.push(State {
-                        node: node.star,
-                        word,
-                    });
-                }
-                return Some(State { node: child, word });
-            }
-        }
-        (node.star != NONE).then_some(State {
-            node: node.star,
-            word,
-        })
-    }
-
-    /// Lets a `#` take any number of the words from here on. What may follow it is literal words.
-    fn visit_hash(&mut self, state: State) {
-        let Some(node) = self.trie.nodes.get(state.node) else {
-            return;
-        };
-        let mut end = self.scratch.words.len() as u32;
-        let mut is_first = true;
-        if node.is_entered_often() {
-            let smallest = self.scratch.entered.entry(state.node).or_insert(u32::MAX);
-            is_first = *smallest == u32::MAX;
-            end = end.min(*smallest);
-            *smallest = state.word.min(*smallest);
-        }
-        if is_first {
-            self.found.reach(node.entries.as_slice());
-        }
-        if node.literals == 0 {
-            return;
-        }
-        for word in state.word..end {
-            self.scratch.steps += 1;
-            let child = self.literal_child(State { word, ..state });
-            if child != NONE {
-                self.scratch.pending.push(State {
-                    node: child,
-                    word: word + 1,
-                });
-            }
-        }
-    }
-
-    /// The child of the state's node by the state's next word.
-    #[inline]
-    fn literal_child(&mut self, state: State) -> u32 {
-        let Some(word) = self.scratch.words.get_mut(state.word as usize) else {
-            return NONE;
-        };
-        let bytes = self
-            .key
-            .get(word.start as usize..word.end as usize)
-            .unwrap_or_default();
-        let hash = *word
-            .hash
-            .get_or_insert_with(|| self.trie.hasher.hash_one(bytes));
-        self.trie.literal_child(state.node, bytes, hash)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -590,26 +410,5 @@ mod tests {
         let (_, steps) = matches(&trie, &key);
         let bound = trie.nodes.len() as u64 * 33;
         assert!(steps <= bound, "{steps} steps, {bound} states");
-    }
-
-    #[test]
-    fn a_scratch_grown_by_a_hostile_pattern_is_made_small_again() {
-        // Binary trees over {a, b} with a # before each word: each node of depth d is entered by
-        // all ways to take d words out of the key.
-        let mut patterns = vec![String::from("#")];
-        for _ in 0..12 {
-            let longer = patterns
-                .iter()
-                .flat_map(|p| ["a", "b"].map(|w| format!("{p}.{w}.#")));
-            patterns = longer.collect();
-        }
-        let trie = trie(&patterns.iter().map(String::as_str).collect::<Vec<_>>());
-        let mut buffer = RouteBuffer::new();
-        for _ in 0..2 {
-            trie.matches(&["a.b"; 64].join("."), &mut buffer.topic, &mut buffer.found);
-            assert_eq!(buffer.queues().len(), 1 << 12);
-            assert!(buffer.topic.entered.is_empty() && buffer.topic.pending.is_empty());
-            assert!(buffer.topic.entered.capacity() <= 2 * KEPT_STATES);
-        }
     }
 }
