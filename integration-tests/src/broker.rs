@@ -279,6 +279,12 @@ impl TestBroker {
         }
     }
 
+    /// What the broker has written, or nothing for an external one.
+    pub fn log_lines(&self) -> Option<Vec<String>> {
+        let shared = self.shared.as_ref()?;
+        Some(shared.broker.lock().unwrap().log_lines())
+    }
+
     /// Whether the broker under test is not ours: its texts and limits may be another version's.
     pub fn is_external(&self) -> bool {
         self.shared.is_none()
