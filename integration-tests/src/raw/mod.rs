@@ -197,7 +197,7 @@ impl RawClient {
         }
     }
 
-    /// Closes the connection in an orderly way and waits until the broker has closed the socket.
+    /// Closes the connection in an orderly way: waits for `connection.close-ok`, hangs up, and waits for the broker to do so.
     pub fn close(mut self) {
         let close = connection::Close {
             reply_code: REPLY_SUCCESS,
@@ -209,12 +209,16 @@ impl RawClient {
             self.next_method(),
             (0, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)))
         ) {}
+        self.shut_down_writing();
         self.expect_end_of_stream();
     }
 
-    /// Closes the sending half of the socket.
+    /// Closes the sending half of the socket, unless the broker has hung up already.
     pub fn shut_down_writing(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        match self.stream.shutdown(Shutdown::Write) {
+            Err(error) if !hung_up(error.kind()) => panic!("cannot shut down: {error}"),
+            Ok(()) | Err(_) => {}
+        }
     }
 
     // Sending
