@@ -3,7 +3,6 @@
 use crate::ctl::Ctl;
 use crate::log::Log;
 use crate::wait;
-use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,30 +20,29 @@ pub struct Broker {
     amqp: SocketAddr,
     metrics: SocketAddr,
     data_dir: TempDir,
-    extra_arguments: Vec<OsString>,
+    amqp_listen: String,
 }
 
 impl Broker {
     /// Starts a broker on an empty data folder.
     pub fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_on("127.0.0.1:0")
     }
 
-    /// As [`Broker::start`], with more arguments for `leveret serve`.
-    pub fn start_with(arguments: &[&str]) -> Self {
+    /// As [`Broker::start`], with another address for AMQP.
+    pub fn start_on(amqp_listen: &str) -> Self {
         let data_dir = tempfile::Builder::new()
             .prefix("leveret-test-")
             .tempdir()
             .unwrap();
-        let extra_arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
-        let (process, log, amqp, metrics) = launch(data_dir.path(), &extra_arguments);
+        let (process, log, amqp, metrics) = launch(data_dir.path(), amqp_listen);
         Self {
             process,
             log,
             amqp,
             metrics,
             data_dir,
-            extra_arguments,
+            amqp_listen: amqp_listen.to_owned(),
         }
     }
 
@@ -124,7 +122,7 @@ impl Broker {
             !self.is_running(),
             "stop the broker before starting it again"
         );
-        let (process, log, amqp, metrics) = launch(self.data_dir.path(), &self.extra_arguments);
+        let (process, log, amqp, metrics) = launch(self.data_dir.path(), &self.amqp_listen);
         self.process = process;
         self.log = log;
         self.amqp = amqp;
@@ -146,12 +144,8 @@ impl Drop for Broker {
     }
 }
 
-fn launch(
-    data_dir: &Path,
-    extra_arguments: &[OsString],
-) -> (Child, Arc<Log>, SocketAddr, SocketAddr) {
-    let mut process = serve_command(data_dir)
-        .args(extra_arguments)
+fn launch(data_dir: &Path, amqp_listen: &str) -> (Child, Arc<Log>, SocketAddr, SocketAddr) {
+    let mut process = serve_command(data_dir, amqp_listen)
         .spawn()
         .unwrap_or_else(|error| {
             panic!(
@@ -178,21 +172,16 @@ fn launch(
     }
 }
 
-/// `leveret serve` on free ports of the loopback interface, not yet started, its output piped.
-pub fn serve_command(data_dir: &Path) -> Command {
+/// `leveret serve`, not yet started, its output piped.
+pub fn serve_command(data_dir: &Path, amqp_listen: &str) -> Command {
     let mut command = Command::new(binary());
     command
         .arg("serve")
         .arg("--data-dir")
         .arg(data_dir)
-        .args([
-            "--amqp-listen",
-            "127.0.0.1:0",
-            "--metrics-listen",
-            "127.0.0.1:0",
-            "--log-format",
-            "json",
-        ])
+        .args(["--amqp-listen", amqp_listen])
+        .args(["--metrics-listen", "127.0.0.1:0"])
+        .args(["--log-format", "json"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -277,6 +266,12 @@ impl TestBroker {
                 std::env::var_os("LEVERET_TEST_CTL").map(|program| Ctl::of_program(program.into()))
             }
         }
+    }
+
+    /// What the broker has written, or nothing for an external one.
+    pub fn log_lines(&self) -> Option<Vec<String>> {
+        let shared = self.shared.as_ref()?;
+        Some(shared.broker.lock().unwrap().log_lines())
     }
 
     /// Whether the broker under test is not ours: its texts and limits may be another version's.

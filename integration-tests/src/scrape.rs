@@ -33,6 +33,11 @@ impl Metrics {
         values.iter().sum()
     }
 
+    /// As [`Metrics::value`], and 0 for a metric that is not there, as counters are before they first count.
+    pub fn value_or_zero(&self, name: &str) -> f64 {
+        self.named(name).map(|sample| number(&sample.value)).sum()
+    }
+
     /// A label of the first sample of `name`.
     #[track_caller]
     pub fn label(&self, name: &str, label: &str) -> String {

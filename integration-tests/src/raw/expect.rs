@@ -9,6 +9,8 @@ use std::time::Duration;
 pub enum Text {
     Exactly(String),
     StartingWith(String),
+    /// For texts in the middle of which the codec of another broker would print something else.
+    Between(String, String),
 }
 
 impl From<&str> for Text {
@@ -28,6 +30,7 @@ impl Text {
         match self {
             Self::Exactly(expected) => text == expected,
             Self::StartingWith(expected) => text.starts_with(expected),
+            Self::Between(start, end) => text.starts_with(start) && text.ends_with(end),
         }
     }
 }
@@ -37,6 +40,7 @@ impl fmt::Display for Text {
         match self {
             Self::Exactly(text) => write!(f, "{text}"),
             Self::StartingWith(text) => write!(f, "{text} ..."),
+            Self::Between(start, end) => write!(f, "{start} ... {end}"),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod expect;
 mod frames;
+pub mod make;
 mod methods;
 
 pub use amq_protocol::frame::{AMQPContentHeader, AMQPFrame};
@@ -26,6 +27,9 @@ use std::time::{Duration, Instant};
 
 /// What opens every AMQP 0-9-1 connection.
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
+
+/// Octets of a frame around its payload.
+pub const FRAME_OVERHEAD: usize = 8;
 
 /// The reply code of an orderly close.
 pub const REPLY_SUCCESS: u16 = 200;
@@ -88,6 +92,8 @@ pub struct Content {
     pub method: AMQPClass,
     pub properties: BasicProperties,
     pub body: Vec<u8>,
+    /// Octets of the largest body frame, with its header and end octet.
+    pub largest_frame: usize,
 }
 
 /// One connection.
@@ -176,7 +182,22 @@ impl RawClient {
         let _ok: channel::OpenOk = self.call(number, channel::Open {});
     }
 
-    /// Closes the connection in an orderly way and waits until the broker has closed the socket.
+    /// Opens a channel and hands every frame that comes before the answer to `collect`.
+    pub fn open_channel_collecting(&mut self, number: u16, mut collect: impl FnMut(AMQPFrame)) {
+        self.send(number, channel::Open {});
+        loop {
+            match self.next_frame().expect("channel.open-ok") {
+                AMQPFrame::Method(on, AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)))
+                    if on == number =>
+                {
+                    return;
+                }
+                frame => collect(frame),
+            }
+        }
+    }
+
+    /// Closes the connection in an orderly way: waits for `connection.close-ok`, hangs up, and waits for the broker to do so.
     pub fn close(mut self) {
         let close = connection::Close {
             reply_code: REPLY_SUCCESS,
@@ -188,12 +209,16 @@ impl RawClient {
             self.next_method(),
             (0, AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)))
         ) {}
+        self.shut_down_writing();
         self.expect_end_of_stream();
     }
 
-    /// Closes the sending half of the socket.
+    /// Closes the sending half of the socket, unless the broker has hung up already.
     pub fn shut_down_writing(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        match self.stream.shutdown(Shutdown::Write) {
+            Err(error) if !hung_up(error.kind()) => panic!("cannot shut down: {error}"),
+            Ok(()) | Err(_) => {}
+        }
     }
 
     // Sending
@@ -248,7 +273,7 @@ impl RawClient {
     ) {
         self.send(channel, publish);
         self.send_header(channel, properties, body.len() as u64);
-        for part in body.chunks(self.frame_max - 8) {
+        for part in body.chunks(self.frame_max - FRAME_OVERHEAD) {
             self.send_frame(BODY, channel, part);
         }
     }
@@ -305,6 +330,20 @@ impl RawClient {
         }
     }
 
+    /// The next frame as it came: its type, its channel and its payload.
+    #[track_caller]
+    pub fn next_frame_bytes(&mut self) -> (u8, u16, Vec<u8>) {
+        let give_up = Instant::now() + DEADLINE;
+        loop {
+            if let Some(bytes) = self.take_frame_bytes() {
+                let channel = u16::from_be_bytes([bytes[1], bytes[2]]);
+                return (bytes[0], channel, bytes[7..bytes.len() - 1].to_vec());
+            }
+            let length = self.read_before(give_up).expect("a frame");
+            assert_ne!(length, 0, "expected a frame, but the socket was closed");
+        }
+    }
+
     fn read_before(&mut self, give_up: Instant) -> std::io::Result<usize> {
         let left = give_up.saturating_duration_since(Instant::now());
         self.stream
@@ -315,24 +354,40 @@ impl RawClient {
         Ok(length)
     }
 
-    /// A whole frame from the front of the buffer, if it is there.
-    #[track_caller]
-    fn take_frame(&mut self) -> Option<AMQPFrame> {
+    /// The bytes of a whole frame from the front of the buffer, if they are there.
+    fn take_frame_bytes(&mut self) -> Option<Vec<u8>> {
         let length = if self.buffer.starts_with(b"AMQP") {
             8
         } else {
             let size = self.buffer.get(3..7)?;
             7 + u32::from_be_bytes(size.try_into().unwrap()) as usize + 1
         };
-        let bytes = self.buffer.get(..length)?;
-        let frame = match parse_frame(bytes) {
-            Ok((_, frame)) => frame,
+        (self.buffer.len() >= length).then(|| self.buffer.drain(..length).collect())
+    }
+
+    #[track_caller]
+    fn take_frame(&mut self) -> Option<AMQPFrame> {
+        let bytes = self.take_frame_bytes()?;
+        match parse_frame(&bytes[..]) {
+            Ok((_, frame)) => Some(frame),
             Err(error) => {
                 panic!("the broker sent a frame that does not parse: {error:?}\n{bytes:?}")
             }
-        };
-        self.buffer.drain(..length);
-        Some(frame)
+        }
+    }
+
+    /// All bytes up to the end of the stream, as they come.
+    #[track_caller]
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let give_up = Instant::now() + DEADLINE;
+        loop {
+            match self.read_before(give_up) {
+                Ok(0) => return std::mem::take(&mut self.buffer),
+                Ok(_) => {}
+                Err(error) if hung_up(error.kind()) => return std::mem::take(&mut self.buffer),
+                Err(error) => panic!("the stream does not end: {error}"),
+            }
+        }
     }
 
     /// The next method on any channel. Heartbeats are skipped; contents are an error.
@@ -366,9 +421,13 @@ impl RawClient {
             panic!("no content header after {method:?}");
         };
         let mut body = Vec::new();
+        let mut largest_frame = 0;
         while (body.len() as u64) < header.body_size {
             match self.next_frame() {
-                Some(AMQPFrame::Body(_, part)) => body.extend_from_slice(&part),
+                Some(AMQPFrame::Body(on_channel, part)) if on_channel == channel => {
+                    body.extend_from_slice(&part);
+                    largest_frame = largest_frame.max(part.len() + FRAME_OVERHEAD);
+                }
                 other => panic!("expected a body frame, got {other:?}"),
             }
         }
@@ -376,6 +435,7 @@ impl RawClient {
             method,
             properties: header.properties,
             body,
+            largest_frame,
         }
     }
 }
