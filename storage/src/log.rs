@@ -1,50 +1,20 @@
 //! One queue's chunks as the store knows them in memory: where each message is, and what of it is alive.
 
+mod chunk;
+mod removal;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::chunk::{ChunkBuilder, IndexEntry, QueueState};
+use crate::chunk::{ChunkBuilder, QueueState};
 use crate::ids::{Position, QueueId};
-use crate::keys::{ChunkKey, Key, Prefix};
+use crate::keys::ChunkKey;
 use crate::live::LiveSet;
 use crate::pending::Pending;
 
-/// The bytes of a chunk that is not, or not surely, in the engine yet.
-pub(crate) type SharedBytes = Arc<Mutex<Vec<u8>>>;
-
-/// A chunk, and what of it is alive. A chunk of which nothing is alive is dropped at once.
-#[derive(Debug)]
-pub(crate) struct Chunk {
-    pub(crate) key: ChunkKey,
-    /// The distance from the first position to the last.
-    pub(crate) span: u32,
-    /// How many messages it holds, dead ones included.
-    pub(crate) count: u32,
-    pub(crate) bytes: u32,
-    pub(crate) live: LiveSet,
-    pub(crate) place: Place,
-    /// Whether the engine has, or the commit being written brings, an index entry for it.
-    pub(crate) indexed: bool,
-    /// Whether the queue's list of chunks to index has it.
-    pub(crate) stale: bool,
-    /// Whether the store's list of sparse chunks has it.
-    pub(crate) noted: bool,
-}
-
-/// Where the bytes of a chunk are.
-#[derive(Debug)]
-pub(crate) enum Place {
-    /// In the builder of its queue: messages are still being appended.
-    Open,
-    /// Closed, waiting for the next commit.
-    Waiting(SharedBytes),
-    /// In the commit that is being written.
-    Writing(SharedBytes),
-    /// In the engine.
-    Stored,
-}
+pub(crate) use chunk::{Chunk, Place, SharedBytes};
 
 /// The chunks of one queue, first to last, and what is known of its messages.
 #[derive(Debug, Default)]
@@ -223,96 +193,6 @@ impl QueueLog {
         }
     }
 
-    /// Settles all below a position but those in `except`, which must ascend. Returns how many.
-    pub(crate) fn purge(
-        &mut self,
-        queue: QueueId,
-        below: Position,
-        except: &[Position],
-        pending: &mut Pending,
-    ) -> u64 {
-        let before = self.live;
-        let mut kept = VecDeque::with_capacity(self.chunks.len());
-        let mut run = Vec::new();
-        let mut stale = Vec::new();
-        for mut chunk in std::mem::take(&mut self.chunks) {
-            let alive = chunk.live.count();
-            if chunk.key.first < below {
-                let first = chunk.key.first.0;
-                let end = u32::try_from(below.0 - first).unwrap_or(u32::MAX);
-                let keep = |distance| {
-                    except
-                        .binary_search(&Position(first + u64::from(distance)))
-                        .is_ok()
-                };
-                chunk.live.remove_below(end, keep);
-            }
-            if chunk.live.count() == 0 {
-                run.extend(pending.forget(chunk, &mut self.open));
-                continue;
-            }
-            pending.drop_run(queue, &mut run);
-            if chunk.live.count() < alive {
-                stale.push(kept.len());
-            }
-            kept.push_back(chunk);
-        }
-        pending.drop_run(queue, &mut run);
-        self.chunks = kept;
-        for index in stale {
-            self.note_stale(queue, index, true, pending);
-        }
-        let kept = self.counts.split_off(&below);
-        for (position, count) in std::mem::replace(&mut self.counts, kept) {
-            if except.binary_search(&position).is_ok() {
-                self.counts.insert(position, count);
-            } else {
-                pending.counts.push((queue, position, None));
-            }
-        }
-        self.note_state(queue, pending);
-        self.live = self
-            .chunks
-            .iter()
-            .map(|chunk| u64::from(chunk.live.count()))
-            .sum();
-        before - self.live
-    }
-
-    /// Puts into the commit whatever removes the queue from the engine. The caller drops the queue.
-    pub(crate) fn delete(self, queue: QueueId, pending: &mut Pending) {
-        let few = self.chunks.len() + self.counts.len() <= SINGLE_DELETES_MAX;
-        pending.counts.retain(|(of, ..)| *of != queue);
-        pending.settled_counts.retain(|(of, _)| *of != queue);
-        let mut open = self.open;
-        for chunk in self.chunks {
-            let dead = pending.forget(chunk, &mut open).filter(|_| few);
-            pending
-                .dead
-                .extend(dead.map(|(key, indexed)| (queue, key, indexed)));
-        }
-        if few {
-            pending.counts.extend(
-                self.counts
-                    .into_keys()
-                    .map(|position| (queue, position, None)),
-            );
-        } else {
-            let start = Position(0);
-            for prefix in [
-                Prefix::Chunks(queue, start),
-                Prefix::ChunkIndex(queue, start),
-                Prefix::DeliveryCounts(queue),
-            ] {
-                let (from, until) = prefix.range();
-                pending.ranges.push((prefix.space(), from, until));
-            }
-        }
-        if self.known {
-            pending.deleted_states.push(queue);
-        }
-    }
-
     /// The chunk that would hold a position, and the position's distance from its first.
     pub(crate) fn find(&self, position: Position) -> Option<(usize, u32)> {
         // Queues are settled at the head, mostly.
@@ -418,107 +298,4 @@ impl QueueLog {
             self.note_lazy(queue, pending);
         }
     }
-
-    /// Drops a chunk of which nothing is alive.
-    fn drop_chunk(&mut self, queue: QueueId, index: usize, pending: &mut Pending) {
-        let Some(chunk) = self.chunks.remove(index) else {
-            return;
-        };
-        let dead = pending.forget(chunk, &mut self.open);
-        pending
-            .dead
-            .extend(dead.map(|(key, indexed)| (queue, key, indexed)));
-        // The last chunk's keys are what the next position is known by.
-        if index == self.chunks.len() {
-            self.note_state(queue, pending);
-        }
-    }
 }
-
-impl Chunk {
-    pub(crate) fn new(key: ChunkKey, live: LiveSet, place: Place) -> Self {
-        Self {
-            key,
-            span: 0,
-            count: 0,
-            bytes: 0,
-            live,
-            place,
-            indexed: false,
-            stale: false,
-            noted: false,
-        }
-    }
-
-    /// A chunk as the engine has it.
-    pub(crate) fn stored(key: ChunkKey, entry: IndexEntry, indexed: bool) -> Self {
-        let IndexEntry {
-            count,
-            span,
-            bytes,
-            live,
-        } = entry;
-        Self {
-            span,
-            count,
-            bytes,
-            indexed,
-            ..Self::new(key, live, Place::Stored)
-        }
-    }
-
-    fn note_sparse(&mut self, queue: QueueId, pending: &mut Pending) {
-        if !self.noted && u64::from(self.live.count()) * SPARSE_DIVISOR < u64::from(self.count) {
-            self.noted = true;
-            pending.sparse.push((queue, self.key));
-        }
-    }
-
-    /// The last position, dead or alive.
-    pub(crate) fn last(&self) -> Position {
-        Position(self.key.first.0 + u64::from(self.span))
-    }
-}
-
-impl Pending {
-    /// Takes leave of a chunk: what must be deleted of it in the engine, if the engine has it.
-    fn forget(
-        &mut self,
-        chunk: Chunk,
-        open: &mut Option<Box<ChunkBuilder>>,
-    ) -> Option<(ChunkKey, bool)> {
-        match chunk.place {
-            Place::Open => {
-                let bytes = open.take().map(|open| open.finish()).unwrap_or_default();
-                self.never_written(bytes);
-                None
-            }
-            Place::Waiting(bytes) => {
-                self.never_written(std::mem::take(&mut bytes.lock()));
-                None
-            }
-            Place::Writing(_) | Place::Stored => Some((chunk.key, chunk.indexed)),
-        }
-    }
-
-    /// Deletes neighbouring chunks: one by one if they are few, else as a range.
-    fn drop_run(&mut self, queue: QueueId, run: &mut Vec<(ChunkKey, bool)>) {
-        if let (Some(first), Some(last)) = (run.first(), run.last())
-            && run.len() > SINGLE_DELETES_MAX
-        {
-            for key in [Key::Chunk as fn(_, _) -> Key<'static>, Key::ChunkIndex] {
-                let (from, mut until) = (key(queue, first.0), key(queue, last.0).encode());
-                until.push(0);
-                self.ranges.push((from.space(), from.encode(), until));
-            }
-            run.clear();
-        }
-        self.dead
-            .extend(run.drain(..).map(|(key, indexed)| (queue, key, indexed)));
-    }
-}
-
-/// Up to so many keys are deleted one by one: a range tombstone costs every later read something.
-const SINGLE_DELETES_MAX: usize = 16;
-/// A chunk is sparse when less than one in so many of its messages is alive.
-const SPARSE_DIVISOR: u64 = 4;

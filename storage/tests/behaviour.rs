@@ -1,5 +1,7 @@
 //! What a store does, on both engines.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end that way")]
+
 mod common;
 
 use common::{Disk, Seen, append, manual, patient, positions, recover, write};

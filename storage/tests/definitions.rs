@@ -1,5 +1,7 @@
 //! Definitions, on both engines.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end that way")]
+
 mod common;
 
 use common::{Disk, append, patient, write};

@@ -1,5 +1,7 @@
 //! What the store does when the disk, the directory or its caller fails.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end that way")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Many writers share commits and syncs, and every one is told.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end that way")]
+
 mod common;
 
 use std::sync::Arc;

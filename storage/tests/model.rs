@@ -1,5 +1,7 @@
 //! Random histories with restarts, kills and power cuts, against a model that anyone can check by reading.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end that way")]
+
 mod common;
 
 use std::collections::BTreeMap;
