@@ -19,8 +19,6 @@ use crate::protocol::reply_code::ReplyCode;
 #[derive(Default)]
 pub struct Confirms {
     last_published: u64,
-    /// Everything up to here is answered, at least.
-    last_answered: u64,
     waiting: VecDeque<WaitingRun>,
 }
 
@@ -59,11 +57,11 @@ impl Confirms {
 
     /// Publishes `first..=last` need not wait.
     pub fn answer_at_once(&mut self, first: u64, last: u64) -> Confirmed {
-        let multiple = self.waiting.is_empty();
-        if multiple {
-            self.last_answered = last;
+        Confirmed {
+            first,
+            last,
+            multiple: self.waiting.is_empty(),
         }
-        Confirmed { first, last, multiple }
     }
 
     /// What the store's progress up to `durable` answers.
@@ -73,11 +71,12 @@ impl Confirms {
             && run.ticket <= durable
         {
             let first = answered.map_or(run.first, |confirmed| confirmed.first);
-            answered = Some(Confirmed { first, last: run.last, multiple: true });
+            answered = Some(Confirmed {
+                first,
+                last: run.last,
+                multiple: true,
+            });
             self.waiting.pop_front();
-        }
-        if let Some(confirmed) = answered {
-            self.last_answered = confirmed.last;
         }
         answered
     }
@@ -85,11 +84,6 @@ impl Confirms {
     /// Does anything wait for a commit?
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
-    }
-
-    /// Publishes not answered yet.
-    pub fn unconfirmed(&self) -> u64 {
-        self.waiting.iter().map(|run| run.last - run.first + 1).sum()
     }
 }
 
@@ -109,13 +103,20 @@ impl Confirmed {
 
 impl Session {
     pub(super) fn confirm_method(&mut self, number: u16, method: AMQPMethod) -> Result<(), AmqpError> {
-        let AMQPMethod::Select(select) = method else { return Err(server_only()) };
-        let Some(channel) = self.channel_slot(number) else { return Ok(()) };
+        let AMQPMethod::Select(select) = method else {
+            return Err(server_only());
+        };
+        let Some(channel) = self.channel_slot(number) else {
+            return Ok(());
+        };
         match channel.mode {
             ChannelMode::Plain => channel.mode = ChannelMode::Confirm(Confirms::default()),
             ChannelMode::Confirm(_) => {}
             ChannelMode::Transaction(_) => {
-                return Err(AmqpError::new(ReplyCode::PreconditionFailed, "cannot switch from tx to confirm mode"));
+                return Err(AmqpError::new(
+                    ReplyCode::PreconditionFailed,
+                    "cannot switch from tx to confirm mode",
+                ));
             }
         }
         if !select.nowait {
@@ -130,8 +131,16 @@ impl Session {
         let mut confirmed = 0;
         let mut waiting = Vec::new();
         for number in std::mem::take(&mut self.publisher.waiting_channels) {
-            let Some(channel) = self.channels.get_mut(usize::from(number)).and_then(Option::as_deref_mut) else { continue };
-            let ChannelMode::Confirm(confirms) = &mut channel.mode else { continue };
+            let Some(channel) = self
+                .channels
+                .get_mut(usize::from(number))
+                .and_then(Option::as_deref_mut)
+            else {
+                continue;
+            };
+            let ChannelMode::Confirm(confirms) = &mut channel.mode else {
+                continue;
+            };
             if let Some(answer) = confirms.committed(durable) {
                 confirmed += answer.write(self.outbox.lock().bytes_mut(), number);
             }
@@ -166,8 +175,14 @@ mod tests {
         confirms.wait(4, 6, ticket(6));
         confirms.wait(7, 9, ticket(7));
         assert_eq!(confirms.committed(ticket(4)), None);
-        assert_eq!(confirms.committed(ticket(6)), Some(Confirmed { first: 1, last: 6, multiple: true }));
-        assert_eq!(confirms.unconfirmed(), 3);
+        assert_eq!(
+            confirms.committed(ticket(6)),
+            Some(Confirmed {
+                first: 1,
+                last: 6,
+                multiple: true
+            })
+        );
         assert!(confirms.is_waiting());
     }
 
@@ -176,7 +191,14 @@ mod tests {
         let mut confirms = Confirms::default();
         confirms.wait(1, 2, ticket(1));
         let answer = confirms.answer_at_once(3, 4);
-        assert_eq!(answer, Confirmed { first: 3, last: 4, multiple: false });
+        assert_eq!(
+            answer,
+            Confirmed {
+                first: 3,
+                last: 4,
+                multiple: false
+            }
+        );
         let mut out = Vec::new();
         assert_eq!(answer.write(&mut out, 1), 2);
         let mut expected = Vec::new();
