@@ -27,7 +27,7 @@ use crate::clock;
 use crate::protocol::frame::INITIAL_FRAME_MAX;
 use crate::session::Session;
 use crate::session::handshake::REFUSAL_DELAY;
-use crate::session::outbox::Outbox;
+use crate::session::outbox::{KEPT_CAPACITY_BYTES, Outbox};
 
 /// Most bytes taken from the socket at once; an unfinished frame from the last time lies in front of them.
 const READ_BYTES: usize = 256 * 1024;
@@ -37,8 +37,6 @@ const READ_BUFFER_BYTES: usize = READ_BYTES + 160 * 1024;
 const YIELD_AFTER_BYTES: usize = 64 * 1024;
 /// While this much waits for the socket, the client is not read: it must first read its answers.
 const UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A write buffer that grew beyond this is given back when it is empty.
-const KEPT_WRITE_BUFFER_BYTES: usize = 64 * 1024;
 /// How long a closed connection's last bytes may take to reach the client.
 const LINGER: Duration = Duration::from_secs(5);
 /// Bytes of a closed connection that are read and dropped, so that the client gets our last words and not a reset.
@@ -63,6 +61,7 @@ pub async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
         unfinished: Vec::new(),
         sending: Vec::new(),
         sent: 0,
+        held_back: false,
         read_closed: false,
         received_any: false,
     };
@@ -101,6 +100,8 @@ struct Connection {
     unfinished: Vec<u8>,
     sending: Vec<u8>,
     sent: usize,
+    /// The session was paused before it had looked at all of `unfinished`.
+    held_back: bool,
     read_closed: bool,
     received_any: bool,
 }
@@ -128,7 +129,7 @@ impl Connection {
                 self.session.login_result(clock::now(), result);
                 continue;
             }
-            if !self.unfinished.is_empty() && self.may_read() && self.take_unfinished() {
+            if self.held_back && self.may_read() && self.take_unfinished() {
                 continue;
             }
             let ready = self.wait(&mut timer).await;
@@ -183,7 +184,7 @@ impl Connection {
                 self.sent = 0;
                 self.outbox.lock().take_bytes(&mut self.sending);
                 if self.sending.is_empty() {
-                    if self.sending.capacity() > KEPT_WRITE_BUFFER_BYTES {
+                    if self.sending.capacity() > KEPT_CAPACITY_BYTES {
                         self.sending = Vec::new();
                     }
                     return Ok(());
@@ -228,6 +229,7 @@ impl Connection {
     }
 
     fn keep(&mut self, rest: &[u8]) {
+        self.held_back = !rest.is_empty() && !self.session.accepts_input();
         self.unfinished.clear();
         if rest.is_empty() {
             self.unfinished = Vec::new();

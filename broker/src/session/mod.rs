@@ -76,7 +76,10 @@ pub struct Session {
     frame_max: u32,
     channel_max: u16,
     has_published: bool,
+    /// An alarm is on and this connection publishes: it is not read.
     blocked: bool,
+    /// The store will wake this connection at its next commit.
+    watching_commits: bool,
 }
 
 /// What the client said about itself.
@@ -121,8 +124,6 @@ enum Pause {
     Login,
     /// The store has more waiting than it should; publishers wait for the next commit.
     Congestion,
-    /// A memory or disk alarm is on and this connection publishes.
-    Alarm,
 }
 
 impl Session {
@@ -149,6 +150,7 @@ impl Session {
             channel_max: 0,
             has_published: false,
             blocked: false,
+            watching_commits: false,
         }
     }
 
@@ -308,7 +310,7 @@ impl Session {
 
     /// Is there any use in reading from the socket?
     pub fn accepts_input(&self) -> bool {
-        self.pause.is_none() && !matches!(self.phase, Phase::Finished)
+        self.pause.is_none() && !self.blocked && !matches!(self.phase, Phase::Finished)
     }
 
     /// May the socket be closed once the outbox is written?
@@ -350,6 +352,7 @@ impl Session {
             Some(Pause::Congestion) if !self.broker.store.is_congested() => {}
             other => self.pause = other,
         }
+        self.watching_commits = false;
         self.emit_confirms();
         self.watch_commits();
     }
@@ -357,9 +360,10 @@ impl Session {
     /// Asks the store to wake this connection as long as something waits for a commit.
     fn watch_commits(&mut self) {
         let waits = matches!(self.pause, Some(Pause::Commit { .. } | Pause::Congestion)) || self.has_unconfirmed();
-        if !waits {
+        if !waits || self.watching_commits {
             return;
         }
+        self.watching_commits = true;
         let before = self.broker.store.durable();
         self.broker.store.wake_on_commit(self.commit_listener.clone());
         // A commit between the last look and the registration would wake nobody.

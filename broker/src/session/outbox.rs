@@ -34,6 +34,9 @@ use crate::vhost::QueueHandle;
 /// Deliveries wait in their queue while this many bytes wait for the socket.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
+/// An empty buffer that grew beyond this is given back; most connections are idle most of the time.
+pub const KEPT_CAPACITY_BYTES: usize = 16 * 1024;
+
 /// One end of one connection's outbox; clones share it.
 #[derive(Clone)]
 pub struct Outbox {
@@ -206,7 +209,11 @@ impl OutboxState {
     /// Swaps the waiting bytes with `sending`, which must be empty; its capacity serves the next batch.
     pub fn take_bytes(&mut self, sending: &mut Vec<u8>) {
         debug_assert!(sending.is_empty(), "the last batch is written before the next is taken");
-        std::mem::swap(&mut self.bytes, sending);
+        if !self.bytes.is_empty() {
+            std::mem::swap(&mut self.bytes, sending);
+        } else if self.bytes.capacity() > KEPT_CAPACITY_BYTES {
+            self.bytes = Vec::new();
+        }
     }
 
     /// Sets the frame size that the client accepts, in bytes with frame overhead.

@@ -386,6 +386,7 @@ impl Session {
     }
 
     fn answer_runs(&mut self, ticket: Option<Ticket>) {
+        let store_failed = self.broker.store.failed().is_some();
         let mut confirmed = 0;
         for run in self.publisher.batch.runs.drain(..) {
             let channel = self.channels.get_mut(usize::from(run.channel)).and_then(Option::as_deref_mut);
@@ -395,6 +396,13 @@ impl Session {
                     confirms.wait(run.first, run.last, ticket);
                     if !self.publisher.waiting_channels.contains(&run.channel) {
                         self.publisher.waiting_channels.push(run.channel);
+                    }
+                }
+                // A store that has failed takes nothing and gives no ticket.
+                None if run.durable && store_failed => {
+                    let mut outbox = self.outbox.lock();
+                    for number in run.first..=run.last {
+                        hot::write_nack(outbox.bytes_mut(), run.channel, number, false);
                     }
                 }
                 _ => {

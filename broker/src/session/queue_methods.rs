@@ -57,6 +57,7 @@ impl Session {
         let Some(opened) = &self.open else { return Ok(()) };
         let declaration = QueueDeclaration {
             name: &name,
+            server_named: declare.queue.as_str().is_empty(),
             passive: declare.passive,
             durable: declare.durable,
             exclusive: declare.exclusive,

@@ -16,6 +16,8 @@ use crate::queue::{self, Counts, QueueArguments};
 pub struct QueueDeclaration<'a> {
     /// The queue's name; the caller has replaced an empty one.
     pub name: &'a str,
+    /// The broker made the name up, so it may have the reserved prefix.
+    pub server_named: bool,
     /// Only ask whether it exists.
     pub passive: bool,
     /// Survives a restart.
@@ -74,14 +76,15 @@ impl Vhost {
             let queue = self.usable_queue(actor, &name)?;
             return Ok(DeclaredQueue::of(&queue, None));
         }
+        let existing = self.find_queue(&name);
+        if existing.is_none() && name.starts_with("amq.") && !declaration.server_named {
+            return Err(OperationError::ReservedName { kind: "queue", name });
+        }
         actor.require(Operation::Configure, &name, || self.queue_resource(&name))?;
-        if let Some(queue) = self.find_queue(&name) {
+        if let Some(queue) = existing {
             self.check_equivalent(actor, &queue, &declaration)?;
             self.counters.queues_declared.inc();
             return Ok(DeclaredQueue::of(&queue, None));
-        }
-        if name.starts_with("amq.") && !name.starts_with("amq.gen-") {
-            return Err(OperationError::ReservedName { kind: "queue", name });
         }
         self.check_dead_letter_exchange(actor, &name, &declaration.arguments)?;
         let arguments = self.parse_arguments(&name, &declaration.arguments)?;

@@ -69,17 +69,18 @@ impl Vhost {
         let handle = self.add_queue(&mut self.topology.write(), id, &record.name, properties);
         let mut queue = handle.lock();
         let mut unreadable = None;
-        self.store.recover_queue(record.id, &mut |stored| match Message::from_stored(stored.payload) {
+        let recovered = self.store.recover_queue(record.id, &mut |stored| match Message::from_stored(stored.payload) {
             Ok(message) => {
                 let position = Position(stored.position.0);
                 queue.recover(position, message, stored.redelivered, stored.delivery_count);
             }
             Err(error) => unreadable = Some(error.to_string()),
-        })?;
-        match unreadable {
-            None => Ok(queue.counts().ready),
-            Some(reason) => Err(self.unusable("message of queue", &record.name, reason)),
+        });
+        // What cannot be read stays where it is; what can be read is served.
+        if let Some(reason) = recovered.err().map(|error| error.to_string()).or(unreadable) {
+            tracing::error!(queue = %record.name, vhost = %self.name, "some messages cannot be read: {reason}");
         }
+        Ok(queue.counts().ready)
     }
 
     /// Brings back a binding, once its exchanges and queues are there.
