@@ -25,6 +25,8 @@ use crate::{alarms, clock};
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// How long clients may take to answer connection.close when the broker stops.
 const CLIENT_GOODBYE: Duration = Duration::from_secs(5);
+/// The password that everybody knows.
+const DEFAULT_PASSWORD: &[u8] = b"guest";
 
 /// Why the broker could not start or had to stop. `Display` reads after "cannot".
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +40,7 @@ pub enum StartError {
         reason: io::Error,
     },
     /// The store cannot be opened.
-    #[error("open the data directory {}: {reason}", .directory.display())]
+    #[error("open the data directory {}: {reason}{}", .directory.display(), remedy(.reason))]
     Store {
         /// The directory.
         directory: PathBuf,
@@ -87,10 +89,44 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     tracing::info!(
         data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "Leveret is ready for clients"
     );
+    welcome(&broker);
     wait_for_signal().await?;
     let _ = stop.send(true);
     stop_orderly(&broker).await;
     Ok(())
+}
+
+/// What an operator can do about a store that does not open.
+fn remedy(reason: &StorageError) -> &'static str {
+    match reason {
+        StorageError::InUse { .. } => "; stop that process or choose another directory with --data-dir",
+        StorageError::NotADirectory { .. } => "; choose a directory with --data-dir",
+        StorageError::NotWritable { .. } => "; mend its permissions or choose another with --data-dir",
+        _ => "",
+    }
+}
+
+/// Tells a newcomer how to point a client here. A password that somebody chose is not shown.
+fn welcome(broker: &Broker) {
+    let user = &broker.config.default_user;
+    let known_password = broker.config.default_pass.expose() == DEFAULT_PASSWORD;
+    let Some(address) = broker.listeners().iter().find_map(|listener| listener.strip_prefix("amqp ").map(reachable)) else {
+        return;
+    };
+    if broker.users.get(user).is_none() {
+        return;
+    }
+    let vhost = broker.config.default_vhost.replace('/', "%2f");
+    let password = if known_password { "guest" } else { "<its password>" };
+    tracing::info!("point a client at amqp://{user}:{password}@{address}/{vhost}");
+    if broker.users.is_loopback_user(user) {
+        tracing::info!("user '{user}' may connect from this machine only; add others with 'leveret ctl add_user'");
+    }
+}
+
+/// An address as a client of this machine would write it.
+fn reachable(address: &str) -> String {
+    address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
 }
 
 /// Opens the store and brings back what is in it, or makes the first users and virtual hosts.
