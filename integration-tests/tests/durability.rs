@@ -495,7 +495,8 @@ async fn kills_during_the_start_lose_nothing() {
         let mut process = broker::serve_command(broker.data_dir(), "127.0.0.1:0")
             .spawn()
             .unwrap();
-        let output = BufReader::new(process.stdout.take().unwrap());
+        // The log goes to stderr.
+        let output = BufReader::new(process.stderr.take().unwrap());
         let read = output.lines().take(lines).count();
         process.kill().unwrap();
         process.wait().unwrap();
