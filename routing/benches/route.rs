@@ -166,31 +166,39 @@ fn fanout(criterion: &mut Criterion<CpuTime>) {
     }
 }
 
-/// Shape of random topic bindings: four words, each from `words` at its level, a word being `*`
-/// or `#` so many times in a hundred.
+/// A shape of random topic bindings: four words out of 1000, some of them wildcards.
 struct Topics {
     name: &'static str,
-    words: u64,
+    /// In so many patterns of a hundred, one word is `*`; in as many others the last is `#`.
+    placed_percent: u64,
+    /// So many words of a hundred are `*`, wherever they stand.
     stars_percent: u64,
+    /// So many words of a hundred are `#`, wherever they stand.
     hashes_percent: u64,
 }
 
-const TOPICS: [Topics; 3] = [
+const TOPICS: [Topics; 4] = [
     Topics {
         name: "topic",
-        words: 1000,
-        stars_percent: 5,
-        hashes_percent: 1,
-    },
-    Topics {
-        name: "topic_plain",
-        words: 1000,
+        placed_percent: 10,
         stars_percent: 0,
         hashes_percent: 0,
     },
     Topics {
+        name: "topic_plain",
+        placed_percent: 0,
+        stars_percent: 0,
+        hashes_percent: 0,
+    },
+    Topics {
+        name: "topic_scattered",
+        placed_percent: 0,
+        stars_percent: 5,
+        hashes_percent: 1,
+    },
+    Topics {
         name: "topic_wild",
-        words: 1000,
+        placed_percent: 0,
         stars_percent: 30,
         hashes_percent: 15,
     },
@@ -201,58 +209,42 @@ fn topic(criterion: &mut Criterion<CpuTime>) {
         for count in BINDING_COUNTS {
             let mut random = Random(2);
             let mut table = table(ExchangeKind::Topic);
-            for queue in 0..count {
-                let words: Vec<_> = (0..4).map(|_| shape.pattern_word(&mut random)).collect();
-                bind(&mut table, queue, &words.join("."), &FieldTable::default());
+            let patterns: Vec<_> = (0..count).map(|_| shape.pattern(&mut random)).collect();
+            for (queue, pattern) in (0..).zip(&patterns) {
+                bind(&mut table, queue, pattern, &FieldTable::default());
             }
-            let keys = shape.keys(&mut random, count);
+            // Half of the keys are those of bindings, half are any, all with wildcards filled in.
+            let keys: Vec<_> = (0..KEY_COUNT)
+                .map(|number| match number % 2 {
+                    0 => patterns[random.below(count.into()) as usize].clone(),
+                    _ => shape.pattern(&mut random),
+                })
+                .map(|pattern| pattern.replace(['*', '#'], "filled in"))
+                .collect();
             route_keys(criterion, (shape.name, count), &table, "x", &keys);
         }
     }
 }
 
 impl Topics {
-    fn word(&self, random: &mut Random) -> String {
-        format!("word{}", random.below(self.words))
-    }
-
-    fn pattern_word(&self, random: &mut Random) -> String {
-        let percent = random.below(100);
-        if percent < self.stars_percent {
-            "*".to_owned()
-        } else if percent < self.stars_percent + self.hashes_percent {
-            "#".to_owned()
-        } else {
-            self.word(random)
-        }
-    }
-
-    /// Half of the keys are drawn at random, half are those of bindings with wildcards filled in.
-    fn keys(&self, random: &mut Random, count: u32) -> Vec<String> {
-        let mut bound = Random(2);
-        let mut keys = Vec::new();
-        for number in 0..KEY_COUNT / 2 {
-            keys.push(self.key(random, |shape, random| shape.word(random)));
-            if number % count as usize == 0 {
-                bound = Random(2);
+    fn pattern(&self, random: &mut Random) -> String {
+        let mut words = [(); 4].map(|()| {
+            let percent = random.below(100);
+            if percent < self.stars_percent {
+                "*".to_owned()
+            } else if percent < self.stars_percent + self.hashes_percent {
+                "#".to_owned()
+            } else {
+                format!("word{}", random.below(1000))
             }
-            keys.push(self.key(&mut bound, |shape, bound| {
-                let word = shape.pattern_word(bound);
-                if word == "*" || word == "#" {
-                    "filled in".to_owned()
-                } else {
-                    word
-                }
-            }));
+        });
+        let percent = random.below(100);
+        if percent < self.placed_percent {
+            words[random.below(4) as usize] = "*".to_owned();
+        } else if percent < 2 * self.placed_percent {
+            words[3] = "#".to_owned();
         }
-        keys
-    }
-
-    fn key(&self, random: &mut Random, word: fn(&Self, &mut Random) -> String) -> String {
-        (0..4)
-            .map(|_| word(self, random))
-            .collect::<Vec<_>>()
-            .join(".")
+        words.join(".")
     }
 }
 

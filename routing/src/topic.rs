@@ -6,7 +6,7 @@
 
 mod walk;
 
-use std::hash::BuildHasher;
+use std::{borrow::Cow, hash::BuildHasher};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -23,7 +23,9 @@ pub(crate) use walk::Scratch;
 ///
 /// A node is a prefix of binding keys; its edges are literal words, `*` and `#`. Literal edges of
 /// all nodes live in one table under (node, word), which holds ids only: a node knows its word and
-/// fills one cache line, so a step costs one access to far memory even in a large trie.
+/// fills one cache line, so a step costs one access to far memory even in a large trie. Where only
+/// one key goes on, its remaining words stay together as the **tail** of a node without children,
+/// and become nodes when another key comes that way.
 ///
 /// Before a key becomes a path, each run of wildcards in it is brought to the form `*.*.#`, which
 /// matches the same (`#.*` and `*.#` both want one word or more), so a `#` is only ever followed
@@ -42,8 +44,8 @@ pub(crate) use walk::Scratch;
 ///   remembered for each such node and a later entry tries only the words before that one.
 ///
 /// Hence every state is visited at most once and no route takes more than `N * (W + 1)` steps,
-/// where `N` is the number of nodes whose path fits a part of the key; a hostile pattern such as
-/// `#.a.#.a.#.a.#` costs its length times `W`, not a power of it.
+/// where `N` is the number of nodes, and of words in tails, whose path fits a part of the key; a
+/// hostile pattern such as `#.a.#.a.#.a.#` costs its length times `W`, not a power of it.
 #[derive(Debug)]
 pub(crate) struct TopicTrie<Q> {
     nodes: Arena<Node<Q>>,
@@ -63,10 +65,24 @@ struct Node<Q> {
     hash: u32,
     /// Number of children by literal words.
     literals: u32,
+    /// Length in bytes of the word at the start of the label.
+    word_len: u32,
     /// Number of `#` from the root to here, 2 standing for more.
     hashes: u8,
-    /// The literal word that leads here from the parent; empty if a wildcard does.
-    word: Key,
+    tail: Tail,
+    /// The literal word that leads here from the parent (nothing if a wildcard does) and, if there
+    /// is a tail, a dot and the tail.
+    label: Key,
+}
+
+/// What stands behind the word in a node's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    Missing,
+    /// Literal words only.
+    Plain,
+    /// Words with wildcards among them; a `#` is the last of all.
+    Pattern,
 }
 
 /// A child by a literal word, under the [`edge_hash`] of its parent and that word.
@@ -101,29 +117,50 @@ impl<Q: Copy> TopicTrie<Q> {
     }
 
     pub(crate) fn insert(&mut self, key: &str, entry: Entry<Q>) -> u32 {
+        let path = path(key);
+        let mut rest = path.as_deref();
         let mut id = ROOT;
-        for token in path(key) {
+        let mut may_have_tail = false;
+        while let Some(node) = self.nodes.get_mut(id) {
+            if may_have_tail && node.is_bare() {
+                node.set_tail(rest.filter(|rest| can_be_tail(rest, node.hashes)));
+            }
+            if node.tail() == rest.map(str::as_bytes) {
+                return node.entries.push(entry);
+            }
+            if node.tail != Tail::Missing {
+                self.expand_tail(id);
+                continue;
+            }
+            let Some((token, after)) = rest.map(first_of) else {
+                break;
+            };
             id = match self.child(id, token) {
                 NONE => self.add_child(id, token),
                 child => child,
             };
+            rest = after;
+            may_have_tail = token != Token::Hash;
         }
-        self.nodes
-            .get_mut(id)
-            .map_or(0, |node| node.entries.push(entry))
+        // Not reached: every child exists, and without words left the tails are equal.
+        0
     }
 
     /// Removes the entry and the nodes that nothing needs any longer.
     pub(crate) fn remove(&mut self, key: &str, slot: u32) -> Option<u32> {
+        let path = path(key);
+        let mut rest = path.as_deref();
         let mut id = ROOT;
         let mut steps = Vec::new();
-        for token in path(key) {
+        while self.nodes.get(id)?.tail() != rest.map(str::as_bytes) {
+            let (token, after) = first_of(rest?);
             let child = self.child(id, token);
             if child == NONE {
                 return None;
             }
             steps.push((id, token, child));
             id = child;
+            rest = after;
         }
         let moved = self.nodes.get_mut(id)?.entries.remove(slot);
         while let Some((parent, token, child)) = steps.pop() {
@@ -133,6 +170,27 @@ impl<Q: Copy> TopicTrie<Q> {
             self.remove_child(parent, token, child);
         }
         moved
+    }
+
+    /// Makes a node of the first word of a node's tail, to which the entries move as they are.
+    fn expand_tail(&mut self, id: u32) {
+        let Some(node) = self.nodes.get_mut(id) else {
+            return;
+        };
+        let Some(tail) = node
+            .tail()
+            .map(|tail| String::from_utf8_lossy(tail).into_owned())
+        else {
+            return;
+        };
+        let entries = std::mem::replace(&mut node.entries, EntryList::Empty);
+        node.set_tail(None);
+        let (token, after) = first_of(&tail);
+        let child = self.add_child(id, token);
+        if let Some(child) = self.nodes.get_mut(child) {
+            child.entries = entries;
+            child.set_tail(after);
+        }
     }
 
     fn child(&self, parent: u32, token: Token<'_>) -> u32 {
@@ -157,7 +215,7 @@ impl<Q: Copy> TopicTrie<Q> {
                 && self
                     .nodes
                     .get(edge.child)
-                    .is_some_and(|node| node.parent == parent && node.word.as_bytes() == word)
+                    .is_some_and(|node| node.parent == parent && node.word() == word)
         };
         self.edges
             .find(spread(hash), is_edge)
@@ -210,19 +268,50 @@ impl<Q: Copy> TopicTrie<Q> {
 impl<Q> Node<Q> {
     fn new(parent: u32, token: Token<'_>, hashes: u8) -> Self {
         let word = match token {
-            Token::Literal(word) => Key::new(word.as_bytes()),
-            Token::Star | Token::Hash => Key::new(b""),
+            Token::Literal(word) => word,
+            Token::Star | Token::Hash => "",
         };
-        let entries = EntryList::Empty;
         Self {
-            entries,
+            entries: EntryList::Empty,
             parent,
             star: NONE,
             hash: NONE,
             literals: 0,
+            word_len: word.len() as u32,
             hashes,
-            word,
+            tail: Tail::Missing,
+            label: Key::new(word.as_bytes()),
         }
+    }
+
+    #[inline]
+    fn word(&self) -> &[u8] {
+        self.label
+            .as_bytes()
+            .get(..self.word_len as usize)
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    fn tail(&self) -> Option<&[u8]> {
+        match self.tail {
+            Tail::Missing => None,
+            Tail::Plain | Tail::Pattern => self.label.as_bytes().get(self.word_len as usize + 1..),
+        }
+    }
+
+    fn set_tail(&mut self, tail: Option<&str>) {
+        let mut label = self.word().to_vec();
+        self.tail = match tail {
+            None => Tail::Missing,
+            Some(tail) if tail.split('.').any(|word| word == "*" || word == "#") => Tail::Pattern,
+            Some(_) => Tail::Plain,
+        };
+        if let Some(tail) = tail {
+            label.push(b'.');
+            label.extend_from_slice(tail.as_bytes());
+        }
+        self.label = Key::new(&label);
     }
 
     /// Whether no binding ends here or below.
@@ -239,28 +328,55 @@ impl<Q> Node<Q> {
     }
 }
 
-/// The words of a key: none if it is empty.
-fn words(key: &str) -> impl Iterator<Item = &str> {
-    key.split('.').filter(move |_| !key.is_empty())
+/// The path of a binding key: its words with every run of wildcards in the form `*.*.#`. The empty
+/// key has none.
+fn path(key: &str) -> Option<Cow<'_, str>> {
+    if key.is_empty() {
+        return None;
+    }
+    if !key.contains('#') {
+        return Some(key.into());
+    }
+    let mut words = Vec::new();
+    let mut run_has_hash = false;
+    for word in key.split('.') {
+        if word == "#" {
+            run_has_hash = true;
+            continue;
+        }
+        if word != "*" && run_has_hash {
+            words.push("#");
+            run_has_hash = false;
+        }
+        words.push(word);
+    }
+    words.extend(run_has_hash.then_some("#"));
+    Some(words.join(".").into())
 }
 
-/// The path of a binding key, with every run of wildcards in the form `*.*.#`.
-fn path(key: &str) -> Vec<Token<'_>> {
-    let mut path = Vec::new();
-    let mut run_has_hash = false;
-    for word in words(key) {
-        match word {
-            "*" => path.push(Token::Star),
-            "#" => run_has_hash = true,
-            literal => {
-                path.extend(run_has_hash.then_some(Token::Hash));
-                run_has_hash = false;
-                path.push(Token::Literal(literal));
-            }
-        }
-    }
-    path.extend(run_has_hash.then_some(Token::Hash));
-    path
+fn is_dot(byte: &u8) -> bool {
+    *byte == b'.'
+}
+
+/// The first step of a path and what is left of it then.
+fn first_of(path: &str) -> (Token<'_>, Option<&str>) {
+    let (word, rest) = match path.split_once('.') {
+        Some((word, rest)) => (word, Some(rest)),
+        None => (path, None),
+    };
+    let token = match word {
+        "*" => Token::Star,
+        "#" => Token::Hash,
+        literal => Token::Literal(literal),
+    };
+    (token, rest)
+}
+
+/// Whether the rest of a path can be checked in one go: a `#` may end it, and not even that below
+/// another `#`, where many states would find its bindings again and again.
+fn can_be_tail(rest: &str, hashes_above: u8) -> bool {
+    let hash_may_end = usize::from(hashes_above == 0);
+    rest.rsplit('.').skip(hash_may_end).all(|word| word != "#")
 }
 
 /// The fractional part of the golden ratio: odd, and its bits follow no pattern.
@@ -308,6 +424,15 @@ mod tests {
         (queues, buffer.topic.steps)
     }
 
+    /// Number of nodes and of words in tails.
+    fn size(trie: &TopicTrie<u32>) -> u64 {
+        let tail_words = |node: &Node<u32>| node.tail().map_or(0, |t| t.split(is_dot).count());
+        trie.nodes
+            .values()
+            .map(|node| 1 + tail_words(node) as u64)
+            .sum()
+    }
+
     #[test]
     fn a_node_fills_one_cache_line() {
         assert_eq!(size_of::<Option<Node<u32>>>(), 64);
@@ -315,21 +440,41 @@ mod tests {
 
     #[test]
     fn runs_of_wildcards_are_brought_to_one_form() {
-        use Token::{Hash, Literal, Star};
         for (key, expected) in [
-            ("", vec![]),
-            ("#", vec![Hash]),
-            ("#.#.#", vec![Hash]),
-            ("#.*.#.*", vec![Star, Star, Hash]),
-            (
-                "#.a.#.*.b",
-                vec![Hash, Literal("a"), Star, Hash, Literal("b")],
-            ),
-            ("a..#", vec![Literal("a"), Literal(""), Hash]),
-            ("a*.#b", vec![Literal("a*"), Literal("#b")]),
+            ("#", "#"),
+            ("#.#.#", "#"),
+            ("#.*.#.*", "*.*.#"),
+            ("#.a.#.*.b", "#.a.*.#.b"),
+            ("a..#", "a..#"),
+            ("a*.#b", "a*.#b"),
+            (".", "."),
         ] {
-            assert_eq!(path(key), expected, "{key}");
+            assert_eq!(path(key).as_deref(), Some(expected), "{key}");
         }
+        assert_eq!(path(""), None);
+    }
+
+    #[test]
+    fn a_tail_becomes_nodes_when_another_key_comes_that_way() {
+        let mut trie = trie(&["a.b.c.d.e", "a.b.*.#", "z.#"]);
+        // The root, a, a.b, a.b.c with a tail, a.b.* with a tail, z with a tail.
+        assert_eq!(trie.nodes.len(), 6);
+        assert_eq!(matches(&trie, "a.b.c.d.e").0, [0, 1]);
+        assert_eq!(matches(&trie, "a.b.c.d").0, [1]);
+        assert_eq!(matches(&trie, "a.b").0, [0_u32; 0]);
+        trie.insert(
+            "a.b.c",
+            Entry {
+                target: Target::Queue(3),
+                binding: 3,
+            },
+        );
+        assert_eq!(matches(&trie, "a.b.c").0, [1, 3]);
+        assert_eq!(matches(&trie, "a.b.c.d.e").0, [0, 1]);
+        assert_eq!(trie.remove("a.b.c.d", 0), None);
+        assert_eq!(trie.remove("a.b.c.d.e", 0), None);
+        assert_eq!(matches(&trie, "a.b.c.d.e").0, [1]);
+        assert_eq!(matches(&trie, "z").0, [2]);
     }
 
     #[test]
@@ -353,7 +498,7 @@ mod tests {
     fn removing_the_last_binding_prunes_the_trie_to_its_root() {
         let patterns = ["a.b.c", "a.b", "a.*.c", "#.c", "#", "a.#.b.#", ""];
         let mut trie = trie(&patterns);
-        assert!(trie.nodes.len() > 10);
+        assert!(trie.nodes.len() > 7);
         for (round, pattern) in patterns.iter().enumerate() {
             assert_eq!(trie.remove(pattern, 0), None);
             let (queues, _) = matches(&trie, "a.b.c");
@@ -365,10 +510,10 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_key_costs_one_step_for_each_word() {
+    fn a_plain_key_costs_at_most_one_step_for_each_word() {
         let patterns: Vec<_> = (0..1000).map(|n| format!("a.b{n}.c.d{n}")).collect();
         let trie = trie(&patterns.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!(matches(&trie, "a.b7.c.d7"), (vec![7], 5));
+        assert_eq!(matches(&trie, "a.b7.c.d7"), (vec![7], 3));
         assert_eq!(matches(&trie, "a.x.c.d7"), (vec![], 2));
     }
 
@@ -386,7 +531,7 @@ mod tests {
         ];
         assert!(hostile.iter().all(|pattern| pattern.len() <= 255));
         let trie = trie(&hostile.iter().map(String::as_str).collect::<Vec<_>>());
-        let bound = trie.nodes.len() as u64 * 129;
+        let bound = size(&trie) * 129;
         let (queues, steps) = matches(&trie, &key);
         assert_eq!(queues, [0, 1, 2, 3, 5]);
         assert!(steps <= bound, "{steps} steps, {bound} states");
@@ -408,7 +553,48 @@ mod tests {
         let trie = trie(&patterns.iter().map(String::as_str).collect::<Vec<_>>());
         let key = vec!["a"; 32].join(".");
         let (_, steps) = matches(&trie, &key);
-        let bound = trie.nodes.len() as u64 * 33;
+        let bound = size(&trie) * 33;
         assert!(steps <= bound, "{steps} steps, {bound} states");
+    }
+
+    #[test]
+    fn steps_hardly_grow_with_the_number_of_bindings() {
+        let [few, many] = [100, 50_000].map(|count| {
+            let mut random = Random(1);
+            let patterns: Vec<_> = (0..count).map(|_| random.pattern()).collect();
+            let trie = trie(&patterns.iter().map(String::as_str).collect::<Vec<_>>());
+            // Half of the keys are those of bindings, with wildcards filled in, half are any.
+            let any: Vec<_> = (0..100).map(|_| random.pattern()).collect();
+            let keys = patterns.iter().take(100).chain(&any);
+            let steps = keys.map(|key| matches(&trie, &key.replace(['*', '#'], "x")).1);
+            steps.sum::<u64>()
+        });
+        assert!(
+            many <= 5 * few,
+            "{few} steps with 100 bindings, {many} with 50,000"
+        );
+    }
+
+    struct Random(u64);
+
+    impl Random {
+        /// A number below the bound (xorshift).
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 11) % bound
+        }
+
+        /// Four words out of 1000; in one pattern of ten one of them is `*`, one of ten ends in `#`.
+        fn pattern(&mut self) -> String {
+            let mut words = [(); 4].map(|()| format!("word{}", self.below(1000)));
+            match self.below(10) {
+                0 => words[self.below(4) as usize] = "*".to_owned(),
+                1 => words[3] = "#".to_owned(),
+                _ => {}
+            }
+            words.join(".")
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hash};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use super::{NONE, ROOT, TopicTrie};
+use super::{NONE, Node, ROOT, Tail, TopicTrie, is_dot};
 use crate::buffer::Found;
 
 /// Working memory of a match, reused from message to message.
@@ -116,6 +116,12 @@ impl<Q: Copy + Eq + Hash> Walk<'_, Q> {
     fn visit(&mut self, state: State) -> Option<State> {
         self.scratch.steps += 1;
         let node = self.trie.nodes.get(state.node)?;
+        if node.tail != Tail::Missing {
+            if self.tail_matches(node, state.word as usize) {
+                self.found.reach(node.entries.as_slice());
+            }
+            return None;
+        }
         if node.hash != NONE {
             self.visit_hash(State {
                 node: node.hash,
@@ -174,6 +180,31 @@ impl<Q: Copy + Eq + Hash> Walk<'_, Q> {
                 });
             }
         }
+    }
+
+    /// Whether the words from number `at` on are as a node's tail wants them.
+    fn tail_matches(&mut self, node: &Node<Q>, mut at: usize) -> bool {
+        let tail = node.tail().unwrap_or_default();
+        if node.tail == Tail::Plain {
+            let start = self.scratch.words.get(at).map(|word| word.start as usize);
+            return start.is_some_and(|start| self.key.get(start..) == Some(tail));
+        }
+        for wanted in tail.split(is_dot) {
+            self.scratch.steps += 1;
+            if wanted == b"#" {
+                return true;
+            }
+            let Some(word) = self.scratch.words.get(at) else {
+                return false;
+            };
+            if wanted != b"*"
+                && self.key.get(word.start as usize..word.end as usize) != Some(wanted)
+            {
+                return false;
+            }
+            at += 1;
+        }
+        at == self.scratch.words.len()
     }
 
     /// The child of the state's node by the state's next word.
