@@ -6,7 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly deadline_seconds=30
+. rabbitmq-tutorials/start-broker.sh
+
 work=$(mktemp -d)
 pids=()
 
@@ -17,39 +18,6 @@ clean_up() {
     rm -rf "$work"
 }
 trap clean_up EXIT
-
-# wait_for FILE TEXT COUNT: waits until TEXT stands in at least COUNT lines of FILE.
-wait_for() {
-    local give_up=$((SECONDS + deadline_seconds))
-    until [ "$(grep -cF -- "$2" "$1")" -ge "$3" ]; do
-        if [ "$SECONDS" -ge "$give_up" ]; then
-            echo "run.sh: '$2' did not appear $3 times in $1:" >&2
-            cat "$1" >&2
-            exit 1
-        fi
-        sleep 0.05
-    done
-}
-
-start_broker() {
-    local binary=${LEVERET_BIN:-}
-    for candidate in "$target/release/leveret" "$target/debug/leveret"; do
-        [ -n "$binary" ] || [ ! -x "$candidate" ] || binary=$candidate
-    done
-    if [ -z "$binary" ]; then
-        cargo build --quiet --package leveret
-        binary=$target/debug/leveret
-    fi
-    : >"$work/broker.log"
-    "$binary" serve --data-dir "$work/data" --amqp-listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 \
-        --log-format json >"$work/broker.log" 2>&1 &
-    pids+=($!)
-    wait_for "$work/broker.log" '"protocol":"amqp"' 1
-    local address
-    address=$(grep -F '"protocol":"amqp"' "$work/broker.log" | sed -n 's/.*"address":"\([^"]*\)".*/\1/p' | head -n 1)
-    export AMQP_URL="amqp://guest:guest@$address/%2f"
-    echo "Started $binary on $address"
-}
 
 scenario() { printf '\n== %s ==\n' "$1"; }
 
@@ -77,10 +45,12 @@ show() {
     cat "$work/$1"
 }
 
-target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 cargo build --quiet --package rabbitmq-tutorials --bins
-programs=$target/debug
-[ -n "${AMQP_URL:-}" ] || start_broker
+programs=$(target_folder)/debug
+if [ -z "${AMQP_URL:-}" ]; then
+    start_broker "$work"
+    pids+=("$broker_pid")
+fi
 
 readonly messages='[*] Waiting for messages.' logs='[*] Waiting for logs.'
 

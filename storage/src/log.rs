@@ -211,6 +211,13 @@ impl QueueLog {
         (self.chunks.get(index)?.key == key).then_some(index)
     }
 
+    /// The chunk of exactly this key.
+    pub(crate) fn chunk_mut(&mut self, key: ChunkKey) -> Option<&mut Chunk> {
+        let index = self.find_key(key)?;
+        self.chunks.get_mut(index)
+    }
+
+    /// Whether a position holds a live message.
     pub(crate) fn is_live(&self, position: Position) -> bool {
         let found = self
             .find(position)

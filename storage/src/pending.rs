@@ -8,7 +8,7 @@ use crate::engine::{Batch, Space};
 use crate::error::StorageError;
 use crate::ids::{Position, QueueId, Ticket};
 use crate::keys::{ChunkKey, Key};
-use crate::log::{Place, QueueLog, SharedBytes};
+use crate::log::{Chunk, Place, QueueLog, SharedBytes};
 
 /// All queues, and what of them the engine does not know yet. One lock guards it.
 #[derive(Default)]
@@ -103,49 +103,15 @@ pub(crate) struct Cut {
 impl State {
     /// Takes everything that waits as one commit. With `lazily`, the index is brought up to date too.
     pub(crate) fn cut(&mut self, lazily: bool) -> Cut {
-        let Self {
-            queues, pending, ..
-        } = self;
-        for queue in std::mem::take(&mut pending.open) {
-            if let Some(log) = queues.get_mut(&queue) {
-                log.close(queue, pending);
-            }
-        }
         let mut cut = Cut {
             ticket: self.ticket,
             ..Cut::default()
         };
-        for (queue, key) in std::mem::take(&mut pending.waiting) {
-            let chunk = queues
-                .get_mut(&queue)
-                .and_then(|log| Some((log.find_key(key)?, log)));
-            let Some(chunk) = chunk.and_then(|(index, log)| log.chunks.get_mut(index)) else {
-                continue;
-            };
-            if let Place::Waiting(bytes) = &chunk.place {
-                let bytes = bytes.clone();
-                cut.chunk_bytes += bytes.lock().len();
-                cut.chunks.push((queue, key, bytes.clone()));
-                chunk.place = Place::Writing(bytes);
-            }
-        }
-        let mut stale = std::mem::take(&mut pending.index_now);
-        if lazily {
-            for queue in std::mem::take(&mut pending.lazy) {
-                if let Some(log) = queues.get_mut(&queue) {
-                    stale.extend(
-                        log.take_stale(queue, pending)
-                            .into_iter()
-                            .map(|key| (queue, key)),
-                    );
-                }
-            }
-        }
-        for (queue, key) in stale {
-            if let Some(log) = queues.get_mut(&queue) {
-                cut.index_chunk(queue, key, log);
-            }
-        }
+        self.cut_chunks(&mut cut);
+        self.cut_index(&mut cut, lazily);
+        let Self {
+            queues, pending, ..
+        } = self;
         for queue in std::mem::take(&mut pending.states) {
             if let Some(log) = queues.get_mut(&queue) {
                 cut.states.push((queue, log.take_state()));
@@ -158,6 +124,10 @@ impl State {
                     .into_iter()
                     .map(|(queue, position)| (queue, position, None)),
             );
+            if cut.chunks.is_empty() {
+                // Nothing was appended for a while: an idle broker keeps no buffers.
+                pending.drop_buffers();
+            }
         }
         cut.dead = std::mem::take(&mut pending.dead);
         cut.ranges = std::mem::take(&mut pending.ranges);
@@ -165,10 +135,6 @@ impl State {
         cut.counts = std::mem::take(&mut pending.counts);
         cut.definitions = std::mem::take(&mut pending.definitions);
         cut.next_queue_id = pending.next_queue_id.take();
-        if lazily && cut.chunks.is_empty() {
-            // Nothing was appended for a while: an idle broker keeps no buffers.
-            pending.drop_buffers();
-        }
         let urgent = std::mem::take(&mut pending.urgent);
         cut.needs_sync =
             std::mem::take(&mut pending.must_sync) || (urgent && !cut.chunks.is_empty());
@@ -178,13 +144,61 @@ impl State {
         cut
     }
 
+    /// Closes the open chunks, and takes all that wait and did not die meanwhile.
+    fn cut_chunks(&mut self, cut: &mut Cut) {
+        let Self {
+            queues, pending, ..
+        } = self;
+        for queue in std::mem::take(&mut pending.open) {
+            if let Some(log) = queues.get_mut(&queue) {
+                log.close(queue, pending);
+            }
+        }
+        for (queue, key) in std::mem::take(&mut pending.waiting) {
+            let Some(chunk) = queues.get_mut(&queue).and_then(|log| log.chunk_mut(key)) else {
+                continue;
+            };
+            if let Place::Waiting(bytes) = &chunk.place {
+                let bytes = bytes.clone();
+                cut.chunk_bytes += bytes.lock().len();
+                cut.chunks.push((queue, key, bytes.clone()));
+                chunk.place = Place::Writing(bytes);
+            }
+        }
+    }
+
+    /// Encodes the index entries that must be written, and with `lazily` all that are missing or outdated.
+    fn cut_index(&mut self, cut: &mut Cut, lazily: bool) {
+        let Self {
+            queues, pending, ..
+        } = self;
+        let mut stale = std::mem::take(&mut pending.index_now);
+        let lazy = if lazily {
+            std::mem::take(&mut pending.lazy)
+        } else {
+            Vec::new()
+        };
+        for queue in lazy {
+            if let Some(log) = queues.get_mut(&queue) {
+                let keys = log.take_stale(queue, pending);
+                stale.extend(keys.into_iter().map(|key| (queue, key)));
+            }
+        }
+        for (queue, key) in stale {
+            if let Some(chunk) = queues.get_mut(&queue).and_then(|log| log.chunk_mut(key)) {
+                cut.index_chunk(queue, chunk);
+            }
+        }
+    }
+
     /// Remembers that a commit is in the engine.
     pub(crate) fn stored(&mut self, cut: Cut) {
         self.writing_bytes = 0;
         for (queue, key, bytes) in cut.chunks {
-            let log = self.queues.get_mut(&queue);
-            if let Some((index, log)) = log.and_then(|log| Some((log.find_key(key)?, log)))
-                && let Some(chunk) = log.chunks.get_mut(index)
+            if let Some(chunk) = self
+                .queues
+                .get_mut(&queue)
+                .and_then(|log| log.chunk_mut(key))
             {
                 chunk.place = Place::Stored;
             }
@@ -245,11 +259,7 @@ impl Pending {
 }
 
 impl Cut {
-    fn index_chunk(&mut self, queue: QueueId, key: ChunkKey, log: &mut QueueLog) {
-        let index = log.find_key(key);
-        let Some(chunk) = index.and_then(|index| log.chunks.get_mut(index)) else {
-            return;
-        };
+    fn index_chunk(&mut self, queue: QueueId, chunk: &mut Chunk) {
         chunk.indexed = true;
         let start = self.index_bytes.len();
         IndexEntry::encode_into(
@@ -259,7 +269,8 @@ impl Cut {
             &chunk.live,
             &mut self.index_bytes,
         );
-        self.index.push((queue, key, start..self.index_bytes.len()));
+        self.index
+            .push((queue, chunk.key, start..self.index_bytes.len()));
     }
 
     /// Whether there is nothing to write.

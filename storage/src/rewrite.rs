@@ -175,8 +175,8 @@ impl Plan {
 }
 
 impl Rewritten {
-    /// Puts the new chunk in the place of the old ones, with what is alive now, as part of the pending commit. Nothing happens
-    /// if one of the old ones has gone meanwhile.
+    /// Puts the new chunk in the place of the old ones, with what is alive now, as part of the pending commit. If one of the old
+    /// ones has gone meanwhile, the others are looked at again later.
     pub(crate) fn apply(self, state: &mut State) {
         let State {
             queues, pending, ..
@@ -184,19 +184,22 @@ impl Rewritten {
         let Some(log) = queues.get_mut(&self.queue) else {
             return;
         };
-        let Some(start) = self.old.first().and_then(|key| log.find_key(*key)) else {
-            return;
+        let found: Vec<usize> = self
+            .old
+            .iter()
+            .filter_map(|key| log.find_key(*key))
+            .collect();
+        let (start, end) = match (found.first(), found.last()) {
+            (Some(first), Some(last)) if found.len() == self.old.len() => (*first, last + 1),
+            _ => {
+                for index in found {
+                    if let Some(chunk) = log.chunks.get_mut(index) {
+                        chunk.note_sparse(self.queue, pending);
+                    }
+                }
+                return;
+            }
         };
-        let end = start + self.old.len();
-        let unchanged = log.chunks.len() >= end
-            && log
-                .chunks
-                .range(start..end)
-                .map(|chunk| chunk.key)
-                .eq(self.old.iter().copied());
-        if !unchanged {
-            return;
-        }
         let first = self.new.first.0;
         let alive = self
             .positions
@@ -288,3 +291,125 @@ const RUN_CHUNKS_MAX: usize = 64;
 const GAIN_BYTES_MIN: usize = 4 << 10;
 /// joins so many.
 const GAIN_CHUNKS_MIN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load;
+    use crate::memory::MemoryDisk;
+    use crate::read::{self, Shown};
+    use crate::writer::Writer;
+    use std::ops::ControlFlow;
+
+    const QUEUE: QueueId = QueueId(1);
+
+    /// A store with sparse chunks at the head of a queue, and their successors made but not put in their place yet.
+    fn rewriting() -> (Shared, Vec<Rewritten>) {
+        let options = StoreOptions {
+            manual_commit: true,
+            chunk_bytes: 100_000,
+            ..StoreOptions::default()
+        };
+        let shared = Shared::new(Box::new(MemoryDisk::new()), options, load::empty(), 1);
+        for batch in 0..10 {
+            let mut writer = Writer::new(&shared);
+            for position in batch * 10..batch * 10 + 10 {
+                writer.append(QUEUE, Position(position), &[&[batch as u8; 2000]]);
+            }
+            writer.submit();
+            shared.commit(false, false);
+        }
+        let mut writer = Writer::new(&shared);
+        for position in (0..50).filter(|position| position % 10 > 1) {
+            writer.settle(QUEUE, Position(position));
+        }
+        writer.submit();
+        let mut rewriter = Rewriter::default();
+        rewriter.note(std::mem::take(&mut shared.state.lock().pending.sparse));
+        let rewritten = rewriter.prepare(&shared);
+        assert_eq!(rewritten.len(), 1, "neighbours are written as one");
+        assert_eq!(rewritten[0].positions.len(), 10);
+        (shared, rewritten)
+    }
+
+    fn positions(shared: &Shared) -> Vec<u64> {
+        let mut positions = Vec::new();
+        let mut show = |shown: Shown<'_>| {
+            if let Shown::Message(message) = shown {
+                assert_eq!(message.payload, [(message.position.0 / 10) as u8; 2000]);
+                positions.push(message.position.0);
+            }
+            ControlFlow::Continue(())
+        };
+        read::visit(shared, QUEUE, Position(0), &mut show, &mut |error| {
+            panic!("{error}")
+        })
+        .unwrap();
+        positions
+    }
+
+    fn apply(shared: &Shared, rewritten: Vec<Rewritten>) {
+        rewritten
+            .into_iter()
+            .for_each(|chunk| chunk.apply(&mut shared.state.lock()));
+    }
+
+    #[test]
+    fn what_is_settled_while_its_chunk_is_written_anew_stays_settled() {
+        let (shared, rewritten) = rewriting();
+        let mut writer = Writer::new(&shared);
+        [0, 21, 40]
+            .into_iter()
+            .for_each(|position| writer.settle(QUEUE, Position(position)));
+        writer.submit();
+        apply(&shared, rewritten);
+        let expected: Vec<u64> = [1, 10, 11, 20, 30, 31, 41]
+            .into_iter()
+            .chain(50..100)
+            .collect();
+        assert_eq!(positions(&shared), expected);
+        assert_eq!(shared.state.lock().queues[&QUEUE].chunks.len(), 6);
+        shared.commit(false, false);
+        assert_eq!(positions(&shared), expected);
+    }
+
+    #[test]
+    fn a_chunk_that_died_while_it_was_written_anew_stays_dead() {
+        let (shared, rewritten) = rewriting();
+        let mut writer = Writer::new(&shared);
+        [20, 21]
+            .into_iter()
+            .for_each(|position| writer.settle(QUEUE, Position(position)));
+        writer.submit();
+        apply(&shared, rewritten);
+        shared.commit(false, false);
+        let expected: Vec<u64> = [0, 1, 10, 11, 30, 31, 40, 41]
+            .into_iter()
+            .chain(50..100)
+            .collect();
+        assert_eq!(positions(&shared), expected);
+        assert_eq!(
+            shared.state.lock().queues[&QUEUE].chunks.len(),
+            9,
+            "the old ones are still in place"
+        );
+        shared.commit(true, false);
+        shared.commit(true, false);
+        assert_eq!(positions(&shared), expected);
+        assert_eq!(
+            shared.state.lock().queues[&QUEUE].chunks.len(),
+            6,
+            "a little later they are one"
+        );
+    }
+
+    #[test]
+    fn a_queue_deleted_while_its_chunks_were_written_anew_stays_deleted() {
+        let (shared, rewritten) = rewriting();
+        Writer::new(&shared).delete_queue(QUEUE);
+        apply(&shared, rewritten);
+        shared.commit(false, false);
+        assert!(positions(&shared).is_empty());
+        assert!(load::load(&*shared.engine).unwrap().0.queues.is_empty());
+    }
+}

@@ -1,6 +1,6 @@
 //! The RocksDB engine: two column families, one log, one sync per commit.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
@@ -24,7 +24,7 @@ impl Rocks {
             ColumnFamilyDescriptor::new(CHUNKS, family_options(&cache, CHUNKS_WRITE_BUFFER_BYTES)),
         ];
         let db = DB::open_cf_descriptors(&database_options(), directory, families)
-            .map_err(|error| open_error(directory.to_owned(), &error))?;
+            .map_err(|error| open_error(directory, &error))?;
         Ok(Self { db })
     }
 
@@ -153,12 +153,18 @@ fn family_options(cache: &Cache, write_buffer_bytes: usize) -> Options {
     options
 }
 
-fn open_error(directory: PathBuf, error: &rocksdb::Error) -> StorageError {
+fn open_error(database: &Path, error: &rocksdb::Error) -> StorageError {
+    let directory = database.parent().unwrap_or(database);
     let message = error.to_string();
-    // RocksDB has no code of its own for a held lock file, only these words.
-    if message.contains("lock hold by current process") || message.contains("While lock file") {
-        let directory = directory.parent().map_or(directory.clone(), Path::to_owned);
-        return StorageError::InUse { directory };
+    // RocksDB has no codes of its own for these, only words.
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    if says(&["lock hold by current process", "While lock file"]) {
+        return StorageError::InUse {
+            directory: directory.to_owned(),
+        };
+    }
+    if says(&["Permission denied", "Read-only file system"]) {
+        return StorageError::not_writable(directory, std::io::Error::other(message));
     }
     engine_error("opening the database", error)
 }

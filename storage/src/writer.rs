@@ -22,6 +22,8 @@ pub struct Writer<'a> {
     state: MutexGuard<'a, State>,
     /// Somebody will wait: set even by what is refused, so that its ticket is one that never becomes durable.
     urgent: bool,
+    /// Nobody waits, but it is to survive the end of this process as soon as may be.
+    prompt: bool,
     /// Somebody will wait for more than messages.
     must_sync: bool,
     refusing: bool,
@@ -45,6 +47,7 @@ impl<'a> Writer<'a> {
             shared,
             state,
             urgent: false,
+            prompt: false,
             must_sync: false,
             refusing,
             handed_over: false,
@@ -97,6 +100,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Remembers that every message up to and including this position may have been delivered: it is recovered as redelivered.
+    /// Written at once, so that it survives a killed process, but not synced: nobody waits for it.
     pub fn delivered(&mut self, queue: QueueId, up_to: Position) {
         if self.refusing {
             return;
@@ -106,6 +110,7 @@ impl<'a> Writer<'a> {
         } = &mut *self.state;
         if let Some(log) = queues.get_mut(&queue) {
             log.delivered(queue, up_to, pending);
+            self.prompt = true;
         }
     }
 
@@ -239,7 +244,7 @@ impl<'a> Writer<'a> {
             state.lazy_due = Some(Instant::now() + self.shared.options.lazy_flush);
             self.shared.wake();
         }
-        if self.urgent {
+        if self.urgent || self.prompt {
             state.pending.urgent = true;
             state.pending.must_sync |= self.must_sync;
             self.shared.note_congestion(state);

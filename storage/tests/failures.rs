@@ -235,6 +235,30 @@ fn a_second_open_of_the_same_directory_is_refused() {
 }
 
 #[test]
+fn a_directory_in_use_by_another_process_is_refused() {
+    const OTHER: &str = "LEVERET_TEST_DIRECTORY_IN_USE";
+    if let Some(directory) = std::env::var_os(OTHER) {
+        let directory = std::path::Path::new(&directory);
+        let error = Store::open(directory, patient()).err().unwrap();
+        assert!(matches!(&error, StorageError::InUse { .. }), "{error}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), patient()).unwrap();
+    append(&store, QUEUE, 0..1);
+    let other = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "a_directory_in_use_by_another_process_is_refused",
+        ])
+        .env(OTHER, dir.path())
+        .output()
+        .unwrap();
+    assert!(other.status.success(), "{other:?}");
+    append(&store, QUEUE, 1..2);
+}
+
+#[test]
 fn a_directory_of_a_newer_version_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("FORMAT"), "leveret storage format 2\n").unwrap();

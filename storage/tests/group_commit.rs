@@ -140,28 +140,32 @@ fn an_idle_store_does_nothing() {
 
 #[test]
 fn readers_see_every_message_while_it_moves_to_the_disk() {
-    for disk in Disk::both() {
-        let store = disk.open(&StoreOptions {
-            chunk_bytes: 100,
+    for mut disk in Disk::both() {
+        let options = StoreOptions {
+            chunk_bytes: 20_000,
             lazy_flush: Duration::from_millis(1),
             sparse_patience: Duration::ZERO,
             ..StoreOptions::default()
-        });
+        };
+        let store = disk.open(&options);
         let queue = QueueId(1);
+        // Only multiples of ten stay, so chunks are rewritten all the time; some are settled while that goes on.
+        let stays = |position: u64| position.is_multiple_of(10);
         std::thread::scope(|scope| {
             let writing = scope.spawn(|| {
-                for batch in 0..200u64 {
+                for batch in 0..80u64 {
                     let mut writer = store.writer();
                     for position in batch * 20..batch * 20 + 20 {
                         writer.append(queue, Position(position), &[&[1; 500]]);
-                        // Only multiples of ten stay, so chunks are rewritten all the time.
-                        if let Some(earlier) = position.checked_sub(40)
-                            && earlier % 10 != 0
-                        {
-                            writer.settle(queue, Position(earlier));
-                        }
                     }
                     let ticket = writer.submit();
+                    for position in (batch * 20).saturating_sub(500)..batch * 20 {
+                        if !stays(position) && position % 50 == batch % 50 {
+                            let mut writer = store.writer();
+                            writer.settle(queue, Position(position));
+                            writer.submit();
+                        }
+                    }
                     store.wait(ticket).unwrap();
                 }
             });
@@ -169,15 +173,23 @@ fn readers_see_every_message_while_it_moves_to_the_disk() {
                 let seen = positions(&store, queue);
                 assert!(seen.is_sorted());
                 let kept: Vec<u64> = seen
-                    .iter()
-                    .copied()
-                    .filter(|position| position % 10 == 0)
+                    .into_iter()
+                    .filter(|position| stays(*position))
                     .collect();
-                assert!(
-                    kept.iter().copied().eq((0..).step_by(10).take(kept.len())),
-                    "{kept:?}"
-                );
+                let expected = (0..).step_by(10).take(kept.len());
+                assert!(kept.iter().copied().eq(expected), "{kept:?}");
             }
         });
+        for position in (0..1600).filter(|position| !stays(*position)) {
+            let mut writer = store.writer();
+            writer.settle(queue, Position(position));
+            writer.submit();
+        }
+        let kept: Vec<u64> = (0..1600).filter(|position| stays(*position)).collect();
+        assert_eq!(positions(&store, queue), kept);
+        store.flush().unwrap();
+        let store = disk.reopen_killed(store, &options);
+        assert_eq!(positions(&store, queue), kept);
+        assert_eq!(store.message_count(queue), 160);
     }
 }

@@ -123,8 +123,9 @@ impl From<DecodeError> for AmqpError {
                 ReplyCode::FrameError,
                 format!("cannot decode {}", octets::numbers(&arguments)),
             ),
+            // RabbitMQ finds this below the methods and blames none.
             DecodeCause::InvalidUtf8 => {
-                AmqpError::new(ReplyCode::FrameError, "Malformed UTF-8 in shortstr")
+                return AmqpError::new(ReplyCode::FrameError, "Malformed UTF-8 in shortstr");
             }
             DecodeCause::TableTooDeep => AmqpError::new(
                 ReplyCode::FrameError,

@@ -33,8 +33,9 @@ impl Session {
             AMQPMethod::Cancel(cancel) => self.cancel(channel, &cancel),
             AMQPMethod::Get(get) => self.get(channel, &get),
             AMQPMethod::Recover(recover) => {
-                self.recover(channel, recover.requeue);
+                // The answer goes first: what is delivered again comes after it.
                 self.reply(channel, AMQPClass::Basic(AMQPMethod::RecoverOk(RecoverOk {})));
+                self.recover(channel, recover.requeue);
                 Ok(())
             }
             AMQPMethod::RecoverAsync(recover) => {

@@ -96,7 +96,7 @@ impl Session {
             _ => (0, 0),
         };
         match (class_id, method_id) {
-            (20, 10) => self.open_channel(frame.channel).map_err(|error| error.at(20, 10)),
+            (20, 10) => self.open_channel(frame.channel),
             // The answer to a close that crossed the client's own.
             (20, 41) => Ok(()),
             _ => Err(AmqpError::new(ReplyCode::ChannelError, "expected 'channel.open'").at(class_id, method_id)),
@@ -129,7 +129,11 @@ impl Session {
         let number = frame.channel;
         let Some(channel) = self.channel_slot(number) else { return Ok(()) };
         match channel.assembler.feed(&frame)? {
-            Assembled::Nothing => Ok(()),
+            Assembled::Nothing => match channel.assembler.announced_body_size() {
+                // Refused at its header, before the body is taken in.
+                Some(body_size) => self.check_size(false, body_size),
+                None => Ok(()),
+            },
             Assembled::Method(payload) => self.channel_method(number, payload),
             Assembled::Publish(content) => self.publish_assembled(number, content),
         }

@@ -156,7 +156,7 @@ impl Session {
         }
         let method = match method::decode_method(frame.payload) {
             Ok(AMQPClass::Connection(method)) => method,
-            Ok(_) => return self.fail_connection(now, wrong_method(frame.payload)),
+            Ok(_) => return self.refuse_method(now, frame.payload),
             Err(error) => return self.fail_connection(now, error.into()),
         };
         match (&handshake.step, method) {
@@ -175,12 +175,16 @@ impl Session {
                 self.reply(0, AMQPClass::Connection(AMQPMethod::CloseOk(amq_protocol::protocol::connection::CloseOk {})));
                 self.phase = Phase::Finished;
             }
-            (Step::TuneSent { .. } | Step::OpenDue { .. }, _) => self.fail_connection(now, wrong_method(frame.payload)),
-            _ => {
-                tracing::warn!(connection = %self.info.name, "unexpected method during the handshake");
-                self.drop_later(now);
-            }
+            _ => self.refuse_method(now, frame.payload),
         }
+    }
+
+    /// A method that is not due: silence, as RabbitMQ answers it (ERRORS row 10).
+    fn refuse_method(&mut self, now: Instant, payload: &[u8]) {
+        let (class_id, method_id) = method::class_and_method(payload).unwrap_or_default();
+        let name = method::method_name(class_id, method_id);
+        tracing::warn!(connection = %self.info.name, "unexpected method during the handshake: {name}");
+        self.drop_later(now);
     }
 
     fn receive_start_ok(&mut self, now: Instant, start_ok: StartOk) {
@@ -314,9 +318,4 @@ impl Session {
 
 fn key(name: &str) -> ShortString {
     ShortString::try_new(name).unwrap_or_default()
-}
-
-fn wrong_method(payload: &[u8]) -> AmqpError {
-    let (class_id, method_id) = method::class_and_method(payload).unwrap_or_default();
-    AmqpError::new(ReplyCode::ChannelError, "unexpected method during the handshake").at(class_id, method_id)
 }

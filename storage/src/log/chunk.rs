@@ -77,7 +77,7 @@ impl Chunk {
         }
     }
 
-    pub(super) fn note_sparse(&mut self, queue: QueueId, pending: &mut Pending) {
+    pub(crate) fn note_sparse(&mut self, queue: QueueId, pending: &mut Pending) {
         if !self.noted && u64::from(self.live.count()) * SPARSE_DIVISOR < u64::from(self.count) {
             self.noted = true;
             pending.sparse.push((queue, self.key));
