@@ -1,4 +1,4 @@
-//! The command line: `leveret serve` and `leveret ctl`.
+//! The command line: `leveret serve`, `leveret ctl` and `leveret perf`.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Flag;
 use crate::ctl::CtlArgs;
+use crate::perf::PerfArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,6 +22,8 @@ Examples:
       Make a virtual host and a user, and let the one use the other.
   leveret ctl list_queues name messages consumers
       See how full the queues of virtual host / are.
+  leveret perf throughput --uri amqp://guest:guest@localhost/%2f --size 16 --duration 5
+      Measure how many messages a broker, any of AMQP 0-9-1, carries per second.
 
 Keys of the file are also read from the environment: amqp_listen as LEVERET_AMQP_LISTEN, and so on.
 Flags win over the environment, the environment wins over the file.
@@ -41,6 +44,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Look at and change a running broker on this machine, with the commands of rabbitmqctl.
     Ctl(CtlArgs),
+    /// Measure a broker: throughput, latency, backlogs, idle connections.
+    Perf(PerfArgs),
 }
 
 #[derive(Debug, Default, Args)]

@@ -16,6 +16,7 @@ pub mod logging;
 pub mod metrics;
 pub mod names;
 pub mod net;
+pub mod perf;
 pub mod protocol;
 pub mod queue;
 pub mod server;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Parser as _;
 use leveret::cli::{Cli, Command, ServeArgs};
 use leveret::config::{Config, Loaded};
-use leveret::{ctl, logging, server};
+use leveret::perf::PerfError;
+use leveret::{ctl, logging, perf, server};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,6 +25,11 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::Ctl(args) => match ctl::run(args) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(FAILURE, error),
+        },
+        Command::Perf(args) => match perf::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error @ PerfError::Usage(_)) => fail(BAD_USAGE, error),
             Err(error) => fail(FAILURE, error),
         },
     }
