@@ -6,7 +6,7 @@ use std::time::Instant;
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::connection::{AMQPMethod, Blocked, CloseOk, Unblocked, UpdateSecretOk};
 
-use super::{Pause, Phase, Session, short};
+use super::{Phase, Session, short};
 use crate::auth::permissions::Permissions;
 use crate::protocol::error::AmqpError;
 use crate::protocol::method;
@@ -76,9 +76,6 @@ impl Session {
             return;
         }
         self.blocked = true;
-        if self.pause.is_none() {
-            self.pause = Some(Pause::Alarm);
-        }
         tracing::warn!(connection = %self.info.name, "publisher blocked: {reason}");
         if self.client.takes_blocked {
             let blocked = Blocked { reason: short(&reason) };
@@ -89,9 +86,6 @@ impl Session {
     fn unblock(&mut self, now: Instant) {
         if !std::mem::take(&mut self.blocked) {
             return;
-        }
-        if matches!(self.pause, Some(Pause::Alarm)) {
-            self.pause = None;
         }
         self.heartbeat.received(now);
         if self.client.takes_blocked {

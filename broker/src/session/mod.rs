@@ -76,6 +76,7 @@ pub struct Session {
     frame_max: u32,
     channel_max: u16,
     has_published: bool,
+    /// A memory or disk alarm is on and this connection publishes. Not a pause, because it may outlast one.
     blocked: bool,
 }
 
@@ -121,8 +122,6 @@ enum Pause {
     Login,
     /// The store has more waiting than it should; publishers wait for the next commit.
     Congestion,
-    /// A memory or disk alarm is on and this connection publishes.
-    Alarm,
 }
 
 impl Session {
@@ -308,7 +307,12 @@ impl Session {
 
     /// Is there any use in reading from the socket?
     pub fn accepts_input(&self) -> bool {
-        self.pause.is_none() && !matches!(self.phase, Phase::Finished)
+        let refuses = match self.phase {
+            Phase::Running => self.blocked,
+            Phase::Finished => true,
+            Phase::Handshake(_) | Phase::Closing { .. } | Phase::Dropping { .. } => false,
+        };
+        !refuses && self.pause.is_none()
     }
 
     /// May the socket be closed once the outbox is written?
@@ -482,8 +486,9 @@ impl Session {
 
     /// Gives back unacked messages, ends consumers and deletes exclusive queues.
     fn release_all(&mut self) {
-        self.pause = None;
         self.flush();
+        // The last publishes may have met congestion, but the client's close-ok must still be read.
+        self.pause = None;
         for number in 1..self.channels.len() {
             self.release_channel(number as u16);
         }
