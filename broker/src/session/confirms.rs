@@ -87,9 +87,9 @@ impl Confirms {
         !self.waiting.is_empty()
     }
 
-    /// Publishes not answered yet.
-    pub fn unconfirmed(&self) -> u64 {
-        self.waiting.iter().map(|run| run.last - run.first + 1).sum()
+    /// The commit that the first unanswered publish waits for.
+    pub fn first_ticket(&self) -> Option<Ticket> {
+        self.waiting.front().map(|run| run.ticket)
     }
 }
 
@@ -145,6 +145,16 @@ impl Session {
         }
     }
 
+    /// Has a commit happened that answers a publish?
+    pub(super) fn has_answerable_confirms(&self, durable: Ticket) -> bool {
+        let channels = self.publisher.waiting_channels.iter();
+        let waiting = channels.filter_map(|number| match &self.channels.get(usize::from(*number))?.as_deref()?.mode {
+            ChannelMode::Confirm(confirms) => confirms.first_ticket(),
+            ChannelMode::Plain | ChannelMode::Transaction(_) => None,
+        });
+        waiting.min().is_some_and(|ticket| ticket <= durable)
+    }
+
     /// Does any publish wait for a commit?
     pub(super) fn has_unconfirmed(&self) -> bool {
         !self.publisher.waiting_channels.is_empty()
@@ -167,7 +177,7 @@ mod tests {
         confirms.wait(7, 9, ticket(7));
         assert_eq!(confirms.committed(ticket(4)), None);
         assert_eq!(confirms.committed(ticket(6)), Some(Confirmed { first: 1, last: 6, multiple: true }));
-        assert_eq!(confirms.unconfirmed(), 3);
+        assert_eq!(confirms.first_ticket(), Some(ticket(7)));
         assert!(confirms.is_waiting());
     }
 
