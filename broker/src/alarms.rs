@@ -52,7 +52,7 @@ impl Alarms {
     }
 
     /// Sets both alarms; true when one changed.
-    fn set(&self, memory: bool, disk: bool) -> bool {
+    pub fn set(&self, memory: bool, disk: bool) -> bool {
         let memory_before = self.memory.swap(memory, Ordering::AcqRel);
         let disk_before = self.disk.swap(disk, Ordering::AcqRel);
         memory_before != memory || disk_before != disk

@@ -129,14 +129,20 @@ fn reachable(address: &str) -> String {
     address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
 }
 
-/// Opens the store and brings back what is in it, or makes the first users and virtual hosts.
+/// Opens the store in the data directory and starts a broker on it.
 fn open(config: Config, registry: &Registry) -> Result<Arc<Broker>, StartError> {
     let directory = config.data_dir.clone();
     std::fs::create_dir_all(&directory)
         .map_err(|reason| StartError::DataDirectory { directory: directory.clone(), reason })?;
-    let store_failed = |reason| StartError::Store { directory: directory.clone(), reason };
-    let store = Store::open(&directory, store_options(&config)).map_err(store_failed)?;
-    let definitions = store.definitions().map_err(store_failed)?;
+    let store = Store::open(&directory, store_options(&config))
+        .map_err(|reason| StartError::Store { directory: directory.clone(), reason })?;
+    start(config, store, registry)
+}
+
+/// Brings back what is in the store, or makes the first users and virtual hosts.
+pub fn start(config: Config, store: Store, registry: &Registry) -> Result<Arc<Broker>, StartError> {
+    let directory = config.data_dir.clone();
+    let definitions = store.definitions().map_err(|reason| StartError::Store { directory, reason })?;
     let counters = Arc::new(Counters::new(registry)?);
     let users = recover_users(&config, &definitions);
     let broker = Arc::new(Broker::new(config, users, store, counters, Names::new(), clock::now()));

@@ -85,6 +85,11 @@ impl Confirms {
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
+
+    /// The commit that the first unanswered publish waits for.
+    pub fn first_ticket(&self) -> Option<Ticket> {
+        self.waiting.front().map(|run| run.ticket)
+    }
 }
 
 impl Confirmed {
@@ -154,6 +159,16 @@ impl Session {
         }
     }
 
+    /// Has a commit happened that answers a publish?
+    pub(super) fn has_answerable_confirms(&self, durable: Ticket) -> bool {
+        let channels = self.publisher.waiting_channels.iter();
+        let waiting = channels.filter_map(|number| match &self.channels.get(usize::from(*number))?.as_deref()?.mode {
+            ChannelMode::Confirm(confirms) => confirms.first_ticket(),
+            ChannelMode::Plain | ChannelMode::Transaction(_) => None,
+        });
+        waiting.min().is_some_and(|ticket| ticket <= durable)
+    }
+
     /// Does any publish wait for a commit?
     pub(super) fn has_unconfirmed(&self) -> bool {
         !self.publisher.waiting_channels.is_empty()
@@ -175,14 +190,8 @@ mod tests {
         confirms.wait(4, 6, ticket(6));
         confirms.wait(7, 9, ticket(7));
         assert_eq!(confirms.committed(ticket(4)), None);
-        assert_eq!(
-            confirms.committed(ticket(6)),
-            Some(Confirmed {
-                first: 1,
-                last: 6,
-                multiple: true
-            })
-        );
+        assert_eq!(confirms.committed(ticket(6)), Some(Confirmed { first: 1, last: 6, multiple: true }));
+        assert_eq!(confirms.first_ticket(), Some(ticket(7)));
         assert!(confirms.is_waiting());
     }
 

@@ -76,7 +76,7 @@ pub struct Session {
     frame_max: u32,
     channel_max: u16,
     has_published: bool,
-    /// An alarm is on and this connection publishes: it is not read.
+    /// A memory or disk alarm is on and this connection publishes. Not a pause, because it may outlast one.
     blocked: bool,
     /// The store will wake this connection at its next commit.
     watching_commits: bool,
@@ -310,7 +310,12 @@ impl Session {
 
     /// Is there any use in reading from the socket?
     pub fn accepts_input(&self) -> bool {
-        self.pause.is_none() && !self.blocked && !matches!(self.phase, Phase::Finished)
+        let refuses = match self.phase {
+            Phase::Running => self.blocked,
+            Phase::Finished => true,
+            Phase::Handshake(_) | Phase::Closing { .. } | Phase::Dropping { .. } => false,
+        };
+        !refuses && self.pause.is_none()
     }
 
     /// May the socket be closed once the outbox is written?
@@ -364,11 +369,20 @@ impl Session {
             return;
         }
         self.watching_commits = true;
-        let before = self.broker.store.durable();
         self.broker.store.wake_on_commit(self.commit_listener.clone());
-        // A commit between the last look and the registration would wake nobody.
-        if self.broker.store.durable() != before || self.broker.store.failed().is_some() {
+        // What was committed between the last look and the registration would wake nobody.
+        if self.can_go_on() || self.broker.store.failed().is_some() {
             self.commit_listener.committed();
+        }
+    }
+
+    /// Is something that waits for a commit served by what is durable already?
+    fn can_go_on(&self) -> bool {
+        let store = &self.broker.store;
+        match &self.pause {
+            Some(Pause::Commit { ticket, .. }) if *ticket <= store.durable() => true,
+            Some(Pause::Congestion) if !store.is_congested() => true,
+            _ => self.has_answerable_confirms(store.durable()),
         }
     }
 
@@ -486,8 +500,9 @@ impl Session {
 
     /// Gives back unacked messages, ends consumers and deletes exclusive queues.
     fn release_all(&mut self) {
-        self.pause = None;
         self.flush();
+        // The last publishes may have met congestion, but the client's close-ok must still be read.
+        self.pause = None;
         for number in 1..self.channels.len() {
             self.release_channel(number as u16);
         }
@@ -516,4 +531,111 @@ impl Session {
 fn short(text: &str) -> amq_protocol::types::ShortString {
     let end = text.floor_char_boundary(255);
     amq_protocol::types::ShortString::try_new(&text[..end]).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use amq_protocol::protocol::{basic, channel, confirm, connection, queue};
+    use leveret_storage::{Store, StoreOptions};
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::protocol::protocol_header::AMQP_0_9_1;
+
+    /// A session of guest with channel 1 in confirm mode and a durable queue `q`, over a store that commits by hand.
+    fn session(pending_bytes_max: usize) -> Session {
+        let options = StoreOptions { manual_commit: true, pending_bytes_max, ..StoreOptions::default() };
+        let broker = crate::server::start(Config::default(), Store::in_memory(options), &Registry::new()).unwrap();
+        let address = "127.0.0.1:5672".parse().unwrap();
+        let now = crate::clock::now();
+        let id = broker.next_connection_id();
+        let info = Arc::new(ConnectionInfo::new(id, address, address, frame::INITIAL_FRAME_MAX, now));
+        let mut session = Session::new(broker.clone(), info, now);
+        assert_eq!(session.receive(now, &AMQP_0_9_1), AMQP_0_9_1.len());
+        let response = "\0guest\0guest".into();
+        let start_ok = connection::StartOk { mechanism: "PLAIN".into(), response, ..Default::default() };
+        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::StartOk(start_ok)));
+        assert!(session.take_login().is_some());
+        session.login_result(now, Ok(broker.users.get("guest").unwrap()));
+        let tune_ok = connection::TuneOk { channel_max: 1, frame_max: 4096, heartbeat: 0 };
+        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune_ok)));
+        let open = connection::Open { virtual_host: "/".into() };
+        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::Open(open)));
+        say(&mut session, 1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
+        say(&mut session, 1, AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select { nowait: false })));
+        declare(&mut session);
+        broker.store.commit(false);
+        session.wake(now);
+        assert!(session.accepts_input());
+        session
+    }
+
+    fn say(session: &mut Session, channel: u16, method: AMQPClass) {
+        let mut input = Vec::new();
+        method::encode_method(&mut input, channel, &method);
+        assert_eq!(session.receive(crate::clock::now(), &input), input.len());
+    }
+
+    fn declare(session: &mut Session) {
+        let declare = queue::Declare { queue: "q".into(), durable: true, ..Default::default() };
+        say(session, 1, AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
+    }
+
+    fn delete(session: &mut Session) {
+        let delete = queue::Delete { queue: "q".into(), ..Default::default() };
+        say(session, 1, AMQPClass::Queue(queue::AMQPMethod::Delete(delete)));
+    }
+
+    /// A persistent message of one octet.
+    fn publish(session: &mut Session) {
+        let publish = basic::Publish { routing_key: "q".into(), ..Default::default() };
+        say(session, 1, AMQPClass::Basic(basic::AMQPMethod::Publish(publish)));
+        let header = [2, 0, 1, 0, 0, 0, 15, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 2, frame::FRAME_END];
+        let body = [3, 0, 1, 0, 0, 0, 1, b'x', frame::FRAME_END];
+        let content = [&header[..], &body].concat();
+        assert_eq!(session.receive(crate::clock::now(), &content), content.len());
+    }
+
+    /// The store commits after the session looked and before it asks to be woken.
+    fn commit_unnoticed(session: &mut Session) {
+        session.broker.store.commit(false);
+        assert!(session.outbox.take_committed());
+        session.watch_commits();
+    }
+
+    #[test]
+    fn a_confirm_whose_commit_came_before_the_listener_is_not_forgotten() {
+        let mut session = session(1 << 20);
+        publish(&mut session);
+        assert!(session.has_unconfirmed());
+        commit_unnoticed(&mut session);
+        assert!(session.outbox.take_committed());
+    }
+
+    #[test]
+    fn a_reply_whose_commit_came_before_the_listener_is_not_forgotten() {
+        let mut session = session(1 << 20);
+        delete(&mut session);
+        assert!(!session.accepts_input());
+        commit_unnoticed(&mut session);
+        assert!(session.outbox.take_committed());
+    }
+
+    #[test]
+    fn congestion_that_ended_before_the_listener_is_not_forgotten() {
+        let mut session = session(1);
+        publish(&mut session);
+        assert!(!session.accepts_input());
+        commit_unnoticed(&mut session);
+        assert!(session.outbox.take_committed());
+    }
+
+    #[test]
+    fn a_commit_that_answers_nothing_does_not_wake_the_session_again() {
+        let mut session = session(1 << 20);
+        publish(&mut session);
+        session.watch_commits();
+        assert!(!session.outbox.take_committed());
+    }
 }
