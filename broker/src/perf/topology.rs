@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(shares(2, 5), [vec![0, 2, 4], vec![1, 3]]);
         assert_eq!(shares(5, 2), [[0], [1], [0], [1], [0]]);
         assert_eq!(shares(2, 2), [[0], [1]]);
-        assert_eq!(shares(1, 0), [[]; 1]);
+        assert_eq!(shares(1, 0), [Vec::<usize>::new()]);
     }
 
     #[test]

@@ -601,6 +601,7 @@ mod tests {
     fn commit_unnoticed(session: &mut Session) {
         session.broker.store.commit(false);
         assert!(session.outbox.take_committed());
+        session.watching_commits = false;
         session.watch_commits();
     }
 
