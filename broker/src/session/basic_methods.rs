@@ -8,6 +8,7 @@ use amq_protocol::protocol::basic::{
 };
 use amq_protocol::types::{AMQPValue, FieldTable};
 use leveret_routing::type_name;
+use leveret_storage::QueueId;
 
 use super::channel::{ChannelConsumer, server_only};
 use super::outbox::Consumer;
@@ -184,16 +185,20 @@ impl Session {
     }
 
     /// A consumer's queue is gone: the client is told, if it wants to be.
-    pub(super) fn consumer_cancelled(&mut self, number: u16, origin: u32) {
-        if let Some(channel) = self.outbox.lock().channel(number) {
-            channel.cancel(origin);
-        }
+    ///
+    /// Meanwhile the client may have cancelled the consumer and put another in its place.
+    pub(super) fn consumer_cancelled(&mut self, number: u16, origin: u32, gone: QueueId) {
         let Some(channel) = self.channel_slot(number) else { return };
-        let is_it = |consumer: &ChannelConsumer| matches!(consumer, ChannelConsumer::Queue { origin: o, .. } if *o == origin);
+        let is_it = |consumer: &ChannelConsumer| {
+            matches!(consumer, ChannelConsumer::Queue { queue, origin: place } if *place == origin && queue.id == gone)
+        };
         let Some(tag) = channel.consumers.iter().find(|(_, consumer)| is_it(consumer)).map(|(tag, _)| tag.clone()) else {
             return;
         };
         channel.consumers.remove(&tag);
+        if let Some(deliveries) = self.outbox.lock().channel(number) {
+            deliveries.cancel(origin);
+        }
         if self.client.takes_consumer_cancel {
             let cancel = Cancel { consumer_tag: short(&tag), nowait: true };
             self.reply(number, AMQPClass::Basic(AMQPMethod::Cancel(cancel)));

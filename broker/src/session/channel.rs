@@ -129,11 +129,11 @@ impl Session {
         let number = frame.channel;
         let Some(channel) = self.channel_slot(number) else { return Ok(()) };
         match channel.assembler.feed(&frame)? {
-            Assembled::Nothing => match channel.assembler.announced_body_size() {
-                // Refused at its header, before the body is taken in.
-                Some(body_size) => self.check_size(false, body_size),
-                None => Ok(()),
-            },
+            Assembled::Nothing => {
+                let announced = channel.assembler.announced_body_size();
+                // Refused now, a body that is too large is never kept.
+                announced.map_or(Ok(()), |size| self.check_size(size)).map_err(|error| error.at(60, 40))
+            }
             Assembled::Method(payload) => self.channel_method(number, payload),
             Assembled::Publish(content) => self.publish_assembled(number, content),
         }

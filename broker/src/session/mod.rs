@@ -331,7 +331,7 @@ impl Session {
         loop {
             let Some(event) = self.outbox.lock().next_event() else { break };
             match event {
-                Event::ConsumerCancelled { channel, origin } => self.consumer_cancelled(channel, origin),
+                Event::ConsumerCancelled { channel, origin, queue } => self.consumer_cancelled(channel, origin, queue),
                 Event::Close(error) => self.close_from_outside(now, error),
                 Event::AlarmChanged => self.alarm_changed(now),
             }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use leveret_storage::CommitListener;
+use leveret_storage::{CommitListener, QueueId};
 use parking_lot::lock_api::ArcMutexGuard;
 use parking_lot::{Mutex, RawMutex};
 
@@ -94,8 +94,10 @@ pub enum Event {
     ConsumerCancelled {
         /// The consumer's channel.
         channel: u16,
-        /// The consumer's place in its channel.
+        /// The consumer's place in its channel, which may be another's when the notice arrives.
         origin: u32,
+        /// The queue.
+        queue: QueueId,
     },
     /// Close the connection with this reason (operator, shutdown, deleted user or vhost).
     Close(AmqpError),
@@ -332,9 +334,9 @@ impl OutboxState {
     }
 
     /// Tells the connection that the queue of one of its consumers is gone.
-    pub fn consumer_cancelled(&mut self, channel: u16, origin: u32) {
+    pub fn consumer_cancelled(&mut self, channel: u16, origin: u32, queue: QueueId) {
         if !self.closed {
-            self.events.push_back(Event::ConsumerCancelled { channel, origin });
+            self.events.push_back(Event::ConsumerCancelled { channel, origin, queue });
         }
     }
 

@@ -148,7 +148,7 @@ impl Session {
             exchange: publish.exchange,
             routing_key: publish.routing_key,
         };
-        let result = self.check_size(publish.immediate, header.body_size).and_then(|()| {
+        let result = self.check_immediate_and_size(publish.immediate, header.body_size).and_then(|()| {
             let make = |scratch: &mut Vec<u8>, header: &[u8]| Message::new(scratch, publish.exchange_and_key, header, body);
             self.take_publish(&incoming, header, make)
         });
@@ -165,7 +165,7 @@ impl Session {
             exchange: content.exchange(),
             routing_key: content.routing_key(),
         };
-        let result = self.check_size(content.immediate, header.body_size).and_then(|()| {
+        let result = self.check_immediate_and_size(content.immediate, header.body_size).and_then(|()| {
             let (keys, body) = (&content.exchange_and_key, content.body.clone());
             let make = |scratch: &mut Vec<u8>, header: &[u8]| Message::with_large_body(scratch, keys, header, body);
             self.take_publish(&incoming, &header, make)
@@ -173,15 +173,19 @@ impl Session {
         result.map_err(|error| error.at(60, 40))
     }
 
-    /// Also asked when a header announces a body, before the body is kept.
-    pub(super) fn check_size(&self, immediate: bool, body_size: u64) -> Result<(), AmqpError> {
+    fn check_immediate_and_size(&self, immediate: bool, body_size: u64) -> Result<(), AmqpError> {
         if immediate {
-            return Err(AmqpError::new(ReplyCode::NotImplemented, "immediate=true").at(60, 40));
+            return Err(AmqpError::new(ReplyCode::NotImplemented, "immediate=true"));
         }
+        self.check_size(body_size)
+    }
+
+    /// Also asked when a header announces a body, before the body is kept.
+    pub(super) fn check_size(&self, body_size: u64) -> Result<(), AmqpError> {
         let max = self.broker.config.max_message_size;
         if body_size > max {
             let text = format!("message size {body_size} is larger than configured max size {max}");
-            return Err(AmqpError::new(ReplyCode::PreconditionFailed, text).at(60, 40));
+            return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
         }
         Ok(())
     }

@@ -303,12 +303,12 @@ impl Sink<Message, Consumer> for Effects<'_> {
     fn dropped(&mut self, _message: Message, _reason: DropReason) {}
 }
 
-/// Wakes connections that were told something while their queue was locked.
-pub fn notify_cancelled(consumers: Vec<Consumer>) {
+/// Tells the consumers of a deleted queue that it is gone.
+pub fn notify_cancelled(queue: QueueId, consumers: Vec<Consumer>) {
     for consumer in consumers {
         let waker = {
             let mut outbox = consumer.outbox.lock();
-            outbox.consumer_cancelled(consumer.channel, consumer.origin);
+            outbox.consumer_cancelled(consumer.channel, consumer.origin, queue);
             outbox.take_waker()
         };
         wake(waker);

@@ -293,7 +293,7 @@ impl Vhost {
         self.invalidate_routes();
         drop(topology);
         self.counters.queues_deleted.inc();
-        notify_cancelled(deleted.consumers);
+        notify_cancelled(queue.id, deleted.consumers);
         Ok((deleted.ready, durable))
     }
 
