@@ -200,7 +200,9 @@ impl Workers {
 impl ThroughputArgs {
     pub(super) fn load(&self) -> Result<Load, PerfError> {
         if self.extra_bindings > 0 && self.exchange == ExchangeKind::Default {
-            return Err(PerfError::Usage("the default exchange takes no --extra-bindings".to_owned()));
+            return Err(PerfError::Usage(
+                "the default exchange takes no --extra-bindings".to_owned(),
+            ));
         }
         let until = match self.count {
             Some(_) if self.workers.publishers == 0 => {
@@ -214,14 +216,21 @@ impl ThroughputArgs {
 
     pub(super) fn topology(&self) -> Topology {
         let queues = self.workers.queues as usize;
-        Topology::new(self.exchange, queues, self.extra_bindings as usize, self.workers.persistent)
+        Topology::new(
+            self.exchange,
+            queues,
+            self.extra_bindings as usize,
+            self.workers.persistent,
+        )
     }
 }
 
 impl LatencyArgs {
     pub(super) fn load(&self) -> Result<Load, PerfError> {
         if (self.workers.size as usize) < STAMP_LEN {
-            return Err(PerfError::Usage(format!("latency needs bodies of at least {STAMP_LEN} octets for the time")));
+            return Err(PerfError::Usage(format!(
+                "latency needs bodies of at least {STAMP_LEN} octets for the time"
+            )));
         }
         if self.workers.publishers == 0 {
             return Err(PerfError::Usage("latency needs a publisher".to_owned()));
@@ -231,7 +240,12 @@ impl LatencyArgs {
     }
 
     pub(super) fn topology(&self) -> Topology {
-        Topology::new(ExchangeKind::Default, self.workers.queues as usize, 0, self.workers.persistent)
+        Topology::new(
+            ExchangeKind::Default,
+            self.workers.queues as usize,
+            0,
+            self.workers.persistent,
+        )
     }
 }
 
@@ -261,7 +275,9 @@ impl FillDrainArgs {
 /// With fewer deliveries in flight than one ack takes, no ack would ever be sent.
 fn check_acks(prefetch: u16, ack_every: u32) -> Result<(), PerfError> {
     if prefetch > 0 && ack_every > u32::from(prefetch) {
-        return Err(PerfError::Usage("--ack-every must not be above --prefetch: no ack would ever be due".to_owned()));
+        return Err(PerfError::Usage(
+            "--ack-every must not be above --prefetch: no ack would ever be due".to_owned(),
+        ));
     }
     Ok(())
 }

@@ -91,7 +91,10 @@ impl Batch {
     /// The octets of messages, without the first `sent` of them.
     pub fn octets(&self, messages: &Range<usize>, sent: usize) -> &[u8] {
         let octets = messages.start * self.message_len..messages.end * self.message_len;
-        self.octets.get(octets).and_then(|octets| octets.get(sent..)).unwrap_or_default()
+        self.octets
+            .get(octets)
+            .and_then(|octets| octets.get(sent..))
+            .unwrap_or_default()
     }
 }
 
@@ -110,7 +113,11 @@ const fn header_frame_len(persistent: bool) -> usize {
 
 fn write_publish(out: &mut Vec<u8>, shape: Shape<'_>, routing_key: &str) {
     encode_method(out, CHANNEL, &publish(shape.exchange, routing_key));
-    put_frame_head(out, FrameKind::Header, header_frame_len(shape.persistent) - FRAME_OVERHEAD);
+    put_frame_head(
+        out,
+        FrameKind::Header,
+        header_frame_len(shape.persistent) - FRAME_OVERHEAD,
+    );
     put_u16(out, BASIC_CLASS_ID);
     put_u16(out, 0);
     put_u64(out, shape.size as u64);
@@ -147,7 +154,12 @@ mod tests {
     const FRAME_MAX: u32 = 131_072;
 
     fn shape(size: usize, persistent: bool) -> Shape<'static> {
-        Shape { exchange: "e", size, persistent, frame_max: FRAME_MAX }
+        Shape {
+            exchange: "e",
+            size,
+            persistent,
+            frame_max: FRAME_MAX,
+        }
     }
 
     fn keys(count: usize) -> Vec<String> {

@@ -14,7 +14,11 @@ pub struct Confirms {
 
 impl Confirms {
     pub fn new() -> Confirms {
-        Confirms { first: 1, sent_at: VecDeque::new(), unconfirmed: 0 }
+        Confirms {
+            first: 1,
+            sent_at: VecDeque::new(),
+            unconfirmed: 0,
+        }
     }
 
     /// How many are unconfirmed.
@@ -41,12 +45,17 @@ impl Confirms {
         };
         if multiple {
             while self.first <= delivery_tag {
-                let Some(mut slot) = self.sent_at.pop_front() else { break };
+                let Some(mut slot) = self.sent_at.pop_front() else {
+                    break;
+                };
                 note(&mut slot);
                 self.first += 1;
             }
         } else if let Some(index) = delivery_tag.checked_sub(self.first) {
-            if let Some(slot) = usize::try_from(index).ok().and_then(|index| self.sent_at.get_mut(index)) {
+            if let Some(slot) = usize::try_from(index)
+                .ok()
+                .and_then(|index| self.sent_at.get_mut(index))
+            {
                 note(slot);
             }
             while let Some(None) = self.sent_at.front() {

@@ -92,7 +92,9 @@ impl Connection {
             heartbeat: 0,
         };
         self.send_method(0, &AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune_ok)))?;
-        let open = connection::Open { virtual_host: short_string(&uri.vhost) };
+        let open = connection::Open {
+            virtual_host: short_string(&uri.vhost),
+        };
         match self.call(0, &AMQPClass::Connection(connection::AMQPMethod::Open(open)))? {
             AMQPClass::Connection(OpenOk(_)) => Ok(()),
             other => Err(unexpected(&other)),
@@ -101,7 +103,10 @@ impl Connection {
 
     /// Opens a further channel.
     pub fn open_channel(&mut self, channel: u16) -> Result<(), PerfError> {
-        match self.call(channel, &AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})))? {
+        match self.call(
+            channel,
+            &AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})),
+        )? {
             AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)) => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -147,7 +152,10 @@ impl Connection {
     /// Sends methods at once and then waits for an answer to each.
     pub fn call_all(&mut self, channel: u16, methods: &[AMQPClass]) -> Result<Vec<AMQPClass>, PerfError> {
         self.send_methods(channel, methods)?;
-        methods.iter().map(|_| self.answer(channel, "pipelined methods")).collect()
+        methods
+            .iter()
+            .map(|_| self.answer(channel, "pipelined methods"))
+            .collect()
     }
 
     /// Sends methods without waiting for answers.
@@ -188,7 +196,8 @@ impl Connection {
     /// Hands every whole frame that has arrived to `handle`.
     #[inline]
     pub fn each_frame(&mut self, mut handle: impl FnMut(Frame<'_>) -> Result<(), PerfError>) -> Result<(), PerfError> {
-        self.input.take_frames(self.frame_max, |frame| handle(frame).map(|()| Continue::Yes))
+        self.input
+            .take_frames(self.frame_max, |frame| handle(frame).map(|()| Continue::Yes))
     }
 
     /// One read of what has arrived.
@@ -205,7 +214,9 @@ impl Connection {
                 Ok(Received::Bytes)
             }
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Ok(Received::Nothing),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {
+                    Ok(Received::Nothing)
+                }
                 io::ErrorKind::ConnectionReset => Err(PerfError::Disconnected("without saying why")),
                 _ => Err(PerfError::io("read from the broker")(error.into())),
             },
@@ -233,7 +244,10 @@ impl Connection {
                 return Ok(());
             }
             if clock::now() > deadline {
-                return Err(PerfError::NoAnswer("(it does not read what is sent)", ANSWER_TIMEOUT_SECONDS));
+                return Err(PerfError::NoAnswer(
+                    "(it does not read what is sent)",
+                    ANSWER_TIMEOUT_SECONDS,
+                ));
             }
             self.wait(PollFlags::OUT, WAIT)?;
         }
@@ -302,7 +316,11 @@ fn undecodable(error: &crate::protocol::DecodeError) -> PerfError {
 }
 
 fn closed(what: &'static str, code: u16, text: &ShortString) -> PerfError {
-    PerfError::ClosedByBroker { what, code, text: text.as_str().to_owned() }
+    PerfError::ClosedByBroker {
+        what,
+        code,
+        text: text.as_str().to_owned(),
+    }
 }
 
 fn is_close(frame: &Frame<'_>) -> bool {
@@ -311,13 +329,17 @@ fn is_close(frame: &Frame<'_>) -> bool {
 
 fn connect(uri: &AmqpUri) -> Result<TcpStream, PerfError> {
     let what = || format!("connect to {}:{}", uri.host, uri.port);
-    let addresses = (uri.host.as_str(), uri.port).to_socket_addrs().map_err(PerfError::io(what()))?;
+    let addresses = (uri.host.as_str(), uri.port)
+        .to_socket_addrs()
+        .map_err(PerfError::io(what()))?;
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
             Ok(socket) => {
                 socket.set_nodelay(true).map_err(PerfError::io("set up a socket"))?;
-                socket.set_read_timeout(Some(WAIT)).map_err(PerfError::io("set up a socket"))?;
+                socket
+                    .set_read_timeout(Some(WAIT))
+                    .map_err(PerfError::io("set up a socket"))?;
                 return Ok(socket);
             }
             Err(error) => failure = error,
@@ -328,7 +350,13 @@ fn connect(uri: &AmqpUri) -> Result<TcpStream, PerfError> {
 
 fn start_ok(uri: &AmqpUri) -> AMQPClass {
     let mut capabilities = FieldTable::default();
-    for name in ["publisher_confirms", "basic.nack", "connection.blocked", "consumer_cancel_notify", "authentication_failure_close"] {
+    for name in [
+        "publisher_confirms",
+        "basic.nack",
+        "connection.blocked",
+        "consumer_cancel_notify",
+        "authentication_failure_close",
+    ] {
         capabilities.insert(short_string(name), AMQPValue::Boolean(true));
     }
     let mut client_properties = FieldTable::default();
@@ -360,7 +388,11 @@ struct Input {
 
 impl Input {
     fn new(size: usize) -> Input {
-        Input { octets: vec![0; size], start: 0, end: 0 }
+        Input {
+            octets: vec![0; size],
+            start: 0,
+            end: 0,
+        }
     }
 
     /// Room for more. A whole frame always fits in the end: the buffer grows if it is full of one that is not whole.

@@ -42,7 +42,11 @@ struct Memory {
 impl fmt::Display for Idle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "queues           {} in {:.2} s", self.queues, self.queues_seconds)?;
-        writeln!(f, "connections      {} in {:.2} s", self.connections, self.connections_seconds)?;
+        writeln!(
+            f,
+            "connections      {} in {:.2} s",
+            self.connections, self.connections_seconds
+        )?;
         let Some(memory) = &self.memory else { return Ok(()) };
         writeln!(f, "memory before    {}", Mebibytes(memory.before_bytes))?;
         if let Some(each) = memory.per_queue_bytes {
@@ -79,15 +83,13 @@ pub fn run(args: &ConnectionsArgs) -> Result<(), PerfError> {
     print(&report, args.target.json)
 }
 
-fn measure(
-    args: &ConnectionsArgs,
-    control: &mut Connection,
-    opened: &mut Vec<Connection>,
-) -> Result<Idle, PerfError> {
+fn measure(args: &ConnectionsArgs, control: &mut Connection, opened: &mut Vec<Connection>) -> Result<Idle, PerfError> {
     let before = resident(args)?;
     let start = clock::now();
-    let declares: Vec<AMQPClass> =
-        queue_names("queue", args.queues).iter().map(|name| declare_queue(name, args.durable, false)).collect();
+    let declares: Vec<AMQPClass> = queue_names("queue", args.queues)
+        .iter()
+        .map(|name| declare_queue(name, args.durable, false))
+        .collect();
     call_many(control, &declares)?;
     let queues_seconds = clock::now().duration_since(start).as_secs_f64();
     let with_queues = resident(args)?;
@@ -143,12 +145,16 @@ fn open(args: &ConnectionsArgs, queue: &str) -> Result<Connection, PerfError> {
 
 fn queue_names(what: &str, count: u32) -> Vec<String> {
     let process = std::process::id();
-    (0..count).map(|index| format!("perf-{process}-{what}-{index:05}")).collect()
+    (0..count)
+        .map(|index| format!("perf-{process}-{what}-{index:05}"))
+        .collect()
 }
 
 /// The broker's resident memory once it has come to rest.
 fn resident(args: &ConnectionsArgs) -> Result<Option<u64>, PerfError> {
-    let Some(pid) = args.target.broker_pid else { return Ok(None) };
+    let Some(pid) = args.target.broker_pid else {
+        return Ok(None);
+    };
     std::thread::sleep(Duration::from_secs_f64(args.settle));
     Ok(Some(process::usage(pid)?.resident_bytes))
 }

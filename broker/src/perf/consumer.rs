@@ -56,8 +56,12 @@ impl Consumer {
 
     fn prepare(&mut self) -> Result<(), PerfError> {
         if self.prefetch > 0 {
-            let qos = basic::Qos { prefetch_count: self.prefetch, global: false };
-            self.connection.call(CHANNEL, &AMQPClass::Basic(basic::AMQPMethod::Qos(qos)))?;
+            let qos = basic::Qos {
+                prefetch_count: self.prefetch,
+                global: false,
+            };
+            self.connection
+                .call(CHANNEL, &AMQPClass::Basic(basic::AMQPMethod::Qos(qos)))?;
         }
         if self.backlog {
             return Ok(());
@@ -156,7 +160,10 @@ impl Deliveries {
                 {
                     stamped(stamp);
                 }
-                self.body_left = self.body_left.checked_sub(frame.payload.len() as u64).ok_or_else(malformed)?;
+                self.body_left = self
+                    .body_left
+                    .checked_sub(frame.payload.len() as u64)
+                    .ok_or_else(malformed)?;
                 if self.body_left == 0 {
                     self.completed();
                 }
@@ -191,7 +198,10 @@ impl Deliveries {
 #[inline]
 fn delivery_tag(payload: &[u8]) -> Result<u64, PerfError> {
     let mut reader = Reader::new(payload.get(4..).unwrap_or_default());
-    reader.shortstr_octets().and_then(|_| reader.u64()).map_err(|_| malformed())
+    reader
+        .shortstr_octets()
+        .and_then(|_| reader.u64())
+        .map_err(|_| malformed())
 }
 
 fn malformed() -> PerfError {
@@ -209,7 +219,11 @@ mod tests {
         let mut header = vec![0, 60, 0, 0];
         header.extend_from_slice(&(body.len() as u64).to_be_bytes());
         header.extend_from_slice(&[0, 0]);
-        let message = MessageView { exchange_and_key: &[0, 1, b'q'], header: &header, body };
+        let message = MessageView {
+            exchange_and_key: &[0, 1, b'q'],
+            header: &header,
+            body,
+        };
         let mut out = Vec::new();
         write_deliver(&mut out, CHANNEL, &[1, b'c'], delivery_tag, false, &message, frame_max);
         out

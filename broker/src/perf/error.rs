@@ -32,6 +32,13 @@ pub enum PerfError {
     /// The broker did not answer in time.
     #[error("the broker did not answer {0} within {1} seconds")]
     NoAnswer(&'static str, u64),
+    /// A run by count in which nothing happens any more.
+    #[error("nothing happened for {seconds} seconds after {published} messages were published and {received} received")]
+    Stalled {
+        seconds: u64,
+        published: u64,
+        received: u64,
+    },
     /// A thread of the generator ended by a bug.
     #[error("a {0} of the load generator failed")]
     WorkerFailed(&'static str),

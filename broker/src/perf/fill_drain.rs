@@ -45,7 +45,10 @@ pub fn run(args: &FillDrainArgs) -> Result<(), PerfError> {
 fn measure(args: &FillDrainArgs, topology: &Topology, control: &mut Connection) -> Result<FillDrain, PerfError> {
     let fill = fill(args, topology, control)?;
     let drain = load::run(&args.load(true)?, topology)?;
-    Ok(FillDrain { fill: Report::of(&fill), drain: Report::of(&drain) })
+    Ok(FillDrain {
+        fill: Report::of(&fill),
+        drain: Report::of(&drain),
+    })
 }
 
 /// Publishes all, and ends when the queue has all: what lies in sockets does not count as done.
@@ -61,7 +64,9 @@ fn fill(args: &FillDrainArgs, topology: &Topology, control: &mut Connection) -> 
     let deadline = clock::now() + ARRIVAL_TIMEOUT;
     while topology.messages(control)? < args.count {
         if clock::now() > deadline {
-            return Err(PerfError::Unexpected("fewer messages than were published to it".to_owned()));
+            return Err(PerfError::Unexpected(
+                "fewer messages than were published to it".to_owned(),
+            ));
         }
         std::thread::sleep(ASK_INTERVAL);
     }

@@ -103,7 +103,12 @@ pub fn run(load: &Load, topology: &Topology) -> Result<Measured, PerfError> {
     // All connections first: a thread must not wait at the barrier for one that could not connect.
     let consumers = consumers(load, topology, &stage)?;
     let publishers = publishers(load, topology, &stage)?;
-    let mut crew = Crew { stage, counters: Vec::new(), publishers: Vec::new(), consumers: Vec::new() };
+    let mut crew = Crew {
+        stage,
+        counters: Vec::new(),
+        publishers: Vec::new(),
+        consumers: Vec::new(),
+    };
     for consumer in consumers {
         crew.counters.push(Arc::clone(&consumer.counters));
         crew.consumers.push(spawn("perf-consumer", move || consumer.run())?);
@@ -119,7 +124,11 @@ pub fn run(load: &Load, topology: &Topology) -> Result<Measured, PerfError> {
     let latency = joined(crew.consumers, "consumer");
     let (confirm_latency, latency) = (confirm_latency?, latency?);
     let measured = watched?;
-    Ok(Measured { latency, confirm_latency, ..measured })
+    Ok(Measured {
+        latency,
+        confirm_latency,
+        ..measured
+    })
 }
 
 fn consumers(load: &Load, topology: &Topology, stage: &Arc<Stage>) -> Result<Vec<Consumer>, PerfError> {
@@ -191,7 +200,9 @@ fn joined(workers: Vec<Running>, what: &'static str) -> Result<Histogram<u64>, P
     let mut failure = None;
     for worker in workers {
         match worker.join() {
-            Ok(Ok(latencies)) => all.add(latencies).map_err(|error| PerfError::Usage(error.to_string()))?,
+            Ok(Ok(latencies)) => all
+                .add(latencies)
+                .map_err(|error| PerfError::Usage(error.to_string()))?,
             Ok(Err(error)) => failure = failure.or(Some(error)),
             Err(_) => failure = failure.or(Some(PerfError::WorkerFailed(what))),
         }
@@ -221,9 +232,14 @@ impl Crew {
         let mut from = self.snapshot(load);
         self.stage.begin.wait();
         let start = clock::now();
-        let mut line = ProgressLine { start, last: start, counts: Counts::default(), shown: load.progress };
+        let mut line = ProgressLine {
+            start,
+            last: start,
+            counts: Counts::default(),
+            shown: load.progress,
+        };
         if !load.warm_up.is_zero() {
-            self.wait_until(Some(start + load.warm_up), &mut line, |_| false);
+            self.wait_until(Some(start + load.warm_up), &mut line, |_| false)?;
             from = self.snapshot(load);
         }
         let from = from?;
@@ -232,14 +248,19 @@ impl Crew {
         }
         self.stage.enter(Phase::Measure);
         match load.until {
-            Until::Elapsed(duration) => self.wait_until(Some(from.at + duration), &mut line, |_| false),
+            Until::Elapsed(duration) => self.wait_until(Some(from.at + duration), &mut line, |_| false)?,
             Until::Published(count) => {
-                let received = load.backlog + if load.publishers > 0 { count * topology.copies() as u64 } else { 0 };
+                let received = load.backlog
+                    + if load.publishers > 0 {
+                        count * topology.copies() as u64
+                    } else {
+                        0
+                    };
                 self.wait_until(None, &mut line, |counts| {
                     let all_published = load.publishers == 0 || counts.published == count;
                     let all_confirmed = load.confirm_window.is_none() || counts.confirmed + counts.nacked == count;
                     all_published && all_confirmed && (load.consumers == 0 || counts.received >= received)
-                });
+                })?;
             }
         }
         let to = self.snapshot(load)?;
@@ -249,7 +270,10 @@ impl Crew {
             latency: histogram()?,
             confirm_latency: histogram()?,
             broker: match (from.broker, to.broker) {
-                (Some(from), Some(to)) => Some(Usage { cpu: to.cpu.saturating_sub(from.cpu), ..to }),
+                (Some(from), Some(to)) => Some(Usage {
+                    cpu: to.cpu.saturating_sub(from.cpu),
+                    ..to
+                }),
                 _ => None,
             },
             own_cpu: to.own_cpu.saturating_sub(from.own_cpu),
@@ -277,9 +301,13 @@ impl Crew {
         sum
     }
 
-    /// Waits until a moment or until `complete`, showing progress. A worker that ends too early ends the wait, and so
-    /// does a run by count in which nothing happens any more; what is missing is then seen in the counts.
-    fn wait_until(&self, end: Option<Instant>, line: &mut ProgressLine, complete: impl Fn(&Counts) -> bool) {
+    /// Waits until a moment or until `complete`, showing progress. A worker that ends too early ends the wait: it knows why.
+    fn wait_until(
+        &self,
+        end: Option<Instant>,
+        line: &mut ProgressLine,
+        complete: impl Fn(&Counts) -> bool,
+    ) -> Result<(), PerfError> {
         let mut progressed = (clock::now(), Counts::default());
         loop {
             let now = clock::now();
@@ -287,13 +315,24 @@ impl Crew {
             if counts != progressed.1 {
                 progressed = (now, counts);
             }
-            let failed = match end {
-                Some(end) if now >= end => return,
-                Some(_) => self.publishers.iter().chain(&self.consumers).any(JoinHandle::is_finished),
+            let over = match end {
+                Some(end) if now >= end => true,
+                Some(_) => self
+                    .publishers
+                    .iter()
+                    .chain(&self.consumers)
+                    .any(JoinHandle::is_finished),
                 None => complete(&counts) || self.consumers.iter().any(JoinHandle::is_finished),
             };
-            if failed || (end.is_none() && now.duration_since(progressed.0) > STALL_TIMEOUT) {
-                return;
+            if over {
+                return Ok(());
+            }
+            if end.is_none() && now.duration_since(progressed.0) > STALL_TIMEOUT {
+                return Err(PerfError::Stalled {
+                    seconds: STALL_TIMEOUT.as_secs(),
+                    published: counts.published,
+                    received: counts.received,
+                });
             }
             line.show_when_due(now, counts);
             let next_line = (line.last + PROGRESS_INTERVAL).saturating_duration_since(now);

@@ -46,7 +46,9 @@ pub fn forget_peak(root: u32) {
 
 /// CPU time of this very process.
 pub fn own_cpu() -> Duration {
-    let own = fs::read_to_string("/proc/self/stat").ok().and_then(|line| parse_stat(&line));
+    let own = fs::read_to_string("/proc/self/stat")
+        .ok()
+        .and_then(|line| parse_stat(&line));
     let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
     Duration::from_micros(own.map_or(0, |stat| stat.cpu_ticks) * 1_000_000 / ticks_per_second)
 }
@@ -61,8 +63,16 @@ struct Stat {
 
 fn all_stats() -> io::Result<Vec<Stat>> {
     let processes = fs::read_dir("/proc")?.filter_map(Result::ok);
-    let stats = processes.filter(|entry| entry.file_name().to_string_lossy().bytes().all(|octet| octet.is_ascii_digit()));
-    Ok(stats.filter_map(|entry| parse_stat(&fs::read_to_string(entry.path().join("stat")).ok()?)).collect())
+    let stats = processes.filter(|entry| {
+        entry
+            .file_name()
+            .to_string_lossy()
+            .bytes()
+            .all(|octet| octet.is_ascii_digit())
+    });
+    Ok(stats
+        .filter_map(|entry| parse_stat(&fs::read_to_string(entry.path().join("stat")).ok()?))
+        .collect())
 }
 
 /// A line of /proc/PID/stat. The name of the program stands in parentheses and may hold anything.
@@ -107,13 +117,24 @@ mod tests {
     #[test]
     fn the_name_of_a_program_may_hold_parentheses_and_spaces() {
         let line = "42 (a) R (b c) S 7 42 42 0 -1 4194560 1 2 3 4 100 20 3 4 20 0 1 0 5 6 7";
-        assert_eq!(parse_stat(line), Some(Stat { pid: 42, parent: 7, cpu_ticks: 127 }));
+        assert_eq!(
+            parse_stat(line),
+            Some(Stat {
+                pid: 42,
+                parent: 7,
+                cpu_ticks: 127
+            })
+        );
         assert_eq!(parse_stat("42 (cut"), None);
     }
 
     #[test]
     fn a_tree_has_all_descendants_and_nobody_else() {
-        let stat = |pid, parent| Stat { pid, parent, cpu_ticks: 0 };
+        let stat = |pid, parent| Stat {
+            pid,
+            parent,
+            cpu_ticks: 0,
+        };
         let stats = [stat(1, 0), stat(5, 3), stat(2, 1), stat(3, 2), stat(4, 1), stat(0, 0)];
         let pids: Vec<u32> = tree(2, &stats).iter().map(|stat| stat.pid).collect();
         assert_eq!(pids, [2, 3, 5]);
@@ -123,7 +144,10 @@ mod tests {
     #[test]
     fn this_process_has_used_memory() {
         let usage = usage(std::process::id()).unwrap();
-        assert!(usage.resident_bytes > 0 && usage.peak_bytes >= usage.resident_bytes / 2, "{usage:?}");
+        assert!(
+            usage.resident_bytes > 0 && usage.peak_bytes >= usage.resident_bytes / 2,
+            "{usage:?}"
+        );
         assert!(super::usage(u32::MAX).is_err());
     }
 }

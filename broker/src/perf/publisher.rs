@@ -58,7 +58,9 @@ impl Publisher {
             publisher: self,
         };
         running.publish()?;
-        let Running { publisher, latencies, .. } = running;
+        let Running {
+            publisher, latencies, ..
+        } = running;
         publisher.connection.close()?;
         Ok(latencies.into_histogram())
     }
@@ -92,7 +94,9 @@ impl Running {
     }
 
     fn quota_left(&self) -> u64 {
-        self.publisher.quota.map_or(u64::MAX, |quota| quota.saturating_sub(self.published))
+        self.publisher
+            .quota
+            .map_or(u64::MAX, |quota| quota.saturating_sub(self.published))
     }
 
     /// How many messages window and quota permit.
@@ -106,9 +110,15 @@ impl Running {
 
     /// How many messages the schedule wants sent by now.
     fn due(&self, now: u64) -> u64 {
-        let Some(schedule) = self.publisher.schedule else { return u64::MAX };
+        let Some(schedule) = self.publisher.schedule else {
+            return u64::MAX;
+        };
         let elapsed = now.saturating_sub(self.begin) as f64 - schedule.offset;
-        if elapsed < 0.0 { 0 } else { ((elapsed / schedule.interval) as u64 + 1).saturating_sub(self.published) }
+        if elapsed < 0.0 {
+            0
+        } else {
+            ((elapsed / schedule.interval) as u64 + 1).saturating_sub(self.published)
+        }
     }
 
     /// When a message is due, in the stage's nanoseconds.
@@ -117,7 +127,10 @@ impl Running {
     }
 
     fn send(&mut self, count: u64, now: u64) -> Result<(), PerfError> {
-        let chosen = self.publisher.batch.choose(usize::try_from(count).unwrap_or(usize::MAX));
+        let chosen = self
+            .publisher
+            .batch
+            .choose(usize::try_from(count).unwrap_or(usize::MAX));
         for (index, message) in chosen.clone().enumerate() {
             let time = match self.publisher.schedule {
                 Some(schedule) => self.scheduled(schedule, self.published + index as u64),
@@ -157,7 +170,10 @@ impl Running {
         if self.publisher.stage.phase() == Phase::Stop {
             let now = clock::now();
             if now > *give_up.get_or_insert(now + LAST_WRITE_TIMEOUT) {
-                return Err(PerfError::NoAnswer("(it does not read what is sent)", LAST_WRITE_TIMEOUT.as_secs()));
+                return Err(PerfError::NoAnswer(
+                    "(it does not read what is sent)",
+                    LAST_WRITE_TIMEOUT.as_secs(),
+                ));
             }
         }
         Ok(())
@@ -169,7 +185,9 @@ impl Running {
 
     /// Waits for the next message's time, taking confirms meanwhile.
     fn await_schedule(&mut self, now: u64) -> Result<(), PerfError> {
-        let Some(schedule) = self.publisher.schedule else { return Ok(()) };
+        let Some(schedule) = self.publisher.schedule else {
+            return Ok(());
+        };
         let pause = Duration::from_nanos(self.scheduled(schedule, self.published).saturating_sub(now)).min(WAIT);
         if self.publisher.confirm_window.is_none() {
             std::thread::sleep(pause);
@@ -185,7 +203,12 @@ impl Running {
             return Ok(());
         }
         let now = self.publisher.stage.nanos();
-        let Running { confirms, latencies, publisher, .. } = self;
+        let Running {
+            confirms,
+            latencies,
+            publisher,
+            ..
+        } = self;
         let (mut confirmed, mut nacked) = (0, 0);
         publisher.connection.each_frame(|frame| {
             let record = |nanos| latencies.record(now.saturating_sub(nanos));
@@ -212,8 +235,12 @@ fn confirm(frame: &Frame<'_>) -> Option<(u64, bool, bool)> {
         return None;
     }
     match class_and_method(frame.payload) {
-        Some(BASIC_ACK) => parse_ack(frame.payload).ok().map(|ack| (ack.delivery_tag, ack.multiple, true)),
-        Some(BASIC_NACK) => parse_nack(frame.payload).ok().map(|nack| (nack.delivery_tag, nack.multiple, false)),
+        Some(BASIC_ACK) => parse_ack(frame.payload)
+            .ok()
+            .map(|ack| (ack.delivery_tag, ack.multiple, true)),
+        Some(BASIC_NACK) => parse_nack(frame.payload)
+            .ok()
+            .map(|nack| (nack.delivery_tag, nack.multiple, false)),
         _ => None,
     }
 }

@@ -85,7 +85,13 @@ impl Report {
     pub fn of(measured: &Measured) -> Report {
         let counts = measured.counts;
         let seconds = measured.elapsed.as_secs_f64();
-        let per_second = |count: u64| if seconds > 0.0 { (count as f64 / seconds).round() } else { 0.0 };
+        let per_second = |count: u64| {
+            if seconds > 0.0 {
+                (count as f64 / seconds).round()
+            } else {
+                0.0
+            }
+        };
         let messages = counts.published.max(counts.received);
         Report {
             seconds,
@@ -117,9 +123,17 @@ fn per_message(cpu: Duration, messages: u64) -> Option<f64> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seconds          {:.3}", self.seconds)?;
-        writeln!(f, "published        {} ({}/s)", self.published, self.published_per_second)?;
+        writeln!(
+            f,
+            "published        {} ({}/s)",
+            self.published, self.published_per_second
+        )?;
         if self.confirmed + self.nacked > 0 {
-            writeln!(f, "confirmed        {} ({}/s), nacked {}", self.confirmed, self.confirmed_per_second, self.nacked)?;
+            writeln!(
+                f,
+                "confirmed        {} ({}/s), nacked {}",
+                self.confirmed, self.confirmed_per_second, self.nacked
+            )?;
         }
         writeln!(f, "received         {} ({}/s)", self.received, self.received_per_second)?;
         if let Some(latency) = self.latency {
@@ -168,10 +182,20 @@ mod tests {
         }
         Measured {
             elapsed: Duration::from_secs(2),
-            counts: Counts { published: 1000, confirmed: 0, nacked: 0, received: 4000, blocked: 0 },
+            counts: Counts {
+                published: 1000,
+                confirmed: 0,
+                nacked: 0,
+                received: 4000,
+                blocked: 0,
+            },
             latency,
             confirm_latency: histogram().unwrap(),
-            broker: Some(Usage { cpu: Duration::from_millis(8), resident_bytes: 1, peak_bytes: 3 << 20 }),
+            broker: Some(Usage {
+                cpu: Duration::from_millis(8),
+                resident_bytes: 1,
+                peak_bytes: 3 << 20,
+            }),
             own_cpu: Duration::from_millis(2),
         }
     }
@@ -179,7 +203,10 @@ mod tests {
     #[test]
     fn rates_and_costs_are_per_second_and_per_message_published_or_received() {
         let report = Report::of(&measured());
-        assert_eq!((report.published_per_second, report.received_per_second), (500.0, 2000.0));
+        assert_eq!(
+            (report.published_per_second, report.received_per_second),
+            (500.0, 2000.0)
+        );
         assert_eq!(report.broker.unwrap().cpu_us_per_message, Some(2.0));
         assert_eq!(report.own_cpu_us_per_message, Some(0.5));
         assert_eq!(report.confirm_latency, None);

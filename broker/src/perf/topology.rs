@@ -54,7 +54,13 @@ impl Topology {
     /// Names are made of this process's id, so that measurements do not meet.
     pub fn new(exchange: ExchangeKind, queues: usize, extra_bindings: usize, durable: bool) -> Topology {
         let prefix = format!("perf-{}", std::process::id());
-        Topology { prefix, exchange, queues, extra_bindings, durable }
+        Topology {
+            prefix,
+            exchange,
+            queues,
+            extra_bindings,
+            durable,
+        }
     }
 
     pub fn queue_name(&self, index: usize) -> String {
@@ -63,7 +69,11 @@ impl Topology {
 
     /// Empty for the default exchange.
     pub fn exchange_name(&self) -> &str {
-        if self.exchange == ExchangeKind::Default { "" } else { &self.prefix }
+        if self.exchange == ExchangeKind::Default {
+            ""
+        } else {
+            &self.prefix
+        }
     }
 
     /// The routing key that reaches a queue. All are of one length.
@@ -89,12 +99,16 @@ impl Topology {
         if self.copies() > 1 || self.queues == 0 {
             return vec![self.routing_key(0)];
         }
-        share(publisher, publishers, self.queues).map(|queue| self.routing_key(queue)).collect()
+        share(publisher, publishers, self.queues)
+            .map(|queue| self.routing_key(queue))
+            .collect()
     }
 
     /// The queues one of several consumers consumes from: together they empty every queue.
     pub fn queues_of_consumer(&self, consumer: usize, consumers: usize) -> Vec<String> {
-        share(consumer, consumers, self.queues).map(|queue| self.queue_name(queue)).collect()
+        share(consumer, consumers, self.queues)
+            .map(|queue| self.queue_name(queue))
+            .collect()
     }
 
     pub fn declare(&self, connection: &mut Connection) -> Result<(), PerfError> {
@@ -104,16 +118,24 @@ impl Topology {
         }
         methods.extend((0..self.queues).map(|index| declare_queue(&self.queue_name(index), self.durable, false)));
         if self.exchange != ExchangeKind::Default {
-            methods.extend((0..self.queues).map(|index| self.bind(index, &self.binding_key(index), FieldTable::default())));
+            methods.extend(
+                (0..self.queues).map(|index| self.bind(index, &self.binding_key(index), FieldTable::default())),
+            );
             methods.extend((0..self.extra_bindings).map(|index| self.extra_binding(index)));
         }
         call_many(connection, &methods)
     }
 
     pub fn delete(&self, connection: &mut Connection) -> Result<(), PerfError> {
-        let mut methods: Vec<AMQPClass> = (0..self.queues).map(|index| delete_queue(&self.queue_name(index))).collect();
+        let mut methods: Vec<AMQPClass> = (0..self.queues)
+            .map(|index| delete_queue(&self.queue_name(index)))
+            .collect();
         if self.exchange != ExchangeKind::Default {
-            let delete = exchange::Delete { exchange: short_string(&self.prefix), if_unused: false, nowait: false };
+            let delete = exchange::Delete {
+                exchange: short_string(&self.prefix),
+                if_unused: false,
+                nowait: false,
+            };
             methods.push(AMQPClass::Exchange(exchange::AMQPMethod::Delete(delete)));
         }
         call_many(connection, &methods)
@@ -217,7 +239,9 @@ mod tests {
     use super::*;
 
     fn shares(workers: usize, items: usize) -> Vec<Vec<usize>> {
-        (0..workers).map(|worker| share(worker, workers, items).collect()).collect()
+        (0..workers)
+            .map(|worker| share(worker, workers, items).collect())
+            .collect()
     }
 
     #[test]
@@ -236,6 +260,9 @@ mod tests {
             assert_eq!(keys.len(), 20_000);
             assert!(keys.iter().all(|key| key.len() == keys[0].len()));
         }
-        assert_eq!(Topology::new(ExchangeKind::Fanout, 10, 0, false).keys_of_publisher(0, 1), ["perf"]);
+        assert_eq!(
+            Topology::new(ExchangeKind::Fanout, 10, 0, false).keys_of_publisher(0, 1),
+            ["perf"]
+        );
     }
 }

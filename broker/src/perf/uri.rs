@@ -110,7 +110,15 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused() {
-        for text in ["http://x", "amqps://x", "amqp://h:port", "amqp://h:70000", "amqp://[::1", "amqp://h/%2", "amqp://h/%zz"] {
+        for text in [
+            "http://x",
+            "amqps://x",
+            "amqp://h:port",
+            "amqp://h:70000",
+            "amqp://[::1",
+            "amqp://h/%2",
+            "amqp://h/%zz",
+        ] {
             assert!(text.parse::<AmqpUri>().is_err(), "{text}");
         }
     }

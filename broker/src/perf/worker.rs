@@ -88,7 +88,10 @@ pub struct Latencies {
 
 impl Latencies {
     pub fn new() -> Result<Latencies, PerfError> {
-        Ok(Latencies { histogram: histogram()?, measuring: false })
+        Ok(Latencies {
+            histogram: histogram()?,
+            measuring: false,
+        })
     }
 
     /// Forgets what was noted before the measurement began.
