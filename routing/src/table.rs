@@ -255,3 +255,17 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> Default for RoutingTable<Q> {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RouteBuffer;
+
+    #[test]
+    fn a_table_can_be_shared_and_a_buffer_can_be_sent_between_threads() {
+        fn can_be_shared<T: Send + Sync>() {}
+        fn can_be_sent<T: Send>() {}
+        can_be_shared::<RoutingTable<u32>>();
+        can_be_sent::<RouteBuffer<u32>>();
+    }
+}
