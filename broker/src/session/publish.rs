@@ -219,8 +219,9 @@ impl Session {
         {
             return self.publish_reply(incoming, &message, token);
         }
-        let keys = std::iter::once(incoming.routing_key).chain(adjustments.further_keys.iter().map(String::as_str));
-        let targets = vhost.route(incoming.exchange, keys, properties.headers, &mut self.publisher.route_buffer)?;
+        let further = adjustments.further_keys.iter().map(String::as_str);
+        let keys: Vec<&str> = std::iter::once(incoming.routing_key).chain(further).collect();
+        let targets = vhost.route(incoming.exchange, &keys, properties.headers, &mut self.publisher.route_buffer)?;
         let route = Route::new(incoming.exchange_and_key, targets.queues);
         if targets.by_headers || !adjustments.further_keys.is_empty() {
             return self.accept_uncached(incoming, message, &route, header.body_size);

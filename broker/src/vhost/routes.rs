@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use amq_protocol::types::FieldTable;
-use leveret_routing::{MessageHeaders, Routable, RouteBuffer};
+use leveret_routing::{MessageHeaders, RouteBuffer};
 
 use super::exchanges::exchange_permission_name;
 use super::{Actor, OperationError, QueueHandle, Vhost};
@@ -49,23 +49,20 @@ impl Vhost {
     /// The queues for these routing keys (the message's own and its CC and BCC keys), each once.
     ///
     /// `headers` are the bytes of the message's headers table without its length.
-    pub fn route<'k>(
+    pub fn route(
         &self,
         exchange: &str,
-        routing_keys: impl Iterator<Item = &'k str>,
+        routing_keys: &[&str],
         headers: Option<&[u8]>,
         buffer: &mut RouteBuffer<u32>,
     ) -> Result<Targets, OperationError> {
         let headers = LazyHeaders { encoded: headers, decoded: Default::default(), asked: Cell::new(false) };
         buffer.clear();
         let topology = self.topology.read();
-        for routing_key in routing_keys {
-            let routable = Routable { routing_key, headers: &headers };
-            topology
-                .routing
-                .route(exchange, &routable, buffer)
-                .map_err(|_| OperationError::NotFound(self.exchange_resource(exchange)))?;
-        }
+        topology
+            .routing
+            .route_by_keys(exchange, routing_keys, &headers, buffer)
+            .map_err(|_| OperationError::NotFound(self.exchange_resource(exchange)))?;
         let queues = buffer.queues().iter().filter_map(|index| topology.queues.get(*index as usize).cloned()).collect();
         Ok(Targets { queues, by_headers: headers.asked.get() })
     }
