@@ -1,6 +1,7 @@
 //! The broker as a process: what is opened in which order, and how it stops.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +110,7 @@ fn remedy(reason: &StorageError) -> &'static str {
 /// Tells a newcomer how to point a client here. A password that somebody chose is not shown.
 fn welcome(broker: &Broker) {
     let user = &broker.config.default_user;
-    let known_password = broker.config.default_pass.expose() == DEFAULT_PASSWORD;
+    let known_password = broker.users.authenticate(user, DEFAULT_PASSWORD, Ipv4Addr::LOCALHOST.into()).is_ok();
     let Some(address) = broker.listeners().iter().find_map(|listener| listener.strip_prefix("amqp ").map(reachable)) else {
         return;
     };

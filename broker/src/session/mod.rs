@@ -337,6 +337,11 @@ impl Session {
         }
     }
 
+    /// The socket took some of what waits. A client that reads slowly may itself not be read, but it lives.
+    pub fn drained(&mut self, now: Instant) {
+        self.heartbeat.received(now);
+    }
+
     /// The socket took everything that was in the outbox.
     pub fn written(&mut self, now: Instant) {
         self.heartbeat.sent(now);
