@@ -1,1 +1,24 @@
-//! 
+//! Leveret, an AMQP 0-9-1 message broker.
+//!
+//! From the wire to the disk: [`net`] owns sockets and hands their bytes to a [`session`], which speaks [`protocol`] and
+//! calls the operations of a [`vhost`]; a virtual host routes through `leveret-routing` into its [`queue`]s, and what is
+//! durable goes to `leveret-storage`. [`protocol`], [`session`] and [`queue`] do no I/O and read no clock.
+//! ARCHITECTURE.md tells the whole story.
+
+pub mod alarms;
+pub mod auth;
+pub mod broker;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod ctl;
+pub mod logging;
+pub mod metrics;
+pub mod names;
+pub mod net;
+pub mod perf;
+pub mod protocol;
+pub mod queue;
+pub mod server;
+pub mod session;
+pub mod vhost;

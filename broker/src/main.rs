@@ -1,1 +1,74 @@
-fn main() {}
+//! The program `leveret`: arguments, configuration, log, runtime, and the exit code.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use leveret::cli::{Cli, Command, ServeArgs};
+use leveret::config::{Config, Loaded};
+use leveret::perf::PerfError;
+use leveret::{ctl, logging, perf, server};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit code of a broker that could not start or had to stop, and of a refused `ctl` command.
+const FAILURE: u8 = 1;
+/// Exit code of wrong usage or configuration; clap uses the same.
+const BAD_USAGE: u8 = 2;
+/// How long tasks that outlived the broker's orderly stop may still take.
+const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => serve(&args),
+        Command::Ctl(args) => match ctl::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(FAILURE, error),
+        },
+        Command::Perf(args) => match perf::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error @ PerfError::Usage(_)) => fail(BAD_USAGE, error),
+            Err(error) => fail(FAILURE, error),
+        },
+    }
+}
+
+fn serve(args: &ServeArgs) -> ExitCode {
+    let Loaded { config, warnings } = match Config::load(args.config.clone(), args.flags()) {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(BAD_USAGE, format_args!("cannot read the configuration: {error}")),
+    };
+    if let Err(reason) = logging::init(config.log_format, &config.log_level) {
+        return fail(FAILURE, format_args!("cannot start the log: {reason}"));
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.worker_threads)
+        .thread_name("leveret-worker")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return fail(
+                FAILURE,
+                format_args!("cannot start threads: {error}; lower worker_threads"),
+            );
+        }
+    };
+    let result = runtime.block_on(server::run(config));
+    runtime.shutdown_timeout(LEFTOVERS_TIMEOUT);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILURE, format_args!("cannot {error}")),
+    }
+}
+
+fn fail(code: u8, error: impl Display) -> ExitCode {
+    eprintln!("leveret: {error}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,70 @@
+# The one entry to Leveret's tooling; `make` alone lists what there is.
+
+# Where `make run` keeps the broker's data, and further flags for it, as in: make run RUN_ARGS="--log-format json"
+DATA_DIR ?= ./data
+RUN_ARGS ?=
+# For the benchmark program, as in: make bench-route BENCH_ARGS="topic --save-baseline before"
+BENCH_ARGS ?=
+
+# rustup puts cargo here, and not every shell has it in its path.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+CARGO_FLAGS := --locked
+
+# The broker that scripts start: the one just built, unless LEVERET_BIN names another.
+TARGET_DIR = cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+WITH_BROKER = LEVERET_BIN="$${LEVERET_BIN:-$$($(TARGET_DIR))/debug/leveret}"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run build debug-broker test tutorials interop lint fmt-check clippy doc bench-route bench clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Install what the build needs (Debian packages, crates, RocksDB); quick when nothing is missing
+	@scripts/setup.sh
+
+# cargo replaces itself with the broker, so Ctrl-C and SIGTERM reach it directly.
+run: setup ## Build in release mode and start the broker (AMQP 5672, metrics 15692, data in ./data)
+	@cargo run $(CARGO_FLAGS) --release --package leveret --bin leveret -- serve --data-dir $(DATA_DIR) $(RUN_ARGS)
+
+build: setup ## Build the broker in release mode
+	cargo build $(CARGO_FLAGS) --release --package leveret --bin leveret
+
+# The integration tests start the leveret binary from the target folder, and cargo does not build it for them.
+debug-broker: setup
+	cargo build $(CARGO_FLAGS) --package leveret --bin leveret
+
+test: debug-broker ## Run all tests
+	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
+	@for script in $(wildcard integration-tests/run.sh); do $(WITH_BROKER) ./$$script || exit 1; done
+
+tutorials: debug-broker ## Run the six RabbitMQ tutorials against a broker started for them, showing their output
+	@$(WITH_BROKER) ./rabbitmq-tutorials/run.sh
+
+interop: debug-broker ## Run clients of other languages (Python, Node, Go, Java, Celery) against a broker started for them
+	@$(WITH_BROKER) ./interop/run.sh
+
+lint: setup fmt-check clippy doc ## Check formatting, clippy's warnings and the documentation
+
+fmt-check:
+	@if cargo fmt --version >/dev/null 2>&1; then echo cargo fmt --all --check; cargo fmt --all --check; \
+	else echo "SKIPPED: formatting was not checked, because rustfmt is not installed (rustup component add rustfmt)"; fi
+
+clippy:
+	@if cargo clippy --version >/dev/null 2>&1; then \
+	  echo cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings; \
+	  cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings; \
+	else echo "SKIPPED: clippy's warnings were not checked, because clippy is not installed (rustup component add clippy)"; fi
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
+
+bench-route: setup ## Measure routing: nanoseconds per route for each kind of exchange
+	cargo bench $(CARGO_FLAGS) --package leveret-routing --bench '*' -- $(BENCH_ARGS)
+
+bench: setup ## Measure Leveret beside Debian's RabbitMQ (installed if need be) and write BENCHMARKS.md; at most 20 minutes after the build
+	@scripts/bench.sh
+
+clean: ## Remove what cargo built (not ./data, not the RocksDB library in ~/.cache/leveret)
+	cargo clean

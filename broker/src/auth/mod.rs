@@ -1,0 +1,25 @@
+//! Who may connect, and what they may do: users, passwords, permissions and SASL.
+//!
+//! Nothing here touches a socket, a file or the clock; only salts need randomness. The registry of
+//! [`Users`] hands out the records that must be stored, and the caller stores them.
+
+mod edit;
+mod error;
+pub mod password;
+pub mod permissions;
+pub mod sasl;
+mod secret;
+pub mod seed;
+pub mod throttle;
+mod user;
+mod users;
+
+pub use edit::{USER_NAME_MAX_BYTES, UsersEdit};
+pub use error::{AuthError, LoginRefused};
+pub use password::{HashedPassword, HashingAlgorithm};
+pub use permissions::{Operation, Permissions};
+pub use sasl::{Credentials, Mechanism, SaslError};
+pub use secret::Secret;
+pub use throttle::LoginThrottle;
+pub use user::{PermissionRecord, RecordChange, User, UserEvent, UserRecord};
+pub use users::Users;

@@ -1,0 +1,400 @@
+//! The broker: virtual hosts, users, store, connections and counters, shared by every door.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use leveret_storage::{Definition, DefinitionKey, PermissionRecord, Store, Ticket, UserRecord, VhostRecord};
+use parking_lot::{Mutex, RwLock};
+use tokio::net::TcpListener;
+
+use crate::alarms::Alarms;
+use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
+
+use crate::config::Config;
+use crate::metrics::Counters;
+use crate::names::Names;
+use crate::protocol::error::AmqpError;
+use crate::protocol::reply_code::ReplyCode;
+use crate::session::outbox::{Event, Outbox};
+use crate::session::reply_to::ReplyTargets;
+use crate::vhost::Vhost;
+
+/// A connection for the life of the process; numbers are not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// Everything that connections and management share.
+pub struct Broker {
+    /// What the operator chose.
+    pub config: Config,
+    /// Users and permissions.
+    pub users: Users,
+    /// Definitions and durable messages.
+    pub store: Store,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// Random names.
+    pub names: Names,
+    /// Who waits for direct replies.
+    pub reply_targets: ReplyTargets,
+    /// Memory and disk alarms.
+    pub alarms: Alarms,
+    /// Failed logins by source.
+    pub throttle: Mutex<LoginThrottle>,
+    /// The node's name with the host's name filled in.
+    pub node_name: String,
+    /// When the broker started.
+    pub started: Instant,
+    cluster_name: String,
+    listeners: Mutex<Vec<String>>,
+    vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
+    connections: Mutex<HashMap<ConnectionId, Arc<ConnectionInfo>>>,
+    next_connection: AtomicU64,
+}
+
+/// What is known of one connection outside its session.
+pub struct ConnectionInfo {
+    /// Its number.
+    pub id: ConnectionId,
+    /// `client address -> server address`, as RabbitMQ names connections.
+    pub name: String,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The address it connected to.
+    pub local: SocketAddr,
+    /// The way to its client.
+    pub outbox: Outbox,
+    /// When it was accepted.
+    pub connected_at: Instant,
+    channels: AtomicU16,
+    publishes: AtomicBool,
+    frame_max: AtomicU32,
+    heartbeat_seconds: AtomicU16,
+    identity: RwLock<Identity>,
+}
+
+/// What the client said of itself and what it was let into.
+#[derive(Clone, Default)]
+pub struct Identity {
+    /// The user it logged in as.
+    pub user: Arc<str>,
+    /// The virtual host it opened.
+    pub vhost: Arc<str>,
+    /// `connection_name` of the client's properties.
+    pub connection_name: Option<String>,
+    /// `product` and `version` of the client's properties.
+    pub product: Option<String>,
+}
+
+impl ConnectionInfo {
+    /// A connection that has just been accepted.
+    pub fn new(id: ConnectionId, peer: SocketAddr, local: SocketAddr, frame_max: u32, now: Instant) -> ConnectionInfo {
+        ConnectionInfo {
+            id,
+            name: format!("{peer} -> {local}"),
+            peer,
+            local,
+            outbox: Outbox::new(frame_max),
+            connected_at: now,
+            channels: AtomicU16::new(0),
+            publishes: AtomicBool::new(false),
+            frame_max: AtomicU32::new(0),
+            heartbeat_seconds: AtomicU16::new(0),
+            identity: RwLock::default(),
+        }
+    }
+
+    /// What is known of the client.
+    pub fn identity(&self) -> Identity {
+        self.identity.read().clone()
+    }
+
+    /// The user, empty before login.
+    pub fn user(&self) -> Arc<str> {
+        self.identity.read().user.clone()
+    }
+
+    /// The virtual host, empty before open.
+    pub fn vhost(&self) -> Arc<str> {
+        self.identity.read().vhost.clone()
+    }
+
+    /// What the client calls itself, for the log.
+    pub fn client_name(&self) -> String {
+        let identity = self.identity.read();
+        identity.connection_name.clone().or_else(|| identity.product.clone()).unwrap_or_default()
+    }
+
+    /// Remembers the client's properties.
+    pub fn set_client(&self, connection_name: Option<String>, product: Option<String>, version: Option<String>) {
+        let mut identity = self.identity.write();
+        identity.connection_name = connection_name;
+        identity.product = product.map(|product| match version {
+            Some(version) => format!("{product} {version}"),
+            None => product,
+        });
+    }
+
+    /// Remembers who logged in.
+    pub fn set_user(&self, user: &str) {
+        self.identity.write().user = user.into();
+    }
+
+    /// Remembers what was opened.
+    pub fn set_vhost(&self, vhost: &str) {
+        self.identity.write().vhost = vhost.into();
+    }
+
+    /// Remembers what was negotiated.
+    pub fn set_tuning(&self, frame_max: u32, heartbeat_seconds: u16) {
+        self.frame_max.store(frame_max, Ordering::Relaxed);
+        self.heartbeat_seconds.store(heartbeat_seconds, Ordering::Relaxed);
+    }
+
+    /// The negotiated frame size and heartbeat interval.
+    pub fn tuning(&self) -> (u32, u16) {
+        (self.frame_max.load(Ordering::Relaxed), self.heartbeat_seconds.load(Ordering::Relaxed))
+    }
+
+    /// Remembers how many channels are open.
+    pub fn set_channels(&self, count: u16) {
+        self.channels.store(count, Ordering::Relaxed);
+    }
+
+    /// The connection has published.
+    pub fn set_publishes(&self) {
+        self.publishes.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the connection published?
+    pub fn publishes(&self) -> bool {
+        self.publishes.load(Ordering::Relaxed)
+    }
+
+    /// Open channels.
+    pub fn channels(&self) -> u16 {
+        self.channels.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a change of vhosts or users failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The virtual host is there already.
+    #[error("virtual host '{0}' already exists")]
+    VhostExists(String),
+    /// There is no such virtual host.
+    #[error("virtual host '{0}' does not exist")]
+    NoSuchVhost(String),
+    /// The name cannot be sent in AMQP.
+    #[error("a virtual host's name must have 1 to 255 bytes")]
+    VhostNameLength,
+    /// A user or permission cannot be changed so.
+    #[error("{0}")]
+    Auth(#[from] crate::auth::AuthError),
+    /// The store takes no more writes.
+    #[error("{0}")]
+    Storage(#[from] leveret_storage::StorageError),
+}
+
+impl Broker {
+    /// A broker without virtual hosts.
+    pub fn new(config: Config, users: Users, store: Store, counters: Arc<Counters>, names: Names, now: Instant) -> Broker {
+        let node_name = config.node_name.replace("{hostname}", &crate::names::host_name());
+        let cluster_name = if config.cluster_name.is_empty() { node_name.clone() } else { config.cluster_name.clone() };
+        Broker {
+            config,
+            users,
+            store,
+            counters,
+            names,
+            reply_targets: ReplyTargets::default(),
+            alarms: Alarms::default(),
+            throttle: Mutex::default(),
+            node_name,
+            started: now,
+            cluster_name,
+            listeners: Mutex::default(),
+            vhosts: RwLock::default(),
+            connections: Mutex::default(),
+            next_connection: AtomicU64::new(1),
+        }
+    }
+
+    /// The cluster's name, the node's unless another is configured.
+    pub fn cluster_name(&self) -> &str {
+        &self.cluster_name
+    }
+
+    /// The virtual host of that name.
+    pub fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {
+        self.vhosts.read().get(name).cloned()
+    }
+
+    /// All virtual hosts, by name.
+    pub fn vhosts(&self) -> Vec<Arc<Vhost>> {
+        let mut vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
+        vhosts.sort_by(|a, b| a.name.cmp(&b.name));
+        vhosts
+    }
+
+    /// Enters a virtual host that is stored already.
+    pub fn recover_vhost(&self, name: &str) -> Arc<Vhost> {
+        let vhost = Arc::new(Vhost::new(name, self.store.clone(), self.counters.clone()));
+        self.vhosts.write().insert(name.to_owned(), vhost.clone());
+        vhost
+    }
+
+    /// Makes a virtual host; the commit to wait for.
+    pub fn add_vhost(&self, name: &str) -> Result<Ticket, AdminError> {
+        if name.is_empty() || name.len() > 255 {
+            return Err(AdminError::VhostNameLength);
+        }
+        let mut vhosts = self.vhosts.write();
+        if vhosts.contains_key(name) {
+            return Err(AdminError::VhostExists(name.to_owned()));
+        }
+        let vhost = Vhost::new(name, self.store.clone(), self.counters.clone());
+        vhosts.insert(name.to_owned(), Arc::new(vhost));
+        let mut writer = self.store.writer();
+        writer.put(&Definition::Vhost(VhostRecord { name: name.to_owned(), ..VhostRecord::default() }));
+        Ok(writer.submit())
+    }
+
+    /// Deletes a virtual host with everything in it and closes its connections.
+    pub fn delete_vhost(&self, name: &str) -> Result<Ticket, AdminError> {
+        let vhost = self.vhosts.write().remove(name).ok_or_else(|| AdminError::NoSuchVhost(name.to_owned()))?;
+        self.close_connections(&format!("vhost '{name}' is deleted"), |identity| &*identity.vhost == name);
+        let mut edit = self.users.edit();
+        edit.clear_vhost(name);
+        vhost.delete_everything();
+        let mut writer = self.store.writer();
+        write_user_changes(&mut writer, edit.records());
+        writer.delete(&DefinitionKey::Vhost { name: name.to_owned() });
+        let ticket = writer.submit();
+        edit.commit();
+        Ok(ticket)
+    }
+
+    /// Stores a change of users or permissions and lets it take effect; the commit to wait for.
+    pub fn commit_users(&self, edit: UsersEdit<'_>) -> Result<Ticket, AdminError> {
+        let ticket = self.store_user_changes(edit.records())?;
+        edit.commit();
+        Ok(ticket)
+    }
+
+    /// Stores changes of users or permissions in one write.
+    pub fn store_user_changes(&self, changes: &[RecordChange]) -> Result<Ticket, AdminError> {
+        if let Some(error) = self.store.failed() {
+            return Err(leveret_storage::StorageError::Failed(error).into());
+        }
+        let mut writer = self.store.writer();
+        write_user_changes(&mut writer, changes);
+        Ok(writer.submit())
+    }
+
+    /// What follows from a change of users.
+    pub fn user_changed(&self, event: &UserEvent) {
+        if let UserEvent::Deleted { name } = event {
+            self.close_connections(&format!("user '{name}' is deleted"), |identity| &*identity.user == name.as_str());
+        }
+    }
+
+    /// The number of the next connection.
+    pub fn next_connection_id(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A connection was accepted.
+    pub fn connection_accepted(&self, info: &Arc<ConnectionInfo>) {
+        self.connections.lock().insert(info.id, info.clone());
+        self.counters.connections_opened.inc();
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&self, id: ConnectionId) {
+        if self.connections.lock().remove(&id).is_some() {
+            self.counters.connections_closed.inc();
+        }
+    }
+
+    /// Connections, those in their handshake included.
+    pub fn open_connections(&self) -> usize {
+        self.connections.lock().len()
+    }
+
+    /// All connections, oldest first.
+    pub fn connections(&self) -> Vec<Arc<ConnectionInfo>> {
+        let mut connections: Vec<_> = self.connections.lock().values().cloned().collect();
+        connections.sort_by_key(|info| info.id);
+        connections
+    }
+
+    /// Closes the connections whose identity matches, with 320 and this reason; how many.
+    pub fn close_connections(&self, reason: &str, matches: impl Fn(&Identity) -> bool) -> usize {
+        let chosen: Vec<_> = self.connections().into_iter().filter(|info| matches(&info.identity())).collect();
+        for info in &chosen {
+            info.outbox.notify(Event::Close(AmqpError::new(ReplyCode::ConnectionForced, reason.to_owned())));
+        }
+        chosen.len()
+    }
+
+    /// Closes the connection of this name; false when there is none.
+    pub fn close_connection(&self, name: &str, reason: &str) -> bool {
+        let found = self.connections().into_iter().find(|info| info.name == name);
+        if let Some(info) = &found {
+            info.outbox.notify(Event::Close(AmqpError::new(ReplyCode::ConnectionForced, reason.to_owned())));
+        }
+        found.is_some()
+    }
+
+    /// Remembers where the broker listens, for status.
+    pub fn set_listeners(&self, amqp: &[TcpListener], metrics: &[TcpListener]) {
+        let described = |purpose: &str, listeners: &[TcpListener]| -> Vec<String> {
+            let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+            addresses.map(|address| format!("{purpose} {address}")).collect()
+        };
+        let mut listeners = described("amqp", amqp);
+        listeners.extend(described("metrics", metrics));
+        *self.listeners.lock() = listeners;
+    }
+
+    /// Where the broker listens, such as `amqp 127.0.0.1:5672`.
+    pub fn listeners(&self) -> Vec<String> {
+        self.listeners.lock().clone()
+    }
+
+    /// Tells every connection that an alarm went on or off.
+    pub fn announce_alarm(&self) {
+        for info in self.connections() {
+            info.outbox.notify(Event::AlarmChanged);
+        }
+    }
+}
+
+fn write_user_changes(writer: &mut leveret_storage::Writer<'_>, changes: &[RecordChange]) {
+    for change in changes {
+        match change.clone() {
+            RecordChange::PutUser(user) => writer.put(&Definition::User(UserRecord {
+                name: user.name,
+                password_hash: user.password_hash,
+                hashing_algorithm: user.hashing_algorithm,
+                tags: user.tags,
+            })),
+            RecordChange::DeleteUser { name } => writer.delete(&DefinitionKey::User { name }),
+            RecordChange::PutPermission(permission) => writer.put(&Definition::Permission(PermissionRecord {
+                user: permission.user,
+                vhost: permission.vhost,
+                configure: permission.configure,
+                write: permission.write,
+                read: permission.read,
+            })),
+            RecordChange::DeletePermission { user, vhost } => {
+                writer.delete(&DefinitionKey::Permission { user, vhost });
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The table of keys: which fields there are and how each is read.
+
+use std::time::Duration;
+
+use toml::Value;
+
+use super::{Config, seeds, value};
+
+/// Smallest frame every AMQP peer must be able to handle; less cannot be offered.
+const LEAST_FRAME_MAX_BYTES: u32 = 4096;
+/// Larger frames only make one message block others for longer.
+const MOST_FRAME_MAX_BYTES: u32 = 16 << 20;
+/// RabbitMQ's own ceiling for a message.
+const MOST_MESSAGE_BYTES: u64 = 512 << 20;
+const LEAST_TIMEOUT: Duration = Duration::from_millis(1);
+const MOST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// One key: its name and how its value gets into the configuration.
+pub(super) struct Key {
+    pub name: &'static str,
+    pub set: fn(&mut Config, &Value) -> Result<(), String>,
+}
+
+/// Makes the table, and a function that does not compile when a field of [`Config`] has no key.
+macro_rules! keys {
+    ($($field:ident: $parse:expr,)*) => {
+        pub(super) const KEYS: &[Key] = &[$(Key {
+            name: stringify!($field),
+            set: |config, value| {
+                config.$field = ($parse)(value)?;
+                Ok(())
+            },
+        },)*];
+
+        #[expect(dead_code, reason = "only its compilation matters")]
+        fn every_field_has_a_key(Config { $($field: _,)* }: Config) {}
+    };
+}
+
+keys! {
+    data_dir: value::path,
+    amqp_listen: value::some_addresses,
+    metrics_listen: value::addresses,
+    ctl_socket: value::optional_path,
+    log_format: value::log_format,
+    log_level: value::log_level,
+    node_name: value::hostname_template,
+    cluster_name: value::text,
+    product: value::some_text,
+    product_version: value::version,
+    frame_max: |v| value::whole(v, LEAST_FRAME_MAX_BYTES..=MOST_FRAME_MAX_BYTES),
+    channel_max: |v| value::whole(v, 1..=u16::MAX),
+    heartbeat: value::heartbeat,
+    handshake_timeout: |v| value::duration(v, LEAST_TIMEOUT..=MOST_TIMEOUT),
+    max_message_size: |v| value::size(v, 1..=MOST_MESSAGE_BYTES),
+    connection_max: value::limit,
+    fsync: value::fsync,
+    fsync_interval: |v| value::duration(v, LEAST_TIMEOUT..=MOST_TIMEOUT),
+    memory_high_watermark: value::memory_watermark,
+    disk_free_limit: value::disk_free_limit,
+    default_user: value::text,
+    default_pass: value::password,
+    default_vhost: value::some_text,
+    loopback_users: value::texts,
+    vhosts: seeds::vhosts,
+    users: seeds::users,
+    shutdown_deadline: |v| value::duration(v, Duration::ZERO..=MOST_TIMEOUT),
+    worker_threads: value::threads,
+}
+
+/// The key of this name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Names of all keys, in the order of the documentation.
+pub fn key_names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.name)
+}

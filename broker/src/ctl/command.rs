@@ -1,0 +1,297 @@
+//! The command line of `leveret ctl`.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::client::{ClientError, CtlClient, Place};
+use super::output::{Formatter, print};
+use super::protocol::{Password, Request};
+
+#[derive(Debug, Args)]
+pub struct CtlArgs {
+    /// Data directory of the broker.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LEVERET_DATA_DIR",
+        hide_env_values = true,
+        default_value = "./data",
+        global = true
+    )]
+    data_dir: PathBuf,
+    /// Socket of the broker, if it is not ctl.sock in the data directory.
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "LEVERET_CTL_SOCKET",
+        hide_env_values = true,
+        global = true
+    )]
+    socket: Option<PathBuf>,
+    /// How lists are printed.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    formatter: Formatter,
+    /// Accepted for scripts made for rabbitmqctl; nothing but results is printed anyway.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Leave the line with the names of the columns out.
+    #[arg(short, long, visible_alias = "no-table-headers", global = true)]
+    silent: bool,
+    #[command(subcommand)]
+    command: CtlCommand,
+}
+
+#[derive(Debug, Args)]
+struct InVhost {
+    /// Virtual host.
+    #[arg(short = 'p', long, value_name = "VHOST", default_value = "/")]
+    vhost: String,
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// Columns to show, such as name messages consumers. A wrong one is answered with all that there are.
+    columns: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(rename_all = "snake_case")]
+enum CtlCommand {
+    /// Wait until the broker accepts commands.
+    AwaitStartup {
+        /// Seconds to wait at most.
+        #[arg(short, long, default_value_t = 60)]
+        timeout: u64,
+    },
+    /// Show what the broker is and does.
+    Status,
+    /// Make a virtual host.
+    AddVhost { name: String },
+    /// Delete a virtual host with all its queues and messages.
+    DeleteVhost { name: String },
+    /// List virtual hosts.
+    ListVhosts(List),
+    /// Make a user, without permissions.
+    AddUser {
+        name: String,
+        /// Read from standard input if it is not given, which keeps it out of the shell's history.
+        #[arg(allow_hyphen_values = true)]
+        password: Option<String>,
+    },
+    /// Delete a user and close its connections.
+    DeleteUser { name: String },
+    /// Give a user another password.
+    ChangePassword {
+        name: String,
+        /// Read from standard input if it is not given.
+        #[arg(allow_hyphen_values = true)]
+        password: Option<String>,
+    },
+    /// Replace the tags of a user, such as administrator, monitoring or management.
+    SetUserTags { name: String, tags: Vec<String> },
+    /// List users and their tags.
+    ListUsers,
+    /// Let a user configure, write to and read from what its name matches.
+    SetPermissions {
+        #[command(flatten)]
+        place: InVhost,
+        user: String,
+        /// What it may declare and delete: a regular expression over names, '' for none, '.*' for all.
+        #[arg(allow_hyphen_values = true)]
+        configure: String,
+        /// What it may publish to.
+        #[arg(allow_hyphen_values = true)]
+        write: String,
+        /// What it may consume from.
+        #[arg(allow_hyphen_values = true)]
+        read: String,
+    },
+    /// Take a user's access to a virtual host away.
+    ClearPermissions {
+        #[command(flatten)]
+        place: InVhost,
+        user: String,
+    },
+    /// List who may do what in a virtual host.
+    ListPermissions {
+        #[command(flatten)]
+        place: InVhost,
+    },
+    /// List what a user may do in each virtual host.
+    ListUserPermissions { user: String },
+    /// List queues.
+    ListQueues {
+        #[command(flatten)]
+        place: InVhost,
+        #[command(flatten)]
+        list: List,
+    },
+    /// List exchanges.
+    ListExchanges {
+        #[command(flatten)]
+        place: InVhost,
+        #[command(flatten)]
+        list: List,
+    },
+    /// List bindings.
+    ListBindings {
+        #[command(flatten)]
+        place: InVhost,
+        #[command(flatten)]
+        list: List,
+    },
+    /// List connections of all virtual hosts.
+    ListConnections(List),
+    /// List channels of all virtual hosts.
+    ListChannels(List),
+    /// List consumers.
+    ListConsumers {
+        #[command(flatten)]
+        place: InVhost,
+        #[command(flatten)]
+        list: List,
+    },
+    /// Drop all messages of a queue that wait for a consumer.
+    PurgeQueue {
+        #[command(flatten)]
+        place: InVhost,
+        name: String,
+    },
+    /// Delete a queue and its messages.
+    DeleteQueue {
+        #[command(flatten)]
+        place: InVhost,
+        name: String,
+        /// Only if it holds no messages.
+        #[arg(short = 'e', long = "if-empty")]
+        if_empty: bool,
+        /// Only if it has no consumers.
+        #[arg(short = 'u', long = "if-unused")]
+        if_unused: bool,
+    },
+    /// Close a client's connection, named as in list_connections name.
+    CloseConnection {
+        name: String,
+        /// What the client is told.
+        reason: String,
+    },
+}
+
+/// Executes the command and prints the answer. The error is one line.
+pub fn run(args: CtlArgs) -> Result<(), String> {
+    let place = args.socket.map_or(Place::DataDir(args.data_dir), Place::Socket);
+    let client = match &args.command {
+        CtlCommand::AwaitStartup { timeout } => CtlClient::connect_within(place, Duration::from_secs(*timeout)),
+        _ => CtlClient::connect(place),
+    };
+    let mut client = client.map_err(|error| error.to_string())?;
+    let Some(request) = args.command.into_request()? else {
+        return Ok(());
+    };
+    let reply = client.call(&request).map_err(|error| match error {
+        ClientError::Refused(error) => format!("cannot {}: {error}", request.name()),
+        other => other.to_string(),
+    })?;
+    let mut out = io::stdout().lock();
+    match print(&reply, args.formatter, !args.silent, &mut out).and_then(|()| out.flush()) {
+        // Whoever read the list has seen enough, as in `leveret ctl list_queues | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(|error| format!("cannot print the answer: {error}")),
+    }
+}
+
+impl CtlCommand {
+    /// The request for the broker; none for a command that is done when it is connected.
+    fn into_request(self) -> Result<Option<Request>, String> {
+        let request = match self {
+            Self::AwaitStartup { .. } => return Ok(None),
+            Self::Status => Request::Status {},
+            Self::AddVhost { name } => Request::AddVhost { name },
+            Self::DeleteVhost { name } => Request::DeleteVhost { name },
+            Self::ListVhosts(List { columns }) => Request::ListVhosts { columns },
+            Self::AddUser { name, password } => Request::AddUser {
+                name,
+                password: given_or_read(password)?,
+            },
+            Self::DeleteUser { name } => Request::DeleteUser { name },
+            Self::ChangePassword { name, password } => Request::ChangePassword {
+                name,
+                password: given_or_read(password)?,
+            },
+            Self::SetUserTags { name, tags } => Request::SetUserTags { name, tags },
+            Self::ListUsers => Request::ListUsers {},
+            Self::SetPermissions {
+                place,
+                user,
+                configure,
+                write,
+                read,
+            } => Request::SetPermissions {
+                vhost: place.vhost,
+                user,
+                configure,
+                write,
+                read,
+            },
+            Self::ClearPermissions { place, user } => Request::ClearPermissions {
+                vhost: place.vhost,
+                user,
+            },
+            Self::ListPermissions { place } => Request::ListPermissions { vhost: place.vhost },
+            Self::ListUserPermissions { user } => Request::ListUserPermissions { user },
+            Self::ListQueues { place, list } => Request::ListQueues {
+                vhost: place.vhost,
+                columns: list.columns,
+            },
+            Self::ListExchanges { place, list } => Request::ListExchanges {
+                vhost: place.vhost,
+                columns: list.columns,
+            },
+            Self::ListBindings { place, list } => Request::ListBindings {
+                vhost: place.vhost,
+                columns: list.columns,
+            },
+            Self::ListConnections(List { columns }) => Request::ListConnections { columns },
+            Self::ListChannels(List { columns }) => Request::ListChannels { columns },
+            Self::ListConsumers { place, list } => Request::ListConsumers {
+                vhost: place.vhost,
+                columns: list.columns,
+            },
+            Self::PurgeQueue { place, name } => Request::PurgeQueue {
+                vhost: place.vhost,
+                name,
+            },
+            Self::DeleteQueue {
+                place,
+                name,
+                if_empty,
+                if_unused,
+            } => Request::DeleteQueue {
+                vhost: place.vhost,
+                name,
+                if_empty,
+                if_unused,
+            },
+            Self::CloseConnection { name, reason } => Request::CloseConnection { name, reason },
+        };
+        Ok(Some(request))
+    }
+}
+
+/// The password of the command line, or else one line of standard input.
+fn given_or_read(password: Option<String>) -> Result<Password, String> {
+    if let Some(password) = password {
+        return Ok(Password(password));
+    }
+    let line = if io::stdin().is_terminal() {
+        rpassword::prompt_password("Password: ")
+    } else {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map(|_| line)
+    };
+    let line = line.map_err(|error| format!("cannot read the password from standard input: {error}"))?;
+    Ok(Password(line.trim_end_matches(['\r', '\n']).to_owned()))
+}

@@ -1,0 +1,142 @@
+//! What the broker does with the requests of `leveret ctl`.
+
+use std::sync::Arc;
+
+use leveret_storage::Ticket;
+
+use super::error::{CtlError, ErrorKind};
+use super::listings;
+use super::protocol::{Reply, Request, Response, Status};
+use super::server::CtlHandler;
+use super::user_commands::{self, UserStore};
+use crate::auth::RecordChange;
+use crate::broker::{AdminError, Broker};
+use crate::clock;
+use crate::metrics::process;
+use crate::vhost::queues::DeleteConditions;
+use crate::vhost::{Actor, OperationError, Vhost};
+
+impl CtlHandler for Broker {
+    fn handle(&self, request: Request) -> Response {
+        match user_commands::handle(&self.users, self, request) {
+            Ok(response) => response,
+            Err(request) => execute(self, request).into(),
+        }
+    }
+}
+
+impl UserStore for Broker {
+    fn save(&self, records: &[RecordChange]) -> Result<(), CtlError> {
+        let ticket = self.store_user_changes(records).map_err(admin_error)?;
+        wait(self, Some(ticket))
+    }
+
+    fn vhost_exists(&self, name: &str) -> bool {
+        self.vhost(name).is_some()
+    }
+}
+
+fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
+    match request {
+        Request::AddVhost { name } => {
+            let ticket = broker.add_vhost(&name).map_err(admin_error)?;
+            wait(broker, Some(ticket))?;
+            Ok(Reply::Done)
+        }
+        Request::DeleteVhost { name } => {
+            let ticket = broker.delete_vhost(&name).map_err(admin_error)?;
+            wait(broker, Some(ticket))?;
+            Ok(Reply::Done)
+        }
+        Request::ListVhosts { columns } => listings::vhosts(broker, &columns).map(Reply::Table),
+        Request::ListQueues { vhost, columns } => listings::queues(broker, &*find(broker, &vhost)?, &columns).map(Reply::Table),
+        Request::ListExchanges { vhost, columns } => listings::exchanges(&*find(broker, &vhost)?, &columns).map(Reply::Table),
+        Request::ListBindings { vhost, columns } => listings::bindings(&*find(broker, &vhost)?, &columns).map(Reply::Table),
+        Request::ListConsumers { vhost, columns } => {
+            listings::consumers(broker, &*find(broker, &vhost)?, &columns).map(Reply::Table)
+        }
+        Request::ListConnections { columns } => listings::connections(broker, &columns).map(Reply::Table),
+        Request::ListChannels { columns } => listings::channels(broker, &columns).map(Reply::Table),
+        Request::PurgeQueue { vhost, name } => {
+            let count = find(broker, &vhost)?.purge_queue(&Actor::operator(), &name).map_err(operation_error)?;
+            Ok(Reply::Message(format!("{count} messages purged")))
+        }
+        Request::DeleteQueue { vhost, name, if_empty, if_unused } => {
+            let vhost = find(broker, &vhost)?;
+            if vhost.find_queue(&name).is_none() {
+                return Err(CtlError::new(ErrorKind::NotFound, format!("no queue '{name}' in vhost '{}'", vhost.name)));
+            }
+            let conditions = DeleteConditions { if_unused, if_empty };
+            let (count, durable) = vhost.delete_queue(&Actor::operator(), &name, conditions).map_err(operation_error)?;
+            wait(broker, durable)?;
+            Ok(Reply::Message(format!("queue deleted with {count} ready messages")))
+        }
+        Request::CloseConnection { name, reason } => close_connection(broker, &name, &reason),
+        Request::Status {} => Ok(Reply::Status(Box::new(status(broker)))),
+        other => Err(CtlError::new(ErrorKind::Internal, format!("nobody executes '{}'", other.name()))),
+    }
+}
+
+fn find(broker: &Broker, name: &str) -> Result<Arc<Vhost>, CtlError> {
+    let missing = || CtlError::new(ErrorKind::NotFound, format!("virtual host '{name}' does not exist"));
+    broker.vhost(name).ok_or_else(missing)
+}
+
+fn close_connection(broker: &Broker, name: &str, reason: &str) -> Result<Reply, CtlError> {
+    match broker.close_connection(name, reason) {
+        true => Ok(Reply::Done),
+        false => Err(CtlError::new(ErrorKind::NotFound, format!("no connection '{name}'"))),
+    }
+}
+
+fn wait(broker: &Broker, ticket: Option<Ticket>) -> Result<(), CtlError> {
+    let Some(ticket) = ticket else { return Ok(()) };
+    broker.store.wait(ticket).map_err(|error| CtlError::new(ErrorKind::Internal, error.to_string()))
+}
+
+fn admin_error(error: AdminError) -> CtlError {
+    let kind = match &error {
+        AdminError::VhostExists(_) => ErrorKind::AlreadyExists,
+        AdminError::NoSuchVhost(_) => ErrorKind::NotFound,
+        AdminError::VhostNameLength | AdminError::Auth(_) => ErrorKind::Invalid,
+        AdminError::Storage(_) => ErrorKind::Internal,
+    };
+    CtlError::new(kind, error.to_string())
+}
+
+fn operation_error(error: OperationError) -> CtlError {
+    let kind = match &error {
+        OperationError::NotFound(_) => ErrorKind::NotFound,
+        OperationError::StorageFailed(_) => ErrorKind::Internal,
+        _ => ErrorKind::Refused,
+    };
+    CtlError::new(kind, error.to_string())
+}
+
+fn status(broker: &Broker) -> Status {
+    let mut status = Status {
+        product: broker.config.product.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node_name: broker.node_name.clone(),
+        cluster_name: broker.cluster_name().to_owned(),
+        pid: std::process::id(),
+        uptime_seconds: clock::now().saturating_duration_since(broker.started).as_secs(),
+        data_dir: broker.config.data_dir.display().to_string(),
+        listeners: broker.listeners(),
+        alarms: broker.alarms.reason().into_iter().collect(),
+        vhosts: broker.vhosts().len() as u64,
+        connections: broker.open_connections() as u64,
+        channels: broker.connections().iter().map(|info| u64::from(info.channels())).sum(),
+        memory_bytes: process::resident_memory_bytes(),
+        open_files: process::open_fds(),
+        ..Status::default()
+    };
+    for queue in broker.vhosts().iter().flat_map(|vhost| vhost.queues()) {
+        let counts = queue.counts();
+        status.queues += 1;
+        status.consumers += counts.consumers as u64;
+        status.messages_ready += counts.ready as u64;
+        status.messages_unacknowledged += counts.unacked as u64;
+    }
+    status
+}

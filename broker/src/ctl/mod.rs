@@ -1,0 +1,20 @@
+//! `leveret ctl`: rabbitmqctl's commands over a local socket.
+//!
+//! [`protocol`] is what goes over the socket, [`server`] the broker's side, [`client`] the other; `command`
+//! is the command line and `output` what is printed.
+
+pub mod client;
+mod command;
+mod error;
+mod handler;
+mod listings;
+mod output;
+pub mod protocol;
+pub mod rows;
+pub mod server;
+pub mod user_commands;
+
+pub use command::{CtlArgs, run};
+pub use error::{CtlError, ErrorKind};
+pub use protocol::{Password, Reply, Request, Response, Status, Table};
+pub use server::{CtlHandler, CtlServer};

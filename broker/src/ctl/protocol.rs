@@ -1,0 +1,275 @@
+//! What goes over the socket: one request per line, one response per line, both JSON.
+//!
+//! ```text
+//! {"command":"add_vhost","name":"shop"}                    {"ok":"done"}
+//! {"command":"delete_queue","vhost":"/","name":"nope"}     {"error":{"kind":"not_found","text":"no queue 'nope' in vhost '/'"}}
+//! ```
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::{CtlError, ErrorKind};
+
+/// Longest request line, its line feed included.
+pub const MAX_REQUEST_BYTES: usize = 64 << 10;
+
+/// Longest response line a client reads, its line feed included. Room for about a million queues with a few columns.
+pub const MAX_RESPONSE_BYTES: u64 = 256 << 20;
+
+/// A command for the broker.
+///
+/// `columns` are names of [`super::rows`]; an empty list stands for the usual ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    AddVhost {
+        name: String,
+    },
+    DeleteVhost {
+        name: String,
+    },
+    ListVhosts {
+        columns: Vec<String>,
+    },
+    AddUser {
+        name: String,
+        password: Password,
+    },
+    DeleteUser {
+        name: String,
+    },
+    ChangePassword {
+        name: String,
+        password: Password,
+    },
+    SetUserTags {
+        name: String,
+        tags: Vec<String>,
+    },
+    ListUsers {},
+    SetPermissions {
+        vhost: String,
+        user: String,
+        configure: String,
+        write: String,
+        read: String,
+    },
+    ClearPermissions {
+        vhost: String,
+        user: String,
+    },
+    ListPermissions {
+        vhost: String,
+    },
+    ListUserPermissions {
+        user: String,
+    },
+    ListQueues {
+        vhost: String,
+        columns: Vec<String>,
+    },
+    ListExchanges {
+        vhost: String,
+        columns: Vec<String>,
+    },
+    ListBindings {
+        vhost: String,
+        columns: Vec<String>,
+    },
+    ListConnections {
+        columns: Vec<String>,
+    },
+    ListChannels {
+        columns: Vec<String>,
+    },
+    ListConsumers {
+        vhost: String,
+        columns: Vec<String>,
+    },
+    PurgeQueue {
+        vhost: String,
+        name: String,
+    },
+    DeleteQueue {
+        vhost: String,
+        name: String,
+        if_empty: bool,
+        if_unused: bool,
+    },
+    /// Closes the connection of this name, with 320 and the reason.
+    CloseConnection {
+        name: String,
+        reason: String,
+    },
+    Status {},
+}
+
+impl Request {
+    /// The name of the command, such as `add_vhost`.
+    pub fn name(&self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        value
+            .get("command")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+/// The broker's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    Ok(Reply),
+    Error(CtlError),
+}
+
+impl From<Result<Reply, CtlError>> for Response {
+    fn from(result: Result<Reply, CtlError>) -> Self {
+        match result {
+            Ok(reply) => Self::Ok(reply),
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
+impl From<Result<Table, CtlError>> for Response {
+    fn from(result: Result<Table, CtlError>) -> Self {
+        result.map(Reply::Table).into()
+    }
+}
+
+/// What a command that succeeded brings back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// It is done, and there is nothing to say.
+    Done,
+    /// It is done, and this is worth a line.
+    Message(String),
+    Table(Table),
+    Status(Box<Status>),
+}
+
+/// Rows of a `list_` command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    pub columns: Vec<String>,
+    /// Each row has one value per column, in their order.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// Answer of `status`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub product: String,
+    pub version: String,
+    pub node_name: String,
+    pub cluster_name: String,
+    pub pid: u32,
+    pub uptime_seconds: u64,
+    pub data_dir: String,
+    /// Such as `amqp 127.0.0.1:5672`.
+    pub listeners: Vec<String>,
+    /// Reasons why publishers are blocked; empty when all is well.
+    pub alarms: Vec<String>,
+    pub vhosts: u64,
+    pub connections: u64,
+    pub channels: u64,
+    pub queues: u64,
+    pub consumers: u64,
+    pub messages_ready: u64,
+    pub messages_unacknowledged: u64,
+    /// Resident memory of the broker.
+    pub memory_bytes: u64,
+    pub open_files: u64,
+}
+
+/// A password on its way to the broker; `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Password(pub String);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+/// A request or response as the line that goes over the socket, with its line feed.
+pub fn to_line(message: &impl Serialize) -> Result<Vec<u8>, CtlError> {
+    let mut line = serde_json::to_vec(message).map_err(|error| {
+        CtlError::new(
+            ErrorKind::Internal,
+            format!("a message cannot be written as JSON: {error}"),
+        )
+    })?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Reads the line of a request.
+pub fn parse_request(line: &[u8]) -> Result<Request, CtlError> {
+    serde_json::from_slice(line)
+        .map_err(|error| CtlError::new(ErrorKind::Invalid, format!("not a request of this broker: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_single_lines_of_the_documented_form() {
+        let request = Request::DeleteQueue {
+            vhost: "/".to_owned(),
+            name: "two\nlines".to_owned(),
+            if_empty: true,
+            if_unused: false,
+        };
+        let line = to_line(&request).unwrap();
+        let expected = concat!(
+            r#"{"command":"delete_queue","vhost":"/","name":"two\nlines","if_empty":true,"if_unused":false}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(line.clone()).unwrap(), expected);
+        assert_eq!(parse_request(&line), Ok(request));
+
+        assert_eq!(to_line(&Response::Ok(Reply::Done)).unwrap(), b"{\"ok\":\"done\"}\n");
+        let error = Response::Error(CtlError::new(ErrorKind::NotFound, "no queue 'q' in vhost '/'"));
+        assert_eq!(
+            String::from_utf8(to_line(&error).unwrap()).unwrap(),
+            "{\"error\":{\"kind\":\"not_found\",\"text\":\"no queue 'q' in vhost '/'\"}}\n"
+        );
+    }
+
+    #[test]
+    fn requests_that_are_not_ours_are_refused() {
+        let deep = "[".repeat(10_000);
+        let lines = [
+            "",
+            "x",
+            "{}",
+            r#"{"command":"reboot"}"#,
+            r#"{"command":"add_vhost"}"#,
+            r#"{"command":"add_vhost","name":5}"#,
+            r#"{"command":"add_vhost","name":"x","extra":1}"#,
+            deep.as_str(),
+        ];
+        for line in lines {
+            let error = parse_request(line.as_bytes()).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Invalid, "{line}");
+        }
+    }
+
+    #[test]
+    fn passwords_do_not_show_in_debug_output() {
+        let request = Request::AddUser {
+            name: "app".to_owned(),
+            password: Password("hush".to_owned()),
+        };
+        assert!(!format!("{request:?}").contains("hush"));
+        assert_eq!(request.name(), "add_user");
+    }
+}

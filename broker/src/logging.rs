@@ -1,0 +1,81 @@
+//! The log: `tracing` events as text or JSON lines on standard error.
+
+use std::backtrace::Backtrace;
+use std::io::{self, IsTerminal as _};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use crate::config::LogFormat;
+
+/// Starts the log. `level` is what [`check_level`] accepts.
+pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
+    let filter = parse_level(level).map_err(|error| error.to_string())?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let started = match format {
+        LogFormat::Text => builder.with_ansi(colours_wanted()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+    };
+    started.map_err(|error| error.to_string())?;
+    log_panics();
+    Ok(())
+}
+
+/// Whether the text is a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or a list of directives
+/// such as `info,leveret::net=debug`; otherwise the reason why not.
+pub fn check_level(level: &str) -> Result<(), String> {
+    let levels = ["error", "warn", "info", "debug", "trace", "off"];
+    let names_level = |directive: &str| {
+        let name = directive.rsplit('=').next().unwrap_or_default().trim();
+        levels.iter().any(|level| level.eq_ignore_ascii_case(name))
+    };
+    if level.split(',').all(names_level) && parse_level(level).is_ok() {
+        return Ok(());
+    }
+    Err(format!(
+        "expected one of {} or directives such as info,leveret::net=debug, found \"{level}\"",
+        levels.join(", ")
+    ))
+}
+
+fn parse_level(level: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::builder().parse(level)
+}
+
+fn colours_wanted() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A panic is a bug that ends one task; it must not be lost among lines of another format.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("unknown reason");
+        let backtrace = Backtrace::capture();
+        tracing::error!(location, %backtrace, "a task panicked, please report this: {message}");
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_directives_are_accepted_and_other_words_are_not() {
+        for level in [
+            "info",
+            "DEBUG",
+            "off",
+            "info,leveret::net=debug",
+            "leveret=trace",
+            "warn,leveret[connection]=info",
+        ] {
+            assert_eq!(check_level(level), Ok(()), "{level}");
+        }
+        for level in ["", "loud", "leveret", "info,", "leveret=loud", "info,leveret::net"] {
+            assert!(check_level(level).is_err(), "{level}");
+        }
+    }
+}

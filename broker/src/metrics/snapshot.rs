@@ -1,0 +1,120 @@
+//! Gauges: what there is at the moment of a scrape.
+
+use std::sync::atomic::Ordering;
+
+use prometheus::proto::MetricFamily;
+use prometheus::{Gauge, GaugeVec, IntGauge, Opts, Registry};
+
+use super::process;
+use crate::broker::Broker;
+use crate::clock;
+
+/// The version that dashboards compare with RabbitMQ's.
+const COMPATIBLE_VERSION: &str = "4.3.5";
+
+/// Adds up what the virtual hosts hold.
+#[derive(Default)]
+struct Totals {
+    queues: usize,
+    consumers: usize,
+    ready: usize,
+    unacked: usize,
+    ready_bytes: u64,
+    unacked_bytes: u64,
+}
+
+impl Totals {
+    fn of(broker: &Broker) -> Totals {
+        let mut totals = Totals::default();
+        for queue in broker.vhosts().iter().flat_map(|vhost| vhost.queues()) {
+            let counts = queue.counts();
+            totals.queues += 1;
+            totals.consumers += counts.consumers;
+            totals.ready += counts.ready;
+            totals.unacked += counts.unacked;
+            totals.ready_bytes += counts.ready_bytes;
+            totals.unacked_bytes += counts.unacked_bytes;
+        }
+        totals
+    }
+}
+
+/// All gauges of this moment.
+pub fn gather(broker: &Broker) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    let registry = Registry::new();
+    let gauge = |name: &str, help: &str, value: u64| -> Result<(), prometheus::Error> {
+        let gauge = IntGauge::new(format!("rabbitmq_{name}"), help)?;
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(Box::new(gauge))
+    };
+    let connections = broker.connections();
+    let channels: u64 = connections.iter().map(|info| u64::from(info.channels())).sum();
+    let totals = Totals::of(broker);
+    gauge("connections", "Connections", connections.len() as u64)?;
+    gauge("channels", "Channels", channels)?;
+    gauge("queues", "Queues", totals.queues as u64)?;
+    gauge("consumers", "Consumers", totals.consumers as u64)?;
+    gauge("queue_messages_ready", "Messages ready for delivery", totals.ready as u64)?;
+    gauge("queue_messages_unacked", "Messages delivered and not acknowledged", totals.unacked as u64)?;
+    gauge("queue_messages", "Messages ready or unacknowledged", (totals.ready + totals.unacked) as u64)?;
+    gauge("queue_messages_ready_bytes", "Bytes of bodies of ready messages", totals.ready_bytes)?;
+    gauge("queue_messages_unacked_bytes", "Bytes of bodies of unacknowledged messages", totals.unacked_bytes)?;
+    gauge("process_open_fds", "Open file descriptors", process::open_fds())?;
+    gauge("process_max_fds", "Limit of open file descriptors", process::max_fds())?;
+    gauge("process_resident_memory_bytes", "Resident memory", process::resident_memory_bytes())?;
+    let alarms = &broker.alarms;
+    let limit = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
+    gauge("resident_memory_limit_bytes", "Memory above which publishers are blocked", limit(&alarms.memory_limit_bytes))?;
+    gauge("disk_space_available_bytes", "Free disk space", limit(&alarms.disk_free_bytes))?;
+    gauge(
+        "disk_space_available_limit_bytes",
+        "Free disk space below which publishers are blocked",
+        limit(&alarms.disk_free_limit_bytes),
+    )?;
+    let alarm = |on: bool| u64::from(on);
+    gauge("alarms_memory_used_watermark", "1 while the memory alarm is on", alarm(alarms.is_memory_on()))?;
+    gauge("alarms_free_disk_space_watermark", "1 while the disk alarm is on", alarm(alarms.is_disk_on()))?;
+    let uptime = clock::now().saturating_duration_since(broker.started);
+    let seconds = Gauge::new("rabbitmq_erlang_uptime_seconds", "Time since the broker started")?;
+    seconds.set(uptime.as_secs_f64());
+    registry.register(Box::new(seconds))?;
+    let publishers = connections.iter().filter(|info| info.publishes()).count();
+    let protocol = [("protocol", "amqp091")];
+    labelled(&registry, "global_publishers", "Connections that publish", &protocol, publishers as f64)?;
+    labelled(&registry, "global_consumers", "Consumers", &protocol, totals.consumers as f64)?;
+    information(&registry, broker)?;
+    Ok(registry.gather())
+}
+
+fn information(registry: &Registry, broker: &Broker) -> Result<(), prometheus::Error> {
+    let identity = [
+        ("rabbitmq_node", broker.node_name.as_str()),
+        ("rabbitmq_cluster", broker.cluster_name()),
+        ("rabbitmq_cluster_permanent_id", broker.cluster_name()),
+        ("rabbitmq_endpoint", "aggregated"),
+    ];
+    labelled(registry, "identity_info", "Names of this node and its cluster", &identity, 1.0)?;
+    let build = [
+        ("rabbitmq_version", COMPATIBLE_VERSION),
+        ("prometheus_plugin_version", env!("CARGO_PKG_VERSION")),
+        ("prometheus_client_version", env!("CARGO_PKG_VERSION")),
+        ("erlang_version", "n/a"),
+        ("product_name", broker.config.product.as_str()),
+        ("product_version", broker.config.product_version.as_str()),
+    ];
+    labelled(registry, "build_info", "Versions", &build, 1.0)
+}
+
+fn labelled(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[(&str, &str)],
+    value: f64,
+) -> Result<(), prometheus::Error> {
+    let names: Vec<&str> = labels.iter().map(|(name, _)| *name).collect();
+    let values: Vec<&str> = labels.iter().map(|(_, value)| *value).collect();
+    let family = GaugeVec::new(Opts::new(format!("rabbitmq_{name}"), help), &names)?;
+    family.with_label_values(&values).set(value);
+    registry.register(Box::new(family))
+}

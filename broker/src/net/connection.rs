@@ -1,0 +1,297 @@
+//! One connection's task: it moves bytes between its socket and its [`Session`], and nothing else touches either.
+//!
+//! One turn writes what is in the outbox, then waits until the socket can be read (or written, if the last write did
+//! not finish), others put something into the outbox, or a deadline passes.
+//!
+//! Input is read into a buffer that all connections of a thread share, because it is used up before the task waits
+//! again; only the beginning of an unfinished frame stays with its connection. An idle connection so costs no buffer.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use crate::auth::LoginRefused;
+use crate::auth::User;
+use crate::auth::sasl::Credentials;
+use crate::broker::{Broker, ConnectionId, ConnectionInfo};
+use crate::clock;
+use crate::protocol::frame::INITIAL_FRAME_MAX;
+use crate::session::Session;
+use crate::session::handshake::REFUSAL_DELAY;
+use crate::session::outbox::{KEPT_CAPACITY_BYTES, Outbox};
+
+/// Most bytes taken from the socket at once; an unfinished frame from the last time lies in front of them.
+const READ_BYTES: usize = 256 * 1024;
+/// The read buffer: one read behind the longest unfinished frame.
+const READ_BUFFER_BYTES: usize = READ_BYTES + 160 * 1024;
+/// After a read of this size the task lets others run before it reads on.
+const YIELD_AFTER_BYTES: usize = 64 * 1024;
+/// While this much waits for the socket, the client is not read: it must first read its answers.
+const UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a closed connection's last bytes may take to reach the client.
+const LINGER: Duration = Duration::from_secs(5);
+/// Bytes of a closed connection that are read and dropped, so that the client gets our last words and not a reset.
+const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+thread_local! {
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BUFFER_BYTES]);
+}
+
+/// Serves one client from the first byte to the last.
+pub async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
+    let Ok(local) = stream.local_addr() else { return };
+    let now = clock::now();
+    let info = Arc::new(ConnectionInfo::new(broker.next_connection_id(), peer, local, INITIAL_FRAME_MAX, now));
+    broker.connection_accepted(&info);
+    let session = Session::new(broker.clone(), info.clone(), now);
+    let mut connection = Connection {
+        outbox: info.outbox.clone(),
+        guard: Registered { broker: broker.clone(), id: info.id },
+        session,
+        stream,
+        unfinished: Vec::new(),
+        sending: Vec::new(),
+        sent: 0,
+        held_back: false,
+        read_closed: false,
+        received_any: false,
+    };
+    let result = connection.serve(&broker, &info).await;
+    connection.session.terminate();
+    match result {
+        Ok(()) if !connection.received_any => tracing::debug!(connection = %info.name, "closed without a byte"),
+        Ok(()) => tracing::info!(connection = %info.name, user = %info.user(), vhost = %info.vhost(), "connection closed"),
+        Err(error) => {
+            tracing::info!(
+                connection = %info.name, user = %info.user(), vhost = %info.vhost(), "connection lost: {error}"
+            );
+        }
+    }
+    drop(connection.guard);
+}
+
+/// Takes the connection off the broker's list however its task ends.
+struct Registered {
+    broker: Arc<Broker>,
+    id: ConnectionId,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.broker.connection_closed(self.id);
+    }
+}
+
+struct Connection {
+    session: Session,
+    stream: TcpStream,
+    outbox: Outbox,
+    guard: Registered,
+    /// The beginning of a frame whose rest has not come, or input that a paused session has not taken.
+    unfinished: Vec<u8>,
+    sending: Vec<u8>,
+    sent: usize,
+    /// The session was paused before it had looked at all of `unfinished`.
+    held_back: bool,
+    read_closed: bool,
+    received_any: bool,
+}
+
+/// Why the task woke up.
+#[derive(Default)]
+struct Ready {
+    readable: bool,
+    timeout: bool,
+}
+
+impl Connection {
+    async fn serve(&mut self, broker: &Arc<Broker>, info: &ConnectionInfo) -> io::Result<()> {
+        let mut timer: Option<Pin<Box<Sleep>>> = None;
+        loop {
+            self.write()?;
+            if self.session.is_finished() {
+                return self.finish().await;
+            }
+            if self.read_closed {
+                return Ok(());
+            }
+            if let Some(credentials) = self.session.take_login() {
+                let result = log_in(broker, info, credentials).await;
+                self.session.login_result(clock::now(), result);
+                continue;
+            }
+            if self.held_back && self.may_read() && self.take_unfinished() {
+                continue;
+            }
+            let ready = self.wait(&mut timer).await;
+            let now = clock::now();
+            self.session.wake(now);
+            if ready.timeout {
+                timer = None;
+                self.session.timeout(now);
+            }
+            if ready.readable && self.read(now)? >= YIELD_AFTER_BYTES {
+                self.write()?;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.session.accepts_input() && self.sending.len() - self.sent + self.outbox.lock().bytes_waiting() < UNSENT_BYTES_MAX
+    }
+
+    async fn wait(&mut self, timer: &mut Option<Pin<Box<Sleep>>>) -> Ready {
+        arm(timer, self.session.deadline());
+        let may_read = self.may_read();
+        let write_blocked = self.sent < self.sending.len();
+        let (stream, outbox) = (&self.stream, &self.outbox);
+        poll_fn(|context| {
+            let mut ready = Ready::default();
+            let mut any = outbox.poll_work(context, !write_blocked).is_ready();
+            if may_read && stream.poll_read_ready(context).is_ready() {
+                ready.readable = true;
+                any = true;
+            }
+            if write_blocked && stream.poll_write_ready(context).is_ready() {
+                any = true;
+            }
+            if let Some(timer) = timer.as_mut()
+                && timer.as_mut().poll(context).is_ready()
+            {
+                ready.timeout = true;
+                any = true;
+            }
+            if any { Poll::Ready(ready) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Writes until everything is out or the socket takes no more.
+    fn write(&mut self) -> io::Result<()> {
+        loop {
+            if self.sent == self.sending.len() {
+                self.sending.clear();
+                self.sent = 0;
+                self.outbox.lock().take_bytes(&mut self.sending);
+                if self.sending.is_empty() {
+                    if self.sending.capacity() > KEPT_CAPACITY_BYTES {
+                        self.sending = Vec::new();
+                    }
+                    return Ok(());
+                }
+            }
+            match self.stream.try_write(&self.sending[self.sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.sent += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if self.sent == self.sending.len() {
+                self.session.written(clock::now());
+            }
+        }
+    }
+
+    /// Reads once and gives the session what came; the number of bytes.
+    fn read(&mut self, now: Instant) -> io::Result<usize> {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let before = self.unfinished.len();
+            if buffer.len() < before + READ_BYTES {
+                buffer.resize(before + READ_BYTES, 0);
+            }
+            let length = match self.stream.try_read(&mut buffer[before..before + READ_BYTES]) {
+                Ok(0) => {
+                    self.read_closed = true;
+                    return Ok(0);
+                }
+                Ok(length) => length,
+                Err(error) if is_temporary(&error) => return Ok(0),
+                Err(error) => return Err(error),
+            };
+            self.received_any = true;
+            buffer[..before].copy_from_slice(&self.unfinished);
+            let input = &buffer[..before + length];
+            let consumed = self.session.receive(now, input);
+            self.keep(&input[consumed..]);
+            Ok(length)
+        })
+    }
+
+    fn keep(&mut self, rest: &[u8]) {
+        self.held_back = !rest.is_empty() && !self.session.accepts_input();
+        self.unfinished.clear();
+        if rest.is_empty() {
+            self.unfinished = Vec::new();
+        } else {
+            self.unfinished.extend_from_slice(rest);
+        }
+    }
+
+    /// Gives a session that was paused the input it has not taken yet; true if it took some.
+    fn take_unfinished(&mut self) -> bool {
+        let input = std::mem::take(&mut self.unfinished);
+        let consumed = self.session.receive(clock::now(), &input);
+        self.keep(&input[consumed..]);
+        consumed > 0
+    }
+
+    /// Sends the last bytes, says goodbye, and waits for the client to have read them.
+    async fn finish(&mut self) -> io::Result<()> {
+        let farewell = async {
+            while self.sent < self.sending.len() {
+                self.stream.writable().await?;
+                self.write()?;
+            }
+            rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write)?;
+            let mut dropped = 0;
+            let mut scratch = [0; 4096];
+            while dropped < LINGER_BYTES_MAX {
+                match self.stream.read(&mut scratch).await? {
+                    0 => break,
+                    length => dropped += length,
+                }
+            }
+            io::Result::Ok(())
+        };
+        // Whether the client is there to hear it or not, the connection is closed.
+        let _ = tokio::time::timeout(LINGER, farewell).await;
+        Ok(())
+    }
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Makes the timer fire at the deadline. A timer that fires too early is set again, which is cheaper than moving it
+/// with every byte that comes.
+fn arm(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Option<Instant>) {
+    match (timer.as_mut(), deadline) {
+        (_, None) => *timer = None,
+        (Some(armed), Some(deadline)) if armed.deadline().into_std() <= deadline => {}
+        (_, Some(deadline)) => *timer = Some(Box::pin(tokio::time::sleep_until(deadline.into()))),
+    }
+}
+
+/// Checks a login; sources that keep failing wait longer and longer for the answer.
+async fn log_in(broker: &Arc<Broker>, info: &ConnectionInfo, credentials: Credentials) -> Result<Arc<User>, LoginRefused> {
+    let ip = info.peer.ip();
+    let result = broker.users.authenticate(&credentials.username, credentials.password.expose(), ip);
+    if result.is_err() {
+        let delay = broker.throttle.lock().record_failure(ip, clock::now());
+        // The session itself makes a refused client wait for the usual delay.
+        tokio::time::sleep(delay.saturating_sub(REFUSAL_DELAY)).await;
+    }
+    result
+}

@@ -1,0 +1,4 @@
+//! Sockets: listening, and one task per connection.
+
+pub mod connection;
+pub mod listener;

@@ -1,0 +1,342 @@
+//! Who may get the next message.
+//!
+//! Consumers that can take a message stand in a ring, one ring per consumer priority; all others stand in none. The
+//! ring's head is served and moves on; who gets able to take messages again joins at the end. So choosing costs the
+//! same for one consumer and for ten thousand, and equal consumers with free credit never differ by more than one
+//! message.
+
+use slab::Slab;
+
+use super::{Accept, Delivery, Sink};
+
+/// A slab of consumers that once grew beyond this many entries is freed when the last consumer leaves.
+const KEPT_CAPACITY_CONSUMERS: usize = 64;
+
+/// The end of a link that leads nowhere.
+const NOWHERE: u32 = u32::MAX;
+
+/// Names one consumer of one queue. The generation tells it from earlier consumers at the same index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerKey {
+    index: u32,
+    generation: u32,
+}
+
+/// What basic.consume asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerSpec<C> {
+    pub handle: C,
+    pub no_ack: bool,
+    /// The most unacked messages the consumer may hold; 0 is unlimited. Without meaning when `no_ack`.
+    pub prefetch_count: u16,
+    /// No other consumer beside this one.
+    pub exclusive: bool,
+    /// Higher is served first.
+    pub priority: i32,
+}
+
+/// A consumer as the outside may see it.
+#[derive(Debug)]
+pub struct ConsumerView<'a, C> {
+    pub key: ConsumerKey,
+    pub spec: &'a ConsumerSpec<C>,
+    pub unacked: u32,
+    /// Refused a message, or was never resumed.
+    pub stalled: bool,
+}
+
+struct Consumer<C> {
+    spec: ConsumerSpec<C>,
+    generation: u32,
+    unacked: u32,
+    stalled: bool,
+    in_ring: bool,
+    previous: u32,
+    next: u32,
+}
+
+/// All consumers of one priority.
+struct Level {
+    priority: i32,
+    consumers: u32,
+    /// The next one to serve; `NOWHERE` when the ring is empty.
+    head: u32,
+}
+
+/// Who took a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taker {
+    Settles(ConsumerKey),
+    NoAck,
+}
+
+pub(super) struct Consumers<C> {
+    entries: Slab<Consumer<C>>,
+    /// Highest priority first; only priorities that some consumer has.
+    levels: Vec<Level>,
+    /// All rings before this level are empty.
+    first_level: usize,
+    last_generation: u32,
+    exclusive: bool,
+    had_any: bool,
+}
+
+impl<C> Consumers<C> {
+    pub(super) fn new() -> Self {
+        Self {
+            entries: Slab::new(),
+            levels: Vec::new(),
+            first_level: 0,
+            last_generation: 0,
+            exclusive: false,
+            had_any: false,
+        }
+    }
+
+    /// Adds a consumer. It is stalled until it is resumed.
+    pub(super) fn add(&mut self, spec: ConsumerSpec<C>) -> ConsumerKey {
+        match self.level_of(spec.priority) {
+            Ok(level) => self.levels[level].consumers += 1,
+            Err(level) => {
+                self.levels.insert(
+                    level,
+                    Level {
+                        priority: spec.priority,
+                        consumers: 1,
+                        head: NOWHERE,
+                    },
+                );
+            }
+        }
+        self.had_any = true;
+        self.exclusive = spec.exclusive;
+        self.last_generation = self.last_generation.wrapping_add(1);
+        let generation = self.last_generation;
+        let consumer = Consumer {
+            spec,
+            generation,
+            unacked: 0,
+            stalled: true,
+            in_ring: false,
+            previous: NOWHERE,
+            next: NOWHERE,
+        };
+        // Four thousand million consumers do not fit into memory, so the index does fit into 32 bits.
+        let index = self.entries.insert(consumer) as u32;
+        ConsumerKey { index, generation }
+    }
+
+    pub(super) fn remove(&mut self, key: ConsumerKey) -> Option<C> {
+        self.get(key)?;
+        self.leave_ring(key.index);
+        let consumer = self.entries.try_remove(key.index as usize)?;
+        if let Ok(level) = self.level_of(consumer.spec.priority) {
+            self.levels[level].consumers -= 1;
+            if self.levels[level].consumers == 0 {
+                self.levels.remove(level);
+                self.first_level = 0;
+            }
+        }
+        if self.entries.is_empty() {
+            self.exclusive = false;
+            if self.entries.capacity() > KEPT_CAPACITY_CONSUMERS {
+                self.entries = Slab::new();
+                self.levels = Vec::new();
+            }
+        }
+        Some(consumer.spec.handle)
+    }
+
+    /// Takes all consumers out, in no particular order.
+    pub(super) fn remove_all(&mut self) -> Vec<C> {
+        let entries = std::mem::take(&mut self.entries);
+        *self = Self {
+            had_any: self.had_any,
+            last_generation: self.last_generation,
+            ..Self::new()
+        };
+        entries.into_iter().map(|(_, consumer)| consumer.spec.handle).collect()
+    }
+
+    /// Offers a message to one ready consumer after the other until one takes it.
+    ///
+    /// `position`, history and message of the delivery are the caller's; slot and `no_ack` are filled in for each
+    /// consumer.
+    pub(super) fn offer<M, S: Sink<M, C> + ?Sized>(
+        &mut self,
+        delivery: &Delivery<'_, M>,
+        sink: &mut S,
+    ) -> Option<Taker> {
+        while let Some(index) = self.next_ready() {
+            let consumer = self.entries.get(index as usize)?;
+            let no_ack = consumer.spec.no_ack;
+            let slot = if no_ack { super::NO_SLOT } else { delivery.slot };
+            match sink.deliver(
+                &consumer.spec.handle,
+                Delivery {
+                    slot,
+                    no_ack,
+                    ..*delivery
+                },
+            ) {
+                Accept::Taken => return self.served(index),
+                Accept::Refused => self.stall(index),
+            }
+        }
+        None
+    }
+
+    /// A consumer's message was settled or went back: it has that much credit again.
+    pub(super) fn give_credit(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.get_mut(key) else { return };
+        consumer.unacked = consumer.unacked.saturating_sub(1);
+        self.enter_ring_if_ready(key.index);
+    }
+
+    /// The consumer can take messages again. False when there is no such consumer.
+    pub(super) fn resume(&mut self, key: ConsumerKey) -> bool {
+        let Some(consumer) = self.get_mut(key) else {
+            return false;
+        };
+        consumer.stalled = false;
+        self.enter_ring_if_ready(key.index);
+        true
+    }
+
+    pub(super) fn has_exclusive(&self) -> bool {
+        self.exclusive
+    }
+
+    /// Whether there was ever a consumer.
+    pub(super) fn had_any(&self) -> bool {
+        self.had_any
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn view(&self, key: ConsumerKey) -> Option<ConsumerView<'_, C>> {
+        self.get(key).map(|consumer| consumer.view(key.index))
+    }
+
+    pub(super) fn views(&self) -> impl Iterator<Item = ConsumerView<'_, C>> {
+        self.entries.iter().map(|(index, consumer)| consumer.view(index as u32))
+    }
+
+    fn get(&self, key: ConsumerKey) -> Option<&Consumer<C>> {
+        self.entries
+            .get(key.index as usize)
+            .filter(|consumer| consumer.generation == key.generation)
+    }
+
+    fn get_mut(&mut self, key: ConsumerKey) -> Option<&mut Consumer<C>> {
+        self.entries
+            .get_mut(key.index as usize)
+            .filter(|consumer| consumer.generation == key.generation)
+    }
+
+    fn level_of(&self, priority: i32) -> Result<usize, usize> {
+        self.levels.binary_search_by(|level| priority.cmp(&level.priority))
+    }
+
+    /// The consumer to serve next.
+    fn next_ready(&mut self) -> Option<u32> {
+        loop {
+            let level = self.levels.get(self.first_level)?;
+            if level.head != NOWHERE {
+                return Some(level.head);
+            }
+            self.first_level += 1;
+        }
+    }
+
+    /// The head of the first ring took a message.
+    fn served(&mut self, index: u32) -> Option<Taker> {
+        let consumer = self.entries.get_mut(index as usize)?;
+        let taker = if consumer.spec.no_ack {
+            Taker::NoAck
+        } else {
+            consumer.unacked += 1;
+            Taker::Settles(ConsumerKey {
+                index,
+                generation: consumer.generation,
+            })
+        };
+        if consumer.has_credit() {
+            self.levels.get_mut(self.first_level)?.head = consumer.next;
+        } else {
+            self.leave_ring(index);
+        }
+        Some(taker)
+    }
+
+    fn stall(&mut self, index: u32) {
+        if let Some(consumer) = self.entries.get_mut(index as usize) {
+            consumer.stalled = true;
+            self.leave_ring(index);
+        }
+    }
+
+    fn enter_ring_if_ready(&mut self, index: u32) {
+        let Some(consumer) = self.entries.get(index as usize) else {
+            return;
+        };
+        if consumer.in_ring || consumer.stalled || !consumer.has_credit() {
+            return;
+        }
+        let Ok(level) = self.level_of(consumer.spec.priority) else {
+            return;
+        };
+        let head = self.levels[level].head;
+        if head == NOWHERE {
+            self.levels[level].head = index;
+            self.link(index, index);
+        } else {
+            let tail = self.entries[head as usize].previous;
+            self.link(tail, index);
+            self.link(index, head);
+        }
+        self.entries[index as usize].in_ring = true;
+        self.first_level = self.first_level.min(level);
+    }
+
+    fn leave_ring(&mut self, index: u32) {
+        let Some(consumer) = self.entries.get_mut(index as usize) else {
+            return;
+        };
+        if !std::mem::take(&mut consumer.in_ring) {
+            return;
+        }
+        let (previous, next, priority) = (consumer.previous, consumer.next, consumer.spec.priority);
+        self.link(previous, next);
+        if let Ok(level) = self.level_of(priority)
+            && self.levels[level].head == index
+        {
+            self.levels[level].head = if next == index { NOWHERE } else { next };
+        }
+    }
+
+    fn link(&mut self, previous: u32, next: u32) {
+        self.entries[previous as usize].next = next;
+        self.entries[next as usize].previous = previous;
+    }
+}
+
+impl<C> Consumer<C> {
+    fn has_credit(&self) -> bool {
+        self.spec.no_ack || self.spec.prefetch_count == 0 || self.unacked < u32::from(self.spec.prefetch_count)
+    }
+
+    fn view(&self, index: u32) -> ConsumerView<'_, C> {
+        ConsumerView {
+            key: ConsumerKey {
+                index,
+                generation: self.generation,
+            },
+            spec: &self.spec,
+            unacked: self.unacked,
+            stalled: self.stalled,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! One queue as a pure state machine: order, consumers, credit, settling.
+//!
+//! A [`Queue`] does no I/O, reads no clock and starts no task. It lives behind a mutex; whoever has work for it takes
+//! the lock, hands in a whole batch and gets the effects through a [`Sink`] while the lock is held, which keeps the
+//! order that each consumer sees.
+//!
+//! A message is in exactly one of three places: ready, unacked, or gone. Between two operations one of these holds:
+//! nothing is ready, or no consumer can take anything. Therefore a message published to an empty queue goes straight
+//! to a consumer and a message published to a non-empty queue goes straight to the end.
+//!
+//! Where later features belong: per-message priorities are one [`Ready`] each; TTL and length limits act on the head
+//! of `Ready`, a full queue refuses in `publish`; the delivery limit acts in `requeue`; single active consumer is a
+//! rule of `Consumers` about who may enter a ring; bodies paged out to disk are a matter of the message handle.
+
+mod consumers;
+mod dispatch;
+mod equivalence;
+mod erlang_term;
+mod options;
+mod ready;
+mod settle;
+mod sink;
+#[cfg(test)]
+mod tests;
+mod unacked;
+
+use thiserror::Error;
+
+use self::consumers::Consumers;
+use self::ready::{History, Ready};
+use self::unacked::Unacked;
+
+pub use self::consumers::{ConsumerKey, ConsumerSpec, ConsumerView};
+pub use self::dispatch::{Got, PublishOutcome};
+pub use self::equivalence::{Difference, QueueProperties, first_difference};
+pub use self::options::{
+    ArgumentError, DeadLetterStrategy, InvalidReason, MAX_EXPIRY_MS, Overflow, QueueArguments, QueueType,
+    dead_letter_exchange,
+};
+pub use self::settle::Deleted;
+pub use self::sink::{Accept, Delivery, DropReason, NO_SLOT, Position, Sink, Slot};
+
+/// What a queue needs to know about a message; the message itself is a handle that is cheap to clone.
+///
+/// The answers must not change while the queue has the message.
+pub trait QueueMessage: Clone {
+    /// Bytes of body, as the length limits and the metrics count them.
+    fn body_len(&self) -> usize;
+
+    /// Whether the message asks to survive a restart (delivery mode 2).
+    fn is_persistent(&self) -> bool;
+
+    /// The priority property; 0 when absent.
+    fn priority(&self) -> u8;
+
+    /// Bytes of memory that the message keeps alive, shared or not.
+    fn memory_size(&self) -> usize;
+}
+
+/// What a queue is told when it is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueOptions {
+    /// Persistent messages are handed to [`Sink::persist`].
+    pub durable: bool,
+    /// The first position to give out; after a restart, higher than any position ever persisted.
+    pub first_position: Position,
+}
+
+/// The queue was deleted after the caller looked it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the queue was deleted")]
+pub struct QueueGone;
+
+/// Why a consumer was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ConsumeError {
+    /// There is an exclusive consumer, or an exclusive one is asked for while there are others.
+    #[error("the queue is in exclusive use")]
+    InExclusiveUse,
+    #[error(transparent)]
+    Gone(#[from] QueueGone),
+}
+
+/// What became of a consumer's removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedConsumer<C> {
+    pub handle: C,
+    /// No consumer is left. An auto-delete queue goes now.
+    pub was_last: bool,
+}
+
+/// The present size of a queue. Reading it costs nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub ready: usize,
+    pub unacked: usize,
+    pub consumers: usize,
+    /// Bytes of the bodies of ready messages.
+    pub ready_bytes: u64,
+    /// Bytes of the bodies of unacked messages.
+    pub unacked_bytes: u64,
+    /// Bytes of memory kept alive by all messages.
+    pub memory_bytes: u64,
+}
+
+/// What happened in a queue since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub published: u64,
+    pub delivered: u64,
+    pub delivered_no_ack: u64,
+    pub got: u64,
+    pub got_no_ack: u64,
+    /// Deliveries and gets with the redelivered flag; counted above too.
+    pub redelivered: u64,
+    pub acked: u64,
+    pub requeued: u64,
+    pub rejected: u64,
+    pub purged: u64,
+}
+
+/// One queue. `M` is a handle of a message, `C` the broker's handle of a consumer, into which the queue never looks.
+pub struct Queue<M, C> {
+    ready: Ready<M>,
+    unacked: Unacked<M>,
+    consumers: Consumers<C>,
+    durable: bool,
+    deleted: bool,
+    next_position: Position,
+    /// The highest persisted position handed out against acknowledgement, and whether the sink knows it.
+    delivered_up_to: Option<Position>,
+    delivered_up_to_is_news: bool,
+    totals: Totals,
+}
+
+impl<M: QueueMessage, C> Queue<M, C> {
+    pub fn new(options: QueueOptions) -> Self {
+        Self {
+            ready: Ready::new(),
+            unacked: Unacked::new(),
+            consumers: Consumers::new(),
+            durable: options.durable,
+            deleted: false,
+            next_position: options.first_position,
+            delivered_up_to: None,
+            delivered_up_to_is_news: false,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Takes back a persisted message at start-up, before anything else happens to the queue, in rising order of
+    /// position.
+    pub fn recover(&mut self, position: Position, message: M, redelivered: bool, delivery_count: u32) {
+        let history = History {
+            delivery_count,
+            redelivered,
+        };
+        if history == History::default() {
+            self.ready.push(position, message);
+        } else {
+            self.ready.put_back(position, history, message);
+        }
+        if redelivered {
+            self.delivered_up_to = self.delivered_up_to.max(Some(position));
+        }
+        self.next_position = self.next_position.max(Position(position.0 + 1));
+    }
+
+    /// Adds a consumer, which gets its first message when [`Queue::resume`] is called, so that consume-ok can go
+    /// first.
+    pub fn add_consumer(&mut self, spec: ConsumerSpec<C>) -> Result<ConsumerKey, ConsumeError> {
+        if self.deleted {
+            return Err(QueueGone.into());
+        }
+        if self.consumers.has_exclusive() || (spec.exclusive && self.consumers.len() > 0) {
+            return Err(ConsumeError::InExclusiveUse);
+        }
+        Ok(self.consumers.add(spec))
+    }
+
+    /// Starts a new consumer, or lets one that refused a message have messages again.
+    pub fn resume<S: Sink<M, C> + ?Sized>(&mut self, key: ConsumerKey, sink: &mut S) {
+        if self.consumers.resume(key) {
+            self.dispatch(sink);
+        }
+    }
+
+    /// Removes a consumer. Its unacked messages stay with its channel, which settles or requeues them. `None` when it
+    /// is not there (any more).
+    pub fn remove_consumer(&mut self, key: ConsumerKey) -> Option<RemovedConsumer<C>> {
+        let handle = self.consumers.remove(key)?;
+        Some(RemovedConsumer {
+            handle,
+            was_last: self.consumers.len() == 0,
+        })
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            ready: self.ready.len(),
+            unacked: self.unacked.len(),
+            consumers: self.consumers.len(),
+            ready_bytes: self.ready.body_bytes(),
+            unacked_bytes: self.unacked.body_bytes(),
+            memory_bytes: self.ready.memory_bytes() + self.unacked.memory_bytes(),
+        }
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The ready message that leaves next.
+    pub fn head(&self) -> Option<&M> {
+        self.ready.peek().map(|entry| entry.message)
+    }
+
+    /// An outstanding message, to be sent again to the consumer that has it.
+    pub fn unacked_message(&self, slot: Slot, position: Position) -> Option<&M> {
+        self.unacked.get(slot, position)
+    }
+
+    /// Whether a consumer was ever added: an auto-delete queue waits for its first one.
+    pub fn had_consumers(&self) -> bool {
+        self.consumers.had_any()
+    }
+
+    pub fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    pub fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    /// The position that the next message gets.
+    pub fn next_position(&self) -> Position {
+        self.next_position
+    }
+
+    pub fn consumer(&self, key: ConsumerKey) -> Option<ConsumerView<'_, C>> {
+        self.consumers.view(key)
+    }
+
+    pub fn consumers(&self) -> impl Iterator<Item = ConsumerView<'_, C>> {
+        self.consumers.views()
+    }
+
+    fn is_persisted(&self, message: &M) -> bool {
+        self.durable && message.is_persistent()
+    }
+}

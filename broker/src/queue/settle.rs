@@ -1,0 +1,122 @@
+//! How messages end: acknowledged, requeued, rejected, purged, deleted with their queue.
+
+use super::ready::{Entry, History};
+use super::unacked::UnackedMessage;
+use super::{DropReason, Position, Queue, QueueMessage, Sink, Slot};
+
+/// What a deleted queue leaves behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deleted<C> {
+    /// Who must be told with basic.cancel, in no particular order.
+    pub consumers: Vec<C>,
+    /// Ready messages that went with the queue, for delete-ok.
+    pub ready: usize,
+    /// Unacked messages that went with the queue. Settling them later is allowed and does nothing.
+    pub unacked: usize,
+}
+
+impl<M: QueueMessage, C> Queue<M, C> {
+    /// Settles messages for good and gives their consumers credit. Returns how many were unknown, which is none
+    /// unless the caller erred.
+    pub fn ack<S>(&mut self, messages: impl IntoIterator<Item = (Slot, Position)>, sink: &mut S) -> usize
+    where
+        S: Sink<M, C> + ?Sized,
+    {
+        self.settle_each(messages, sink, |queue, entry, sink| {
+            queue.totals.acked += 1;
+            queue.settle_if_persisted(entry.position, &entry.message, sink);
+        })
+    }
+
+    /// Puts messages back to their places with the redelivered flag, then hands out what can be handed out.
+    ///
+    /// `failed` says whether this counts as a failed delivery: basic.reject and a lost consumer do, basic.nack is a
+    /// polite return (RabbitMQ 4.3, quorum queues). Returns how many were unknown.
+    pub fn requeue<S>(
+        &mut self,
+        messages: impl IntoIterator<Item = (Slot, Position)>,
+        failed: bool,
+        sink: &mut S,
+    ) -> usize
+    where
+        S: Sink<M, C> + ?Sized,
+    {
+        self.settle_each(messages, sink, |queue, entry, sink| {
+            let delivery_count = entry.history.delivery_count.saturating_add(u32::from(failed));
+            queue.totals.requeued += 1;
+            if queue.is_persisted(&entry.message) {
+                sink.requeued(entry.position, delivery_count);
+            }
+            queue.ready.put_back(
+                entry.position,
+                History {
+                    delivery_count,
+                    redelivered: true,
+                },
+                entry.message,
+            );
+        })
+    }
+
+    /// Gives messages up: settled and dropped with [`DropReason::Rejected`]. Returns how many were unknown.
+    pub fn reject<S>(&mut self, messages: impl IntoIterator<Item = (Slot, Position)>, sink: &mut S) -> usize
+    where
+        S: Sink<M, C> + ?Sized,
+    {
+        self.settle_each(messages, sink, |queue, entry, sink| {
+            queue.totals.rejected += 1;
+            queue.settle_if_persisted(entry.position, &entry.message, sink);
+            sink.dropped(entry.message, DropReason::Rejected);
+        })
+    }
+
+    /// Removes all ready messages and returns how many they were. Unacked messages stay.
+    pub fn purge<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) -> usize {
+        let count = self.ready.len();
+        while let Some(Entry { position, message, .. }) = self.ready.pop() {
+            self.settle_if_persisted(position, &message, sink);
+        }
+        self.totals.purged += count as u64;
+        self.finish(sink);
+        count
+    }
+
+    /// Empties the queue for ever. What is stored of it is the caller's to delete; nothing is settled one by one.
+    pub fn delete(&mut self) -> Deleted<C> {
+        let deleted = Deleted {
+            consumers: self.consumers.remove_all(),
+            ready: self.ready.len(),
+            unacked: self.unacked.len(),
+        };
+        self.ready = super::Ready::new();
+        self.unacked = super::Unacked::new();
+        self.deleted = true;
+        deleted
+    }
+
+    /// Takes messages out of the unacked ones, lets `end` decide their fate, and spends the credit that came free
+    /// when all are dealt with.
+    fn settle_each<S: Sink<M, C> + ?Sized>(
+        &mut self,
+        messages: impl IntoIterator<Item = (Slot, Position)>,
+        sink: &mut S,
+        mut end: impl FnMut(&mut Self, UnackedMessage<M>, &mut S),
+    ) -> usize {
+        if self.deleted {
+            return 0;
+        }
+        let mut unknown = 0;
+        for (slot, position) in messages {
+            let Some(entry) = self.unacked.remove(slot, position) else {
+                unknown += 1;
+                continue;
+            };
+            if let Some(consumer) = entry.consumer {
+                self.consumers.give_credit(consumer);
+            }
+            end(self, entry, sink);
+        }
+        self.dispatch(sink);
+        unknown
+    }
+}

@@ -1,0 +1,73 @@
+//! What a queue asks of the world: a [`Sink`] is handed to every operation and receives its effects in order.
+
+/// The place of a message in its queue.
+///
+/// Positions rise with every message, are 64-bit, belong to one queue and are never reused. They are the key under
+/// which a durable queue's messages are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+/// The index of an unacked message inside its queue, which makes settling it O(1).
+///
+/// Valid only together with the message's [`Position`], because slots are reused.
+pub type Slot = u32;
+
+/// The slot of a delivery that needs no acknowledgement.
+pub const NO_SLOT: Slot = Slot::MAX;
+
+/// One message on its way to a consumer.
+#[derive(Debug)]
+pub struct Delivery<'a, M> {
+    pub position: Position,
+    /// What `ack`, `requeue` and `reject` want to hear again; [`NO_SLOT`] when `no_ack`.
+    pub slot: Slot,
+    /// Somebody may have seen this message before.
+    pub redelivered: bool,
+    /// How many earlier deliveries failed.
+    pub delivery_count: u32,
+    pub message: &'a M,
+    /// Taken is as good as acknowledged: the queue keeps nothing.
+    pub no_ack: bool,
+}
+
+/// A consumer's answer to a [`Delivery`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    Taken,
+    /// Nothing was taken (outbox full, channel limit reached, flow stopped). The consumer gets nothing more until it
+    /// is resumed.
+    Refused,
+}
+
+/// Why a queue gave up a message that nobody acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// Rejected or nacked without requeue.
+    Rejected,
+}
+
+/// The receiver of a queue's effects. Called while the queue's lock is held, in the order in which things happen.
+pub trait Sink<M, C> {
+    /// Hands one message to a consumer. On refusal nothing was taken and the queue marks the consumer as stalled
+    /// until it is resumed.
+    fn deliver(&mut self, consumer: &C, delivery: Delivery<'_, M>) -> Accept;
+
+    /// The message must outlive a crash. Called in rising order of position, once per persistent message of a durable
+    /// queue, while the message is the last one drawn from the iterator given to `publish`. Not called for a message
+    /// that went straight to a `no_ack` consumer: it is settled already.
+    fn persist(&mut self, position: Position, message: &M);
+
+    /// A persisted message is gone for good: acknowledged, dropped or purged.
+    fn settle(&mut self, position: Position);
+
+    /// At most once per operation: the highest persisted position handed out against acknowledgement so far has
+    /// risen. After a crash everything up to here that is not settled counts as redelivered.
+    fn delivered_up_to(&mut self, position: Position);
+
+    /// A persisted message went back to its place, with this count of failed deliveries.
+    fn requeued(&mut self, position: Position, delivery_count: u32);
+
+    /// The queue gave up a message (which is settled already, if it was persisted): the place where dead-lettering
+    /// begins.
+    fn dropped(&mut self, message: M, reason: DropReason);
+}

@@ -1,0 +1,85 @@
+//! The messages that were handed out and wait for an acknowledgement.
+
+use slab::Slab;
+
+use super::consumers::ConsumerKey;
+use super::ready::History;
+use super::{Position, QueueMessage, Slot};
+
+/// A slab that once grew beyond this many entries is freed when it is empty.
+const KEPT_CAPACITY_ENTRIES: usize = 256;
+
+pub(super) struct UnackedMessage<M> {
+    pub(super) message: M,
+    pub(super) position: Position,
+    /// `None` after basic.get.
+    pub(super) consumer: Option<ConsumerKey>,
+    pub(super) history: History,
+}
+
+pub(super) struct Unacked<M> {
+    entries: Slab<UnackedMessage<M>>,
+    body_bytes: u64,
+    memory_bytes: u64,
+}
+
+impl<M: QueueMessage> Unacked<M> {
+    pub(super) fn new() -> Self {
+        Self {
+            entries: Slab::new(),
+            body_bytes: 0,
+            memory_bytes: 0,
+        }
+    }
+
+    /// Keeps a message in the slot that `vacant_slot` announced.
+    pub(super) fn insert(&mut self, entry: UnackedMessage<M>) {
+        self.body_bytes += entry.message.body_len() as u64;
+        self.memory_bytes += entry.message.memory_size() as u64;
+        self.entries.insert(entry);
+    }
+
+    /// Takes the message out if it is the one that `slot` was given to.
+    pub(super) fn remove(&mut self, slot: Slot, position: Position) -> Option<UnackedMessage<M>> {
+        let key = slot as usize;
+        if self.entries.get(key)?.position != position {
+            return None;
+        }
+        let entry = self.entries.try_remove(key)?;
+        self.body_bytes -= entry.message.body_len() as u64;
+        self.memory_bytes -= entry.message.memory_size() as u64;
+        Some(entry)
+    }
+
+    /// Gives memory back after a burst; cheap when there is nothing to give.
+    /// The message in a slot, if it is the one at this position.
+    pub(super) fn get(&self, slot: Slot, position: Position) -> Option<&M> {
+        let entry = self.entries.get(slot as usize)?;
+        (entry.position == position).then_some(&entry.message)
+    }
+
+    pub(super) fn release_spare_memory(&mut self) {
+        if self.entries.is_empty() && self.entries.capacity() > KEPT_CAPACITY_ENTRIES {
+            self.entries = Slab::new();
+        }
+    }
+
+    /// The slot that the next `insert` will use; `None` when slots are exhausted, which means: hand out nothing more.
+    pub(super) fn vacant_slot(&self) -> Option<Slot> {
+        Slot::try_from(self.entries.vacant_key())
+            .ok()
+            .filter(|slot| *slot != super::NO_SLOT)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+}

@@ -1,0 +1,289 @@
+//! The broker as a process: what is opened in which order, and how it stops.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leveret_storage::{Definition, Fsync, StorageError, Store, StoreOptions};
+use prometheus::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::auth::seed::seed_users;
+use crate::auth::{PermissionRecord, UserRecord, Users};
+use crate::broker::{AdminError, Broker};
+use crate::config::{Config, FsyncPolicy};
+use crate::ctl::server::{CtlBindError, CtlServer};
+use crate::metrics::{Counters, endpoint, process};
+use crate::names::Names;
+use crate::net::listener::{self, ListenError};
+use crate::vhost::recovery::RecoveryError;
+use crate::{alarms, clock};
+
+/// How often an orderly stop looks whether all connections are gone.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// How long clients may take to answer connection.close when the broker stops.
+const CLIENT_GOODBYE: Duration = Duration::from_secs(5);
+/// The password that everybody knows.
+const DEFAULT_PASSWORD: &[u8] = b"guest";
+
+/// Why the broker could not start or had to stop. `Display` reads after "cannot".
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be made.
+    #[error("make the data directory {}: {reason}; choose another with --data-dir", .directory.display())]
+    DataDirectory {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// The store cannot be opened.
+    #[error("open the data directory {}: {reason}{}", .directory.display(), remedy(.reason))]
+    Store {
+        /// The directory.
+        directory: PathBuf,
+        /// What is wrong with it.
+        reason: StorageError,
+    },
+    /// Stored definitions make no sense.
+    #[error("recover what is stored: {0}")]
+    Recovery(#[from] RecoveryError),
+    /// The first users or virtual hosts cannot be made.
+    #[error("make the first users and virtual hosts: {0}")]
+    Seed(#[from] AdminError),
+    /// An address is taken or not there.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    /// The control socket cannot be opened.
+    #[error("{0}")]
+    Ctl(CtlBindError),
+    /// Signals cannot be waited for.
+    #[error("wait for signals: {0}")]
+    Signals(io::Error),
+    /// The counters clash.
+    #[error("register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Runs the broker until it is told to stop.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    process::raise_fd_limit();
+    let registry = Registry::new();
+    let broker = open(config, &registry)?;
+    let config = &broker.config;
+    let amqp = listener::bind_all(&config.amqp_listen, "amqp")?;
+    let metrics = listener::bind_all(&config.metrics_listen, "metrics")?;
+    let ctl = CtlServer::bind(&config.ctl_socket_path()).map_err(StartError::Ctl)?;
+    broker.set_listeners(&amqp, &metrics);
+    let (stop, stopped) = watch::channel(false);
+    for listener in amqp {
+        tokio::spawn(listener::accept_amqp(listener, broker.clone(), stopped.clone()));
+    }
+    for listener in metrics {
+        tokio::spawn(endpoint::serve(listener, broker.clone(), registry.clone(), stopped.clone()));
+    }
+    tokio::spawn(ctl.serve(broker.clone()));
+    tokio::spawn(alarms::watch(broker.clone()));
+    tracing::info!(
+        data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "Leveret is ready for clients"
+    );
+    welcome(&broker);
+    wait_for_signal().await?;
+    let _ = stop.send(true);
+    stop_orderly(&broker).await;
+    Ok(())
+}
+
+/// What an operator can do about a store that does not open.
+fn remedy(reason: &StorageError) -> &'static str {
+    match reason {
+        StorageError::InUse { .. } => "; stop that process or choose another directory with --data-dir",
+        StorageError::NotADirectory { .. } => "; choose a directory with --data-dir",
+        StorageError::NotWritable { .. } => "; mend its permissions or choose another with --data-dir",
+        _ => "",
+    }
+}
+
+/// Tells a newcomer how to point a client here. A password that somebody chose is not shown.
+fn welcome(broker: &Broker) {
+    let user = &broker.config.default_user;
+    let known_password = broker.config.default_pass.expose() == DEFAULT_PASSWORD;
+    let Some(address) = broker.listeners().iter().find_map(|listener| listener.strip_prefix("amqp ").map(reachable)) else {
+        return;
+    };
+    if broker.users.get(user).is_none() {
+        return;
+    }
+    let vhost = broker.config.default_vhost.replace('/', "%2f");
+    let password = if known_password { "guest" } else { "<its password>" };
+    tracing::info!("point a client at amqp://{user}:{password}@{address}/{vhost}");
+    if broker.users.is_loopback_user(user) {
+        tracing::info!("user '{user}' may connect from this machine only; add others with 'leveret ctl add_user'");
+    }
+}
+
+/// An address as a client of this machine would write it.
+fn reachable(address: &str) -> String {
+    address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
+}
+
+/// Opens the store in the data directory and starts a broker on it.
+fn open(config: Config, registry: &Registry) -> Result<Arc<Broker>, StartError> {
+    let directory = config.data_dir.clone();
+    std::fs::create_dir_all(&directory)
+        .map_err(|reason| StartError::DataDirectory { directory: directory.clone(), reason })?;
+    let store = Store::open(&directory, store_options(&config))
+        .map_err(|reason| StartError::Store { directory: directory.clone(), reason })?;
+    start(config, store, registry)
+}
+
+/// Brings back what is in the store, or makes the first users and virtual hosts.
+pub fn start(config: Config, store: Store, registry: &Registry) -> Result<Arc<Broker>, StartError> {
+    let directory = config.data_dir.clone();
+    let definitions = store.definitions().map_err(|reason| StartError::Store { directory, reason })?;
+    let counters = Arc::new(Counters::new(registry)?);
+    let users = recover_users(&config, &definitions);
+    let broker = Arc::new(Broker::new(config, users, store, counters, Names::new(), clock::now()));
+    let weak = Arc::downgrade(&broker);
+    broker.users.observe(move |event| {
+        if let Some(broker) = weak.upgrade() {
+            broker.user_changed(event);
+        }
+    });
+    if definitions.is_empty() {
+        seed(&broker)?;
+    }
+    recover(&broker, &definitions)?;
+    Ok(broker)
+}
+
+fn store_options(config: &Config) -> StoreOptions {
+    let fsync = match config.fsync {
+        FsyncPolicy::Always => Fsync::Always,
+        FsyncPolicy::Interval => Fsync::Interval(config.fsync_interval),
+        FsyncPolicy::Never => Fsync::Never,
+    };
+    match fsync {
+        Fsync::Always => tracing::info!("fsync = always: what is confirmed survives a power failure"),
+        Fsync::Interval(interval) => {
+            tracing::warn!("fsync = interval: a power failure loses what was confirmed in the last {interval:?}");
+        }
+        Fsync::Never => tracing::warn!("fsync = never: a power failure loses what was confirmed lately"),
+    }
+    StoreOptions { fsync, ..StoreOptions::default() }
+}
+
+fn recover_users(config: &Config, definitions: &[Definition]) -> Users {
+    let mut users = Vec::new();
+    let mut permissions = Vec::new();
+    for definition in definitions {
+        match definition.clone() {
+            Definition::User(user) => users.push(UserRecord {
+                name: user.name,
+                password_hash: user.password_hash,
+                hashing_algorithm: user.hashing_algorithm,
+                tags: user.tags,
+            }),
+            Definition::Permission(permission) => permissions.push(PermissionRecord {
+                user: permission.user,
+                vhost: permission.vhost,
+                configure: permission.configure,
+                write: permission.write,
+                read: permission.read,
+            }),
+            _ => {}
+        }
+    }
+    let (users, problems) = Users::from_records(config.loopback_users.clone(), users, permissions);
+    for problem in problems {
+        tracing::error!("a stored user or permission cannot be used: {problem}");
+    }
+    users
+}
+
+/// The first start: virtual hosts and users of the configuration.
+fn seed(broker: &Broker) -> Result<(), StartError> {
+    let mut ticket = None;
+    for name in broker.config.seed_vhost_names() {
+        ticket = ticket.max(Some(broker.add_vhost(name)?));
+    }
+    let mut edit = broker.users.edit();
+    seed_users(&broker.config, &mut edit).map_err(AdminError::from)?;
+    ticket = ticket.max(Some(broker.commit_users(edit)?));
+    if let Some(ticket) = ticket {
+        broker.store.wait(ticket).map_err(AdminError::from)?;
+    }
+    Ok(())
+}
+
+/// Virtual hosts first, then exchanges and queues, then what connects them.
+fn recover(broker: &Broker, definitions: &[Definition]) -> Result<(), StartError> {
+    for definition in definitions {
+        if let Definition::Vhost(vhost) = definition {
+            broker.recover_vhost(&vhost.name);
+        }
+    }
+    let vhost = |name: &str| {
+        let found = broker.vhost(name);
+        if found.is_none() {
+            tracing::error!(vhost = name, "a stored definition belongs to a virtual host that does not exist");
+        }
+        found
+    };
+    let (mut queues, mut messages) = (0, 0);
+    for definition in definitions {
+        match definition {
+            Definition::Exchange(record) => {
+                if let Some(vhost) = vhost(&record.vhost) {
+                    vhost.recover_exchange(record)?;
+                }
+            }
+            Definition::Queue(record) => {
+                if let Some(vhost) = vhost(&record.vhost) {
+                    queues += 1;
+                    messages += vhost.recover_queue(record)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    for definition in definitions {
+        if let Definition::Binding(record) = definition
+            && let Some(vhost) = vhost(&record.vhost)
+        {
+            vhost.recover_binding(record)?;
+        }
+    }
+    tracing::info!(queues, messages, "recovered");
+    Ok(())
+}
+
+async fn wait_for_signal() -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    Ok(())
+}
+
+/// Tells clients goodbye, waits for them a while, and flushes the store.
+async fn stop_orderly(broker: &Arc<Broker>) {
+    let deadline = clock::now() + broker.config.shutdown_deadline;
+    broker.close_connections("broker forced connection closure with reason 'shutdown'", |_| true);
+    let goodbye = deadline.min(clock::now() + CLIENT_GOODBYE);
+    while broker.open_connections() > 0 && clock::now() < goodbye {
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+    let store = broker.store.clone();
+    let closed = tokio::task::spawn_blocking(move || store.close());
+    match tokio::time::timeout_at(deadline.into(), closed).await {
+        Ok(Ok(Ok(()))) => tracing::info!("stopped"),
+        Ok(Ok(Err(error))) => tracing::error!("the store could not be closed: {error}"),
+        Ok(Err(error)) => tracing::error!("the store could not be closed: {error}"),
+        Err(_) => tracing::error!("the store was not closed within the shutdown deadline"),
+    }
+}

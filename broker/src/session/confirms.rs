@@ -1,0 +1,233 @@
+//! Publisher confirms of one channel: sequence numbers, and which of them wait for which commit.
+//!
+//! Commits come in order and so do publishes, so what waits is a short list of runs, and one `basic.ack` with
+//! `multiple` answers all of a commit.
+
+use std::collections::VecDeque;
+
+use amq_protocol::protocol::AMQPClass;
+use amq_protocol::protocol::confirm::{AMQPMethod, SelectOk};
+use leveret_storage::Ticket;
+
+use super::Session;
+use super::channel::{ChannelMode, server_only};
+use crate::protocol::error::AmqpError;
+use crate::protocol::hot;
+use crate::protocol::reply_code::ReplyCode;
+
+/// Sequence numbers of one channel in confirm mode.
+#[derive(Default)]
+pub struct Confirms {
+    last_published: u64,
+    waiting: VecDeque<WaitingRun>,
+}
+
+/// Publishes up to a number that become durable with one commit.
+struct WaitingRun {
+    first: u64,
+    last: u64,
+    ticket: Ticket,
+}
+
+/// What a publisher is told: all publishes from `first` to `last` are safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The first number answered.
+    pub first: u64,
+    /// The last number answered.
+    pub last: u64,
+    /// May one `basic.ack` with `multiple` say it, because nothing before `first` is open?
+    pub multiple: bool,
+}
+
+impl Confirms {
+    /// The number of the next publish; the first is 1.
+    pub fn next(&mut self) -> u64 {
+        self.last_published += 1;
+        self.last_published
+    }
+
+    /// Publishes `first..=last` wait for a commit.
+    pub fn wait(&mut self, first: u64, last: u64, ticket: Ticket) {
+        match self.waiting.back_mut() {
+            Some(run) if run.ticket == ticket && run.last + 1 == first => run.last = last,
+            _ => self.waiting.push_back(WaitingRun { first, last, ticket }),
+        }
+    }
+
+    /// Publishes `first..=last` need not wait.
+    pub fn answer_at_once(&mut self, first: u64, last: u64) -> Confirmed {
+        Confirmed {
+            first,
+            last,
+            multiple: self.waiting.is_empty(),
+        }
+    }
+
+    /// What the store's progress up to `durable` answers.
+    pub fn committed(&mut self, durable: Ticket) -> Option<Confirmed> {
+        let mut answered: Option<Confirmed> = None;
+        while let Some(run) = self.waiting.front()
+            && run.ticket <= durable
+        {
+            let first = answered.map_or(run.first, |confirmed| confirmed.first);
+            answered = Some(Confirmed {
+                first,
+                last: run.last,
+                multiple: true,
+            });
+            self.waiting.pop_front();
+        }
+        answered
+    }
+
+    /// Does anything wait for a commit?
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The commit that the first unanswered publish waits for.
+    pub fn first_ticket(&self) -> Option<Ticket> {
+        self.waiting.front().map(|run| run.ticket)
+    }
+}
+
+impl Confirmed {
+    /// Appends the frames that say it; how many publishes they confirm.
+    pub fn write(&self, out: &mut Vec<u8>, channel: u16) -> u64 {
+        if self.multiple && self.first < self.last {
+            hot::write_ack(out, channel, self.last, true);
+        } else {
+            for number in self.first..=self.last {
+                hot::write_ack(out, channel, number, false);
+            }
+        }
+        self.last - self.first + 1
+    }
+}
+
+impl Session {
+    pub(super) fn confirm_method(&mut self, number: u16, method: AMQPMethod) -> Result<(), AmqpError> {
+        let AMQPMethod::Select(select) = method else {
+            return Err(server_only());
+        };
+        let Some(channel) = self.channel_slot(number) else {
+            return Ok(());
+        };
+        match channel.mode {
+            ChannelMode::Plain => channel.mode = ChannelMode::Confirm(Confirms::default()),
+            ChannelMode::Confirm(_) => {}
+            ChannelMode::Transaction(_) => {
+                return Err(AmqpError::new(
+                    ReplyCode::PreconditionFailed,
+                    "cannot switch from tx to confirm mode",
+                ));
+            }
+        }
+        if !select.nowait {
+            self.reply(number, AMQPClass::Confirm(AMQPMethod::SelectOk(SelectOk {})));
+        }
+        Ok(())
+    }
+
+    /// Answers publishes whose commit is there.
+    pub(super) fn emit_confirms(&mut self) {
+        let durable = self.broker.store.durable();
+        let mut confirmed = 0;
+        let mut waiting = Vec::new();
+        for number in std::mem::take(&mut self.publisher.waiting_channels) {
+            let Some(channel) = self
+                .channels
+                .get_mut(usize::from(number))
+                .and_then(Option::as_deref_mut)
+            else {
+                continue;
+            };
+            let ChannelMode::Confirm(confirms) = &mut channel.mode else {
+                continue;
+            };
+            if let Some(answer) = confirms.committed(durable) {
+                confirmed += answer.write(self.outbox.lock().bytes_mut(), number);
+            }
+            if confirms.is_waiting() {
+                waiting.push(number);
+            }
+        }
+        self.publisher.waiting_channels = waiting;
+        if confirmed > 0 {
+            self.broker.counters.confirmed.inc_by(confirmed);
+        }
+    }
+
+    /// Has a commit happened that answers a publish?
+    pub(super) fn has_answerable_confirms(&self, durable: Ticket) -> bool {
+        let channels = self.publisher.waiting_channels.iter();
+        let waiting = channels.filter_map(|number| match &self.channels.get(usize::from(*number))?.as_deref()?.mode {
+            ChannelMode::Confirm(confirms) => confirms.first_ticket(),
+            ChannelMode::Plain | ChannelMode::Transaction(_) => None,
+        });
+        waiting.min().is_some_and(|ticket| ticket <= durable)
+    }
+
+    /// Does any publish wait for a commit?
+    pub(super) fn has_unconfirmed(&self) -> bool {
+        !self.publisher.waiting_channels.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket(number: u64) -> Ticket {
+        Ticket(number)
+    }
+
+    #[test]
+    fn one_answer_covers_all_runs_of_a_commit() {
+        let mut confirms = Confirms::default();
+        confirms.wait(1, 3, ticket(5));
+        confirms.wait(4, 6, ticket(6));
+        confirms.wait(7, 9, ticket(7));
+        assert_eq!(confirms.committed(ticket(4)), None);
+        assert_eq!(confirms.committed(ticket(6)), Some(Confirmed { first: 1, last: 6, multiple: true }));
+        assert_eq!(confirms.first_ticket(), Some(ticket(7)));
+        assert!(confirms.is_waiting());
+    }
+
+    #[test]
+    fn a_publish_that_need_not_wait_overtakes_those_that_do_one_by_one() {
+        let mut confirms = Confirms::default();
+        confirms.wait(1, 2, ticket(1));
+        let answer = confirms.answer_at_once(3, 4);
+        assert_eq!(
+            answer,
+            Confirmed {
+                first: 3,
+                last: 4,
+                multiple: false
+            }
+        );
+        let mut out = Vec::new();
+        assert_eq!(answer.write(&mut out, 1), 2);
+        let mut expected = Vec::new();
+        hot::write_ack(&mut expected, 1, 3, false);
+        hot::write_ack(&mut expected, 1, 4, false);
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn a_single_publish_is_answered_without_multiple() {
+        let mut out = Vec::new();
+        Confirms::default().answer_at_once(1, 1).write(&mut out, 1);
+        let mut expected = Vec::new();
+        hot::write_ack(&mut expected, 1, 1, false);
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn numbers_start_at_one() {
+        let mut confirms = Confirms::default();
+        assert_eq!((confirms.next(), confirms.next()), (1, 2));
+    }
+}

@@ -1,0 +1,95 @@
+//! Methods on channel 0 of a running connection, and what the broker itself says there.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use amq_protocol::protocol::AMQPClass;
+use amq_protocol::protocol::connection::{AMQPMethod, Blocked, CloseOk, Unblocked, UpdateSecretOk};
+
+use super::{Phase, Session, short};
+use crate::auth::permissions::Permissions;
+use crate::protocol::error::AmqpError;
+use crate::protocol::method;
+use crate::protocol::reply_code::ReplyCode;
+use crate::vhost::Actor;
+
+impl Session {
+    pub(super) fn connection_method(&mut self, _now: Instant, payload: &[u8]) -> Result<(), AmqpError> {
+        self.flush();
+        let (class_id, method_id) = method::class_and_method(payload).unwrap_or_default();
+        match method::decode_method(payload)? {
+            AMQPClass::Connection(AMQPMethod::Close(_)) => {
+                self.release_all();
+                self.reply(0, AMQPClass::Connection(AMQPMethod::CloseOk(CloseOk {})));
+                self.phase = Phase::Finished;
+                Ok(())
+            }
+            AMQPClass::Connection(AMQPMethod::UpdateSecret(update)) => {
+                self.update_secret(update.new_secret.as_bytes()).map_err(|error| error.at(class_id, method_id))
+            }
+            // connection.close-ok without a close, and blocked or unblocked, are for nobody.
+            AMQPClass::Connection(AMQPMethod::CloseOk(_) | AMQPMethod::Blocked(_) | AMQPMethod::Unblocked(_)) => Ok(()),
+            AMQPClass::Connection(_) => {
+                let text = "unexpected method in connection state running";
+                Err(AmqpError::new(ReplyCode::ChannelError, text).at(class_id, method_id))
+            }
+            _ => Err(AmqpError::new(ReplyCode::ChannelError, "expected 'channel.open'").at(class_id, method_id)),
+        }
+    }
+
+    /// A new password for a long-lived connection; it must be the user's present one.
+    fn update_secret(&mut self, secret: &[u8]) -> Result<(), AmqpError> {
+        let refused = || AmqpError::new(ReplyCode::NotAllowed, "New secret was refused by one of the backends");
+        let user = self.info.user();
+        self.broker.users.authenticate(&user, secret, self.info.peer.ip()).map_err(|_| refused())?;
+        self.reply(0, AMQPClass::Connection(AMQPMethod::UpdateSecretOk(UpdateSecretOk {})));
+        Ok(())
+    }
+
+    /// The actor with the permissions of this moment.
+    pub(super) fn refresh_actor(&mut self) {
+        let Some(opened) = &mut self.open else { return };
+        let revision = self.broker.users.revision();
+        if revision == opened.users_revision {
+            return;
+        }
+        opened.users_revision = revision;
+        // Whoever lost the access may do nothing more.
+        let permissions = self.broker.users.access(&opened.actor.user, &opened.vhost.name);
+        let permissions = permissions.unwrap_or_else(|| Arc::new(Permissions::none()));
+        opened.actor = Actor { permissions, ..opened.actor.clone() };
+    }
+
+    /// A memory or disk alarm went on or off.
+    pub(super) fn alarm_changed(&mut self, now: Instant) {
+        match self.broker.alarms.reason() {
+            Some(_) if self.has_published => self.block(),
+            Some(_) => {}
+            None => self.unblock(now),
+        }
+    }
+
+    /// Stops reading from a publisher while an alarm is on; consumers that do not publish are never stopped.
+    pub(super) fn block(&mut self) {
+        let Some(reason) = self.broker.alarms.reason() else { return };
+        if self.blocked || !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        self.blocked = true;
+        tracing::warn!(connection = %self.info.name, "publisher blocked: {reason}");
+        if self.client.takes_blocked {
+            let blocked = Blocked { reason: short(&reason) };
+            self.reply(0, AMQPClass::Connection(AMQPMethod::Blocked(blocked)));
+        }
+    }
+
+    fn unblock(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.blocked) {
+            return;
+        }
+        self.heartbeat.received(now);
+        if self.client.takes_blocked {
+            self.reply(0, AMQPClass::Connection(AMQPMethod::Unblocked(Unblocked {})));
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The delivery side of one channel: delivery tags, what is unacked, and where it came from.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::queue::{ConsumerKey, Position};
+use crate::vhost::QueueHandle;
+
+/// Settled entries are swept out once they outnumber the outstanding ones by this many.
+const TOMBSTONES_MAX: usize = 1024;
+
+/// Where deliveries of a channel come from: a consumer, or `basic.get` on one queue.
+pub struct Origin {
+    /// The queue that owns the message until it is settled.
+    pub queue: Arc<QueueHandle>,
+    /// The consumer there; for `basic.get` the key of no consumer.
+    pub key: Option<ConsumerKey>,
+    /// Bytes of the consumer tag, empty for `basic.get`.
+    pub consumer_tag: Box<[u8]>,
+    /// Is this a consumer that has not been cancelled?
+    pub consuming: bool,
+    /// Deliveries not yet settled.
+    pub outstanding: u32,
+}
+
+/// One delivery that waits for its acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unacked {
+    /// The channel's delivery tag.
+    pub delivery_tag: u64,
+    /// The message's place in its queue.
+    pub position: Position,
+    /// The queue's own index of the delivery.
+    pub slot: u32,
+    /// Index into [`ChannelDeliveries::origins`], or `SETTLED`.
+    origin: u32,
+}
+
+const SETTLED: u32 = u32::MAX;
+
+/// A delivery tag that is not outstanding (ERRORS: `unknown delivery tag N`).
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownDeliveryTag(pub u64);
+
+/// State of one channel's deliveries, kept in its connection's outbox.
+pub struct ChannelDeliveries {
+    last_tag: u64,
+    /// Sorted by tag. A settled entry in the middle stays as a tombstone until it reaches the front or is swept.
+    unacked: VecDeque<Unacked>,
+    tombstones: usize,
+    /// Consumers and `get` queues, by the index that consumers and unacked entries carry.
+    pub origins: Slab<Origin>,
+    /// Limit of unacked deliveries to all consumers of the channel together (`basic.qos global`), 0 for none.
+    pub prefetch_global: u16,
+    consumer_unacked: u32,
+    /// `channel.flow`: does the client want deliveries?
+    pub active: bool,
+}
+
+impl Default for ChannelDeliveries {
+    fn default() -> Self {
+        ChannelDeliveries {
+            last_tag: 0,
+            unacked: VecDeque::new(),
+            tombstones: 0,
+            origins: Slab::new(),
+            prefetch_global: 0,
+            consumer_unacked: 0,
+            active: true,
+        }
+    }
+}
+
+impl ChannelDeliveries {
+    /// The next delivery tag; tags start at 1 and are shared by deliver and get.
+    pub fn next_tag(&mut self) -> u64 {
+        self.last_tag += 1;
+        self.last_tag
+    }
+
+    /// May a consumer that acknowledges get one more?
+    pub fn takes_deliveries(&self) -> bool {
+        self.active && (self.prefetch_global == 0 || self.consumer_unacked < u32::from(self.prefetch_global))
+    }
+
+    /// Remembers a delivery until it is settled.
+    pub fn track(&mut self, delivery_tag: u64, origin: u32, slot: u32, position: Position) {
+        self.unacked.push_back(Unacked { delivery_tag, position, slot, origin });
+        if let Some(origin) = self.origins.get_mut(origin as usize) {
+            origin.outstanding += 1;
+            self.consumer_unacked += u32::from(!origin.consumer_tag.is_empty());
+        }
+    }
+
+    /// Deliveries not settled yet.
+    pub fn unacked_count(&self) -> usize {
+        self.unacked.len() - self.tombstones
+    }
+
+    /// Takes one delivery, or with `multiple` all up to it, and gives each with its origin to `settled` in tag order.
+    ///
+    /// Tag 0 with `multiple` means all, even none. Any other tag must be outstanding, as RabbitMQ demands.
+    pub fn settle(
+        &mut self,
+        delivery_tag: u64,
+        multiple: bool,
+        mut settled: impl FnMut(&Origin, Unacked),
+    ) -> Result<(), UnknownDeliveryTag> {
+        if multiple && delivery_tag == 0 {
+            self.settle_front(u64::MAX, &mut settled);
+            return Ok(());
+        }
+        let index = self.find(delivery_tag).ok_or(UnknownDeliveryTag(delivery_tag))?;
+        if multiple {
+            self.settle_front(delivery_tag, &mut settled);
+        } else {
+            self.settle_at(index, &mut settled);
+        }
+        self.sweep();
+        Ok(())
+    }
+
+    fn find(&self, delivery_tag: u64) -> Option<usize> {
+        // Acknowledgements mostly come in order, so the front is looked at before the search.
+        if self.unacked.front().is_some_and(|entry| entry.delivery_tag == delivery_tag && entry.origin != SETTLED) {
+            return Some(0);
+        }
+        let index = self.unacked.binary_search_by_key(&delivery_tag, |entry| entry.delivery_tag).ok()?;
+        (self.unacked[index].origin != SETTLED).then_some(index)
+    }
+
+    fn settle_front(&mut self, up_to: u64, settled: &mut impl FnMut(&Origin, Unacked)) {
+        while let Some(entry) = self.unacked.front().copied() {
+            if entry.delivery_tag > up_to {
+                break;
+            }
+            self.unacked.pop_front();
+            if entry.origin == SETTLED {
+                self.tombstones -= 1;
+            } else {
+                self.release(entry, settled);
+            }
+        }
+    }
+
+    fn settle_at(&mut self, index: usize, settled: &mut impl FnMut(&Origin, Unacked)) {
+        let entry = self.unacked[index];
+        if index == 0 {
+            self.unacked.pop_front();
+        } else {
+            self.unacked[index].origin = SETTLED;
+            self.tombstones += 1;
+        }
+        self.release(entry, settled);
+    }
+
+    fn release(&mut self, entry: Unacked, settled: &mut impl FnMut(&Origin, Unacked)) {
+        let index = entry.origin as usize;
+        let Some(origin) = self.origins.get_mut(index) else { return };
+        origin.outstanding -= 1;
+        self.consumer_unacked -= u32::from(!origin.consumer_tag.is_empty());
+        settled(origin, entry);
+        if origin.outstanding == 0 && !origin.consuming {
+            self.origins.remove(index);
+        }
+    }
+
+    /// Drops tombstones: at once those at the front, the others when they are many.
+    fn sweep(&mut self) {
+        while self.unacked.front().is_some_and(|entry| entry.origin == SETTLED) {
+            self.unacked.pop_front();
+            self.tombstones -= 1;
+        }
+        if self.tombstones > TOMBSTONES_MAX && self.tombstones > self.unacked.len() / 2 {
+            self.unacked.retain(|entry| entry.origin != SETTLED);
+            self.tombstones = 0;
+        }
+        if self.unacked.is_empty() && self.unacked.capacity() > 4 * TOMBSTONES_MAX {
+            self.unacked = VecDeque::new();
+        }
+    }
+
+    /// Adds a consumer whose key in its queue is not known yet.
+    pub fn add_consumer(&mut self, queue: &Arc<QueueHandle>, consumer_tag: &[u8]) -> u32 {
+        let consumer_tag = consumer_tag.into();
+        self.origins.insert(Origin { queue: queue.clone(), key: None, consumer_tag, consuming: true, outstanding: 0 }) as u32
+    }
+
+    /// The origin of `basic.get` deliveries from this queue.
+    pub fn get_origin(&mut self, queue: &Arc<QueueHandle>) -> u32 {
+        let same = |origin: &Origin| origin.consumer_tag.is_empty() && Arc::ptr_eq(&origin.queue, queue);
+        let found = self.origins.iter().find(|(_, origin)| same(origin)).map(|(index, _)| index);
+        found.unwrap_or_else(|| {
+            let consumer_tag = Box::default();
+            self.origins.insert(Origin { queue: queue.clone(), key: None, consumer_tag, consuming: false, outstanding: 0 })
+        }) as u32
+    }
+
+    /// Ends a consumer; its origin stays while deliveries to it are outstanding.
+    pub fn cancel(&mut self, origin: u32) {
+        let index = origin as usize;
+        if let Some(entry) = self.origins.get_mut(index) {
+            entry.consuming = false;
+            if entry.outstanding == 0 {
+                self.origins.remove(index);
+            }
+        }
+    }
+
+    /// Is this tag outstanding?
+    pub fn is_outstanding(&self, delivery_tag: u64) -> bool {
+        self.find(delivery_tag).is_some()
+    }
+
+    /// Takes all deliveries of living consumers off the list, with the index of their origin, to be delivered again.
+    pub fn take_redeliverable(&mut self, mut take: impl FnMut(&Origin, u32, Unacked)) {
+        let mut kept = VecDeque::new();
+        for entry in std::mem::take(&mut self.unacked) {
+            match self.origins.get_mut(entry.origin as usize) {
+                Some(origin) if origin.consuming => {
+                    origin.outstanding -= 1;
+                    self.consumer_unacked -= 1;
+                    take(origin, entry.origin, entry);
+                }
+                Some(_) => kept.push_back(entry),
+                None => {}
+            }
+        }
+        self.unacked = kept;
+        self.tombstones = 0;
+    }
+
+    /// Outstanding deliveries in tag order, with their origins.
+    pub fn outstanding(&self) -> impl Iterator<Item = (&Origin, &Unacked)> {
+        self.unacked.iter().filter_map(|entry| Some((self.origins.get(entry.origin as usize)?, entry)))
+    }
+}

@@ -1,0 +1,553 @@
+//! One client connection as a state machine: bytes in, bytes out through its [`Outbox`], deadlines; no socket, no task,
+//! no clock.
+//!
+//! The connection task (`net::connection`) drives it:
+//!
+//! - inputs: [`receive`](Session::receive) bytes, [`wake`](Session::wake) after others put something into the outbox,
+//!   [`written`](Session::written) when the socket took all bytes, [`timeout`](Session::timeout) at the deadline,
+//!   [`login_result`](Session::login_result), [`terminate`](Session::terminate) when the socket is gone;
+//! - outputs: the outbox's bytes, [`deadline`](Session::deadline), [`accepts_input`](Session::accepts_input),
+//!   [`take_login`](Session::take_login), [`is_finished`](Session::is_finished).
+//!
+//! No input can fail: a protocol mistake becomes a close method in the outbox and a change of state.
+//!
+//! Publishes and settlements of one `receive` are collected and handed to each queue as one batch
+//! ([`publish`], [`settle`]); everything else first [`flush`](Session::flush)es them, so that the order of a connection
+//! is kept. When a reply has to wait for the disk the session pauses: it takes no more input until the commit is there,
+//! while its consumers still get their deliveries.
+
+mod basic_methods;
+mod channel;
+mod closing;
+mod confirms;
+mod connection_methods;
+mod deliveries;
+mod exchange_methods;
+pub mod handshake;
+mod heartbeat;
+mod message_checks;
+pub mod outbox;
+mod publish;
+mod queue_methods;
+pub mod reply_to;
+mod route_cache;
+mod settle;
+mod tx;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use amq_protocol::protocol::{AMQPClass, connection as connection_class};
+use leveret_storage::{CommitListener, Ticket};
+
+use crate::auth::sasl::Credentials;
+use crate::broker::{Broker, ConnectionInfo};
+use crate::protocol::error::AmqpError;
+use crate::protocol::frame::{self, Frame, FrameKind};
+use crate::protocol::hot;
+use crate::protocol::method;
+use crate::protocol::reply_code::ReplyCode;
+use crate::vhost::queue_handle::Scratch;
+use crate::vhost::{Actor, Vhost};
+use channel::{Channel, ChannelPhase};
+use handshake::Handshake;
+use heartbeat::Heartbeat;
+use outbox::{Event, Outbox};
+use publish::Publisher;
+use settle::SettleBatch;
+
+/// One client connection.
+pub struct Session {
+    broker: Arc<Broker>,
+    info: Arc<ConnectionInfo>,
+    outbox: Outbox,
+    commit_listener: Arc<dyn CommitListener>,
+    phase: Phase,
+    client: Client,
+    open: Option<Opened>,
+    channels: Vec<Option<Box<Channel>>>,
+    channels_open: u16,
+    publisher: Publisher,
+    settles: SettleBatch,
+    scratch: Scratch,
+    pause: Option<Pause>,
+    heartbeat: Heartbeat,
+    frame_max: u32,
+    channel_max: u16,
+    has_published: bool,
+    /// A memory or disk alarm is on and this connection publishes. Not a pause, because it may outlast one.
+    blocked: bool,
+    /// The store will wake this connection at its next commit.
+    watching_commits: bool,
+}
+
+/// What the client said about itself.
+#[derive(Default)]
+struct Client {
+    takes_consumer_cancel: bool,
+    takes_blocked: bool,
+    takes_authentication_failure: bool,
+}
+
+/// The virtual host the connection is open to, and as whom.
+struct Opened {
+    vhost: Arc<Vhost>,
+    actor: Actor,
+    users_revision: u64,
+}
+
+/// Where the connection is in its life.
+///
+/// ```text
+///   Handshake ──open-ok──▶ Running ──close──▶ Finished
+///       │                     │ error, operator      ▲
+///       │ refused             ▼                      │ close-ok, deadline
+///       └──▶ Dropping     Closing ───────────────────┘
+/// ```
+enum Phase {
+    Handshake(Handshake),
+    Running,
+    /// connection.close is sent; only close and close-ok count until the deadline.
+    Closing { deadline: Instant },
+    /// Refused before login: silent until the deadline, then dropped.
+    Dropping { deadline: Instant },
+    /// Nothing more is read; what is in the outbox is still written.
+    Finished,
+}
+
+/// Why no input is taken for now.
+enum Pause {
+    /// A reply waits for the commit that makes it true.
+    Commit { ticket: Ticket, replies: Vec<u8> },
+    /// A login is being checked.
+    Login,
+    /// The store has more waiting than it should; publishers wait for the next commit.
+    Congestion,
+}
+
+impl Session {
+    /// A connection that has just been accepted.
+    pub fn new(broker: Arc<Broker>, info: Arc<ConnectionInfo>, now: Instant) -> Session {
+        let outbox = info.outbox.clone();
+        let deadline = now + broker.config.handshake_timeout;
+        Session {
+            commit_listener: Arc::new(outbox.clone()),
+            publisher: Publisher::new(&broker.counters),
+            broker,
+            info,
+            outbox,
+            phase: Phase::Handshake(Handshake::new(deadline)),
+            client: Client::default(),
+            open: None,
+            channels: Vec::new(),
+            channels_open: 0,
+            settles: SettleBatch::default(),
+            scratch: Scratch::default(),
+            pause: None,
+            heartbeat: Heartbeat::new(now),
+            frame_max: frame::INITIAL_FRAME_MAX,
+            channel_max: 0,
+            has_published: false,
+            blocked: false,
+            watching_commits: false,
+        }
+    }
+
+    /// Takes input and says how many bytes of it are done with; the rest must come again, with more behind it.
+    pub fn receive(&mut self, now: Instant, input: &[u8]) -> usize {
+        self.heartbeat.received(now);
+        let mut consumed = 0;
+        while self.accepts_input() {
+            match self.step(now, &input[consumed..]) {
+                0 => break,
+                length => consumed += length,
+            }
+        }
+        self.flush();
+        consumed
+    }
+
+    /// Handles the first frame of `input`, if it is all there; its length.
+    fn step(&mut self, now: Instant, input: &[u8]) -> usize {
+        if matches!(self.phase, Phase::Dropping { .. }) {
+            return input.len();
+        }
+        if matches!(self.phase, Phase::Running) {
+            let whole = self.step_whole_publish(now, input);
+            if whole > 0 {
+                return whole;
+            }
+        }
+        if let Phase::Handshake(handshake) = &self.phase
+            && handshake.expects_protocol_header()
+        {
+            return self.receive_protocol_header(now, input);
+        }
+        match frame::next_frame(input, self.frame_max) {
+            Ok(None) => 0,
+            Ok(Some(frame)) => {
+                let length = frame.encoded_len();
+                self.receive_frame(now, frame);
+                length
+            }
+            Err(error) => {
+                self.fail_connection(now, error.into());
+                // Nothing behind a framing error can be trusted.
+                if let Phase::Closing { .. } = self.phase {
+                    self.phase = Phase::Finished;
+                }
+                0
+            }
+        }
+    }
+
+    /// The hot path: a publish whose header and body follow in the same input.
+    fn step_whole_publish(&mut self, now: Instant, input: &[u8]) -> usize {
+        let Some(whole) = hot::parse_whole_publish(input, self.frame_max) else { return 0 };
+        let ready = self.channel_slot(whole.channel).is_some_and(|channel| channel.is_idle());
+        if !ready {
+            return 0;
+        }
+        if let Err(error) = self.publish(whole.channel, &whole.publish, &whole.header, whole.body) {
+            self.fail(now, whole.channel, error);
+        }
+        whole.encoded_len
+    }
+
+    fn receive_frame(&mut self, now: Instant, frame: Frame<'_>) {
+        match &self.phase {
+            Phase::Handshake(_) => self.receive_handshake_frame(now, frame),
+            Phase::Running => self.receive_running_frame(now, frame),
+            Phase::Closing { .. } => self.receive_closing_frame(frame),
+            Phase::Dropping { .. } | Phase::Finished => {}
+        }
+    }
+
+    fn receive_running_frame(&mut self, now: Instant, frame: Frame<'_>) {
+        let channel = frame.channel;
+        let result = match (frame.kind, channel) {
+            (FrameKind::Heartbeat, 0) => Ok(()),
+            (FrameKind::Heartbeat, _) => Err(frame.unexpected()),
+            (FrameKind::Method, 0) => self.connection_method(now, frame.payload),
+            (_, 0) => Err(frame.unexpected()),
+            _ => self.channel_frame(frame),
+        };
+        if let Err(error) = result {
+            self.fail(now, channel, error);
+        }
+    }
+
+    fn receive_closing_frame(&mut self, frame: Frame<'_>) {
+        if frame.kind != FrameKind::Method || frame.channel != 0 {
+            return;
+        }
+        match method::class_and_method(frame.payload) {
+            Some((10, 50)) => {
+                self.reply(0, AMQPClass::Connection(connection_class::AMQPMethod::CloseOk(connection_class::CloseOk {})));
+                self.phase = Phase::Finished;
+            }
+            Some((10, 51)) => self.phase = Phase::Finished,
+            _ => {}
+        }
+    }
+
+    /// Frames on channels other than 0.
+    fn channel_frame(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
+        let Some(channel) = self.channel_slot(frame.channel) else {
+            return self.frame_on_closed_channel(frame);
+        };
+        match channel.phase {
+            ChannelPhase::Open => self.open_channel_frame(frame),
+            ChannelPhase::Closing => {
+                self.closing_channel_frame(frame);
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends one method to the outbox.
+    fn reply(&self, channel: u16, method: AMQPClass) {
+        method::encode_method(self.outbox.lock().bytes_mut(), channel, &method);
+    }
+
+    /// Replies once `durable` is on disk: at once if it is, else the session pauses until then.
+    fn reply_when_durable(&mut self, channel: u16, method: Option<AMQPClass>, durable: Option<Ticket>) {
+        let Some(ticket) = durable.filter(|ticket| *ticket > self.broker.store.durable()) else {
+            if let Some(method) = method {
+                self.reply(channel, method);
+            }
+            return;
+        };
+        let Some(method) = method else { return };
+        let mut replies = Vec::new();
+        method::encode_method(&mut replies, channel, &method);
+        self.pause = Some(Pause::Commit { ticket, replies });
+    }
+
+    /// Hands collected publishes and settlements to their queues and confirms what needs no disk.
+    fn flush(&mut self) {
+        self.flush_publishes();
+        self.flush_settles();
+        self.emit_confirms();
+        self.resume_stalled();
+        self.watch_commits();
+    }
+
+    /// Lets consumers of this connection that were refused try again, if they may.
+    fn resume_stalled(&mut self) {
+        let stalled = {
+            let mut outbox = self.outbox.lock();
+            if !outbox.has_stalled() {
+                return;
+            }
+            outbox.take_stalled()
+        };
+        for consumer in stalled {
+            consumer.queue.resume(consumer.key, &mut self.scratch);
+        }
+    }
+
+    /// Is there any use in reading from the socket?
+    pub fn accepts_input(&self) -> bool {
+        let refuses = match self.phase {
+            Phase::Running => self.blocked,
+            Phase::Finished => true,
+            Phase::Handshake(_) | Phase::Closing { .. } | Phase::Dropping { .. } => false,
+        };
+        !refuses && self.pause.is_none()
+    }
+
+    /// May the socket be closed once the outbox is written?
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished)
+    }
+
+    /// Others put something into the outbox, or the store committed.
+    pub fn wake(&mut self, now: Instant) {
+        if self.outbox.take_committed() {
+            self.commit_happened(now);
+        }
+        loop {
+            let Some(event) = self.outbox.lock().next_event() else { break };
+            match event {
+                Event::ConsumerCancelled { channel, origin, queue } => self.consumer_cancelled(channel, origin, queue),
+                Event::Close(error) => self.close_from_outside(now, error),
+                Event::AlarmChanged => self.alarm_changed(now),
+            }
+        }
+    }
+
+    /// The socket took everything that was in the outbox.
+    pub fn written(&mut self, now: Instant) {
+        self.heartbeat.sent(now);
+        self.resume_stalled();
+    }
+
+    fn commit_happened(&mut self, now: Instant) {
+        let durable = self.broker.store.durable();
+        if self.broker.store.failed().is_some() {
+            let error = AmqpError::new(ReplyCode::InternalError, "the message store has failed");
+            return self.fail_connection(now, error);
+        }
+        match self.pause.take() {
+            Some(Pause::Commit { ticket, replies }) if ticket <= durable => {
+                self.outbox.lock().bytes_mut().extend_from_slice(&replies);
+            }
+            Some(Pause::Congestion) if !self.broker.store.is_congested() => {}
+            other => self.pause = other,
+        }
+        self.watching_commits = false;
+        self.emit_confirms();
+        self.watch_commits();
+    }
+
+    /// Asks the store to wake this connection as long as something waits for a commit.
+    fn watch_commits(&mut self) {
+        let waits = matches!(self.pause, Some(Pause::Commit { .. } | Pause::Congestion)) || self.has_unconfirmed();
+        if !waits || self.watching_commits {
+            return;
+        }
+        self.watching_commits = true;
+        self.broker.store.wake_on_commit(self.commit_listener.clone());
+        // What was committed between the last look and the registration would wake nobody.
+        if self.can_go_on() || self.broker.store.failed().is_some() {
+            self.commit_listener.committed();
+        }
+    }
+
+    /// Is something that waits for a commit served by what is durable already?
+    fn can_go_on(&self) -> bool {
+        let store = &self.broker.store;
+        match &self.pause {
+            Some(Pause::Commit { ticket, .. }) if *ticket <= store.durable() => true,
+            Some(Pause::Congestion) if !store.is_congested() => true,
+            _ => self.has_answerable_confirms(store.durable()),
+        }
+    }
+
+    /// When [`timeout`](Session::timeout) wants to be called, if nothing happens before.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Handshake(handshake) => Some(handshake.deadline),
+            Phase::Running => self.heartbeat.deadline(),
+            Phase::Closing { deadline } | Phase::Dropping { deadline } => Some(*deadline),
+            Phase::Finished => None,
+        }
+    }
+
+    /// A deadline has passed.
+    pub fn timeout(&mut self, now: Instant) {
+        match &self.phase {
+            Phase::Handshake(handshake) if now >= handshake.deadline => {
+                tracing::info!(connection = %self.info.name, "handshake not finished in time");
+                self.phase = Phase::Finished;
+            }
+            Phase::Closing { deadline } | Phase::Dropping { deadline } if now >= *deadline => {
+                self.phase = Phase::Finished;
+            }
+            Phase::Running => self.beat(now),
+            _ => {}
+        }
+    }
+
+    fn beat(&mut self, now: Instant) {
+        if self.heartbeat.is_send_due(now) {
+            frame::write_heartbeat(self.outbox.lock().bytes_mut());
+            self.heartbeat.sent(now);
+        }
+        // A blocked connection is not read, so nothing can be missed on it.
+        if !self.accepts_input() {
+            self.heartbeat.received(now);
+        } else if self.heartbeat.is_missed(now) {
+            let seconds = self.heartbeat.interval_seconds();
+            tracing::warn!(connection = %self.info.name, "missed heartbeats from client, timeout: {seconds}s");
+            self.phase = Phase::Finished;
+        }
+    }
+
+    /// The credentials to check, once; answer with [`login_result`](Session::login_result).
+    pub fn take_login(&mut self) -> Option<Credentials> {
+        match &mut self.phase {
+            Phase::Handshake(handshake) => handshake.take_credentials(),
+            _ => None,
+        }
+    }
+
+    fn channel_slot(&mut self, number: u16) -> Option<&mut Channel> {
+        self.channels.get_mut(usize::from(number))?.as_deref_mut()
+    }
+}
+
+/// A short string for a reply; longer texts were cut before, names came in as short strings.
+fn short(text: &str) -> amq_protocol::types::ShortString {
+    let end = text.floor_char_boundary(255);
+    amq_protocol::types::ShortString::try_new(&text[..end]).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use amq_protocol::protocol::{basic, channel, confirm, connection, queue};
+    use leveret_storage::{Store, StoreOptions};
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::protocol::protocol_header::AMQP_0_9_1;
+
+    /// A session of guest with channel 1 in confirm mode and a durable queue `q`, over a store that commits by hand.
+    fn session(pending_bytes_max: usize) -> Session {
+        let options = StoreOptions { manual_commit: true, pending_bytes_max, ..StoreOptions::default() };
+        let broker = crate::server::start(Config::default(), Store::in_memory(options), &Registry::new()).unwrap();
+        let address = "127.0.0.1:5672".parse().unwrap();
+        let now = crate::clock::now();
+        let id = broker.next_connection_id();
+        let info = Arc::new(ConnectionInfo::new(id, address, address, frame::INITIAL_FRAME_MAX, now));
+        let mut session = Session::new(broker.clone(), info, now);
+        assert_eq!(session.receive(now, &AMQP_0_9_1), AMQP_0_9_1.len());
+        let response = "\0guest\0guest".into();
+        let start_ok = connection::StartOk { mechanism: "PLAIN".into(), response, ..Default::default() };
+        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::StartOk(start_ok)));
+        assert!(session.take_login().is_some());
+        session.login_result(now, Ok(broker.users.get("guest").unwrap()));
+        let tune_ok = connection::TuneOk { channel_max: 1, frame_max: 4096, heartbeat: 0 };
+        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune_ok)));
+        let open = connection::Open { virtual_host: "/".into() };
+        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::Open(open)));
+        say(&mut session, 1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
+        say(&mut session, 1, AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select { nowait: false })));
+        declare(&mut session);
+        broker.store.commit(false);
+        session.wake(now);
+        assert!(session.accepts_input());
+        session
+    }
+
+    fn say(session: &mut Session, channel: u16, method: AMQPClass) {
+        let mut input = Vec::new();
+        method::encode_method(&mut input, channel, &method);
+        assert_eq!(session.receive(crate::clock::now(), &input), input.len());
+    }
+
+    fn declare(session: &mut Session) {
+        let declare = queue::Declare { queue: "q".into(), durable: true, ..Default::default() };
+        say(session, 1, AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
+    }
+
+    fn delete(session: &mut Session) {
+        let delete = queue::Delete { queue: "q".into(), ..Default::default() };
+        say(session, 1, AMQPClass::Queue(queue::AMQPMethod::Delete(delete)));
+    }
+
+    /// A persistent message of one octet.
+    fn publish(session: &mut Session) {
+        let publish = basic::Publish { routing_key: "q".into(), ..Default::default() };
+        say(session, 1, AMQPClass::Basic(basic::AMQPMethod::Publish(publish)));
+        let header = [2, 0, 1, 0, 0, 0, 15, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 2, frame::FRAME_END];
+        let body = [3, 0, 1, 0, 0, 0, 1, b'x', frame::FRAME_END];
+        let content = [&header[..], &body].concat();
+        assert_eq!(session.receive(crate::clock::now(), &content), content.len());
+    }
+
+    /// The store commits after the session looked and before it asks to be woken.
+    fn commit_unnoticed(session: &mut Session) {
+        session.broker.store.commit(false);
+        assert!(session.outbox.take_committed());
+        session.watching_commits = false;
+        session.watch_commits();
+    }
+
+    #[test]
+    fn a_confirm_whose_commit_came_before_the_listener_is_not_forgotten() {
+        let mut session = session(1 << 20);
+        publish(&mut session);
+        assert!(session.has_unconfirmed());
+        commit_unnoticed(&mut session);
+        assert!(session.outbox.take_committed());
+    }
+
+    #[test]
+    fn a_reply_whose_commit_came_before_the_listener_is_not_forgotten() {
+        let mut session = session(1 << 20);
+        delete(&mut session);
+        assert!(!session.accepts_input());
+        commit_unnoticed(&mut session);
+        assert!(session.outbox.take_committed());
+    }
+
+    #[test]
+    fn congestion_that_ended_before_the_listener_is_not_forgotten() {
+        let mut session = session(1);
+        publish(&mut session);
+        assert!(!session.accepts_input());
+        commit_unnoticed(&mut session);
+        assert!(session.outbox.take_committed());
+    }
+
+    #[test]
+    fn a_commit_that_answers_nothing_does_not_wake_the_session_again() {
+        let mut session = session(1 << 20);
+        publish(&mut session);
+        session.watch_commits();
+        assert!(!session.outbox.take_committed());
+    }
+}

@@ -1,0 +1,354 @@
+//! What leaves one connection, and who may put it there.
+//!
+//! The connection task owns its socket; everybody else reaches the connection through this: bytes to write, delivery
+//! tags, and a few events. A queue that has a message for a consumer encodes it here while it holds its own lock, so
+//! that the order of a queue is the order on the wire; the connection is woken once when the lock is released.
+//!
+//! ```text
+//!   queue ──deliver──▶ ┌──────────────────────────────┐
+//!   queue ──cancelled▶ │ bytes   channels: tag, unacked│ ──take_bytes──▶ connection task ──▶ socket
+//!   store ──committed▶ │ stalled consumers   events    │
+//!   server ──close──▶  └──────────────────────────────┘
+//! ```
+//!
+//! Bounds: deliveries are refused above [`OUTBOX_BYTES_MAX`]; the refused consumer is remembered here, under the same
+//! lock, and resumed by the connection when its bytes are gone. Replies are not refused: a client that does not read
+//! them is not read either (`net::connection`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use leveret_storage::{CommitListener, QueueId};
+use parking_lot::lock_api::ArcMutexGuard;
+use parking_lot::{Mutex, RawMutex};
+
+use super::deliveries::ChannelDeliveries;
+use crate::protocol::error::AmqpError;
+use crate::protocol::hot;
+use crate::protocol::message::Message;
+use crate::queue::{Accept, ConsumerKey, Delivery};
+use crate::vhost::QueueHandle;
+
+/// Deliveries wait in their queue while this many bytes wait for the socket.
+pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
+
+/// An empty buffer that grew beyond this is given back; most connections are idle most of the time.
+pub const KEPT_CAPACITY_BYTES: usize = 16 * 1024;
+
+/// One end of one connection's outbox; clones share it.
+#[derive(Clone)]
+pub struct Outbox {
+    state: Arc<Mutex<OutboxState>>,
+    signals: Arc<Signals>,
+}
+
+/// Set without the outbox's lock.
+#[derive(Default)]
+struct Signals {
+    committed: AtomicBool,
+}
+
+/// A held outbox; a queue keeps it while consecutive messages go to the same connection.
+pub type OutboxGuard = ArcMutexGuard<RawMutex, OutboxState>;
+
+/// Everything behind the lock.
+pub struct OutboxState {
+    bytes: Vec<u8>,
+    channels: Vec<Option<Box<ChannelDeliveries>>>,
+    stalled: Vec<Stalled>,
+    events: VecDeque<Event>,
+    waker: Option<Waker>,
+    frame_max: u32,
+    closed: bool,
+}
+
+/// A consumer whose delivery was refused and who waits to be resumed.
+pub struct Stalled {
+    /// Where it consumes.
+    pub queue: Arc<QueueHandle>,
+    /// Who it is there.
+    pub key: ConsumerKey,
+    /// Its channel.
+    pub channel: u16,
+    /// It does not count towards the channel's prefetch limit.
+    pub no_ack: bool,
+}
+
+/// A channel as listings show it.
+pub struct ChannelSummary {
+    /// Its number.
+    pub number: u16,
+    /// Its consumers.
+    pub consumers: usize,
+    /// Deliveries that it has not acknowledged.
+    pub unacked: usize,
+    /// Limit of unacked deliveries to all its consumers together, 0 for none.
+    pub prefetch_global: u16,
+}
+
+/// What others tell a connection.
+pub enum Event {
+    /// The queue of this consumer is gone.
+    ConsumerCancelled {
+        /// The consumer's channel.
+        channel: u16,
+        /// The consumer's place in its channel, which may be another's when the notice arrives.
+        origin: u32,
+        /// The queue.
+        queue: QueueId,
+    },
+    /// Close the connection with this reason (operator, shutdown, deleted user or vhost).
+    Close(AmqpError),
+    /// The memory or disk alarm changed.
+    AlarmChanged,
+}
+
+/// How a queue reaches one consumer.
+pub struct Consumer {
+    /// The consumer's connection.
+    pub outbox: Outbox,
+    /// The channel it consumes on.
+    pub channel: u16,
+    /// Its place among the channel's origins.
+    pub origin: u32,
+    /// Deliveries need no acknowledgement.
+    pub no_ack: bool,
+}
+
+impl Outbox {
+    /// An empty outbox of a connection that has not negotiated anything yet.
+    pub fn new(frame_max: u32) -> Outbox {
+        Outbox {
+            state: Arc::new(Mutex::new(OutboxState {
+                bytes: Vec::new(),
+                channels: Vec::new(),
+                stalled: Vec::new(),
+                events: VecDeque::new(),
+                waker: None,
+                frame_max,
+                closed: false,
+            })),
+            signals: Arc::default(),
+        }
+    }
+
+    /// Locks the outbox for a short pure step.
+    pub fn lock(&self) -> parking_lot::MutexGuard<'_, OutboxState> {
+        self.state.lock()
+    }
+
+    /// Locks the outbox with a guard that may outlive this borrow.
+    pub fn lock_owned(&self) -> OutboxGuard {
+        self.state.lock_arc()
+    }
+
+    /// Do both ends belong to the same connection?
+    pub fn is(&self, other: &Outbox) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
+    /// Is this the outbox that `guard` holds?
+    pub fn is_held_by(&self, guard: &OutboxGuard) -> bool {
+        Arc::ptr_eq(&self.state, ArcMutexGuard::mutex(guard))
+    }
+
+    /// Tells the connection something and wakes it.
+    pub fn notify(&self, event: Event) {
+        let waker = {
+            let mut state = self.lock();
+            if state.closed {
+                return;
+            }
+            state.events.push_back(event);
+            state.waker.take()
+        };
+        wake(waker);
+    }
+
+    /// Has the store committed since the last call?
+    pub fn take_committed(&self) -> bool {
+        self.signals.committed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Ready when there is an event, a commit, or (if the caller can write) bytes to write; otherwise the task is woken later.
+    pub fn poll_work(&self, context: &mut Context<'_>, can_write: bool) -> Poll<()> {
+        let mut state = self.lock();
+        let has_work = !state.events.is_empty()
+            || (can_write && !state.bytes.is_empty())
+            || self.signals.committed.load(Ordering::Acquire);
+        if has_work {
+            return Poll::Ready(());
+        }
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => state.waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl CommitListener for Outbox {
+    fn committed(&self) {
+        self.signals.committed.store(true, Ordering::Release);
+        let waker = self.lock().waker.take();
+        wake(waker);
+    }
+}
+
+impl OutboxState {
+    /// The reply buffer: whole frames are appended.
+    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Bytes waiting for the socket.
+    pub fn bytes_waiting(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Swaps the waiting bytes with `sending`, which must be empty; its capacity serves the next batch.
+    pub fn take_bytes(&mut self, sending: &mut Vec<u8>) {
+        debug_assert!(sending.is_empty(), "the last batch is written before the next is taken");
+        if !self.bytes.is_empty() {
+            std::mem::swap(&mut self.bytes, sending);
+        } else if self.bytes.capacity() > KEPT_CAPACITY_BYTES {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Sets the frame size that the client accepts, in bytes with frame overhead.
+    pub fn set_frame_max(&mut self, frame_max: u32) {
+        self.frame_max = frame_max;
+    }
+
+    /// The negotiated frame size.
+    pub fn frame_max(&self) -> u32 {
+        self.frame_max
+    }
+
+    /// The next thing somebody told this connection.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Refuses everything from now on: the socket is gone.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.bytes = Vec::new();
+        self.events.clear();
+        self.stalled.clear();
+    }
+
+    /// Opens the delivery side of a channel.
+    pub fn open_channel(&mut self, number: u16) {
+        let index = usize::from(number);
+        if self.channels.len() <= index {
+            self.channels.resize_with(index + 1, || None);
+        }
+        self.channels[index] = Some(Box::default());
+    }
+
+    /// The delivery side of an open channel.
+    pub fn channel(&mut self, number: u16) -> Option<&mut ChannelDeliveries> {
+        self.channels.get_mut(usize::from(number))?.as_deref_mut()
+    }
+
+    /// Ends the delivery side of a channel and hands back what it held.
+    pub fn close_channel(&mut self, number: u16) -> Option<Box<ChannelDeliveries>> {
+        let channel = self.channels.get_mut(usize::from(number))?.take();
+        self.stalled.retain(|stalled| stalled.channel != number);
+        while matches!(self.channels.last(), Some(None)) {
+            self.channels.pop();
+        }
+        channel
+    }
+
+    /// The tag of a consumer.
+    pub fn consumer_tag(&self, channel: u16, origin: u32) -> Option<String> {
+        let channel = self.channels.get(usize::from(channel))?.as_deref()?;
+        let (_length, tag) = channel.origins.get(origin as usize)?.consumer_tag.split_first()?;
+        Some(String::from_utf8_lossy(tag).into_owned())
+    }
+
+    /// Every open channel, for listings.
+    pub fn channel_summaries(&self) -> Vec<ChannelSummary> {
+        let open = self.channels.iter().enumerate().filter_map(|(number, channel)| Some((number, channel.as_deref()?)));
+        open.map(|(number, channel)| ChannelSummary {
+            number: number as u16,
+            consumers: channel.origins.iter().filter(|(_, origin)| origin.consuming).count(),
+            unacked: channel.unacked_count(),
+            prefetch_global: channel.prefetch_global,
+        })
+        .collect()
+    }
+
+    /// All consumers that wait to be resumed and may be: the bytes are below the bound and their channel takes deliveries.
+    pub fn take_stalled(&mut self) -> Vec<Stalled> {
+        if self.stalled.is_empty() || self.bytes.len() >= OUTBOX_BYTES_MAX {
+            return Vec::new();
+        }
+        let (ready, waiting) = std::mem::take(&mut self.stalled).into_iter().partition(|stalled: &Stalled| {
+            let channel = self.channels.get(usize::from(stalled.channel)).and_then(Option::as_deref);
+            channel.is_none_or(|channel| channel.takes_deliveries() || (stalled.no_ack && channel.active))
+        });
+        self.stalled = waiting;
+        ready
+    }
+
+    /// Does anyone wait to be resumed?
+    pub fn has_stalled(&self) -> bool {
+        !self.stalled.is_empty()
+    }
+
+    /// Encodes one delivery for a consumer of this connection, or remembers the consumer as stalled.
+    pub fn deliver(&mut self, consumer: &Consumer, delivery: &Delivery<'_, Message>) -> Accept {
+        let Some(channel) = self.channels.get_mut(usize::from(consumer.channel)).and_then(Option::as_deref_mut) else {
+            return Accept::Refused;
+        };
+        if self.bytes.len() >= OUTBOX_BYTES_MAX || !(consumer.no_ack || channel.takes_deliveries()) || !channel.active {
+            if let Some(origin) = channel.origins.get(consumer.origin as usize)
+                && let Some(key) = origin.key
+            {
+                let (queue, channel, no_ack) = (origin.queue.clone(), consumer.channel, consumer.no_ack);
+                self.stalled.push(Stalled { queue, key, channel, no_ack });
+            }
+            return Accept::Refused;
+        }
+        let delivery_tag = channel.next_tag();
+        let Some(origin) = channel.origins.get(consumer.origin as usize) else { return Accept::Refused };
+        hot::write_deliver(
+            &mut self.bytes,
+            consumer.channel,
+            &origin.consumer_tag,
+            delivery_tag,
+            delivery.redelivered,
+            &delivery.message.view(),
+            self.frame_max,
+        );
+        if !consumer.no_ack {
+            channel.track(delivery_tag, consumer.origin, delivery.slot, delivery.position);
+        }
+        Accept::Taken
+    }
+
+    /// Tells the connection that the queue of one of its consumers is gone.
+    pub fn consumer_cancelled(&mut self, channel: u16, origin: u32, queue: QueueId) {
+        if !self.closed {
+            self.events.push_back(Event::ConsumerCancelled { channel, origin, queue });
+        }
+    }
+
+    /// The waker to call once the lock is released, when something was added for a sleeping connection.
+    pub fn take_waker(&mut self) -> Option<Waker> {
+        self.waker.take()
+    }
+}
+
+/// Wakes a connection; call it without holding its outbox.
+pub fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

@@ -1,0 +1,427 @@
+//! basic.publish: the checks, the way to the queues, and the batch that is handed to each queue at once.
+//!
+//! The order of the checks decides which mistake a client hears of; it is RabbitMQ's: immediate, size, write
+//! permission, exchange, internal, reply-to, expiration, CC and BCC, user id.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use leveret_routing::RouteBuffer;
+use leveret_storage::Ticket;
+use prometheus::local::LocalHistogram;
+
+use super::channel::ChannelMode;
+use super::route_cache::{Route, RouteCache};
+use super::tx::BufferedPublish;
+use super::{Pause, Session, reply_to};
+use crate::metrics::Counters;
+use crate::protocol::assembler::AssembledPublish;
+use crate::protocol::content::{ContentHeader, Properties, only_delivery_mode, properties_error};
+use crate::protocol::error::AmqpError;
+use crate::protocol::hot::{self, Publish};
+use crate::protocol::message::Message;
+use crate::protocol::reply_code::ReplyCode;
+use crate::vhost::QueueHandle;
+
+/// Groups kept for their buffers between batches.
+const GROUPS_KEPT: usize = 16;
+
+/// Collected publishes of one connection.
+pub struct Publisher {
+    routes: RouteCache,
+    route_buffer: RouteBuffer<u32>,
+    message_scratch: Vec<u8>,
+    batch: Batch,
+    sizes: LocalHistogram,
+    counts: Counts,
+    /// Channels with publishes that wait for a commit.
+    pub waiting_channels: Vec<u16>,
+}
+
+/// Messages collected since the last flush, by queue; each queue stands in it once, so that its order is kept.
+#[derive(Default)]
+struct Batch {
+    number: u64,
+    groups: Vec<Group>,
+    used: usize,
+    by_queue: HashMap<u64, usize, RandomState>,
+    runs: Vec<ConfirmRun>,
+}
+
+struct Group {
+    queue: Arc<QueueHandle>,
+    messages: Vec<Message>,
+}
+
+/// Publishes of one channel in a row that wait for the disk, or do not.
+struct ConfirmRun {
+    channel: u16,
+    first: u64,
+    last: u64,
+    durable: bool,
+}
+
+/// Counted per message here, added to the broker's counters per batch.
+#[derive(Default)]
+struct Counts {
+    received: u64,
+    received_confirm: u64,
+    routed: u64,
+    dropped: u64,
+    returned: u64,
+}
+
+/// A message with what its publish asked for.
+struct Incoming<'a> {
+    channel: u16,
+    mandatory: bool,
+    exchange_and_key: &'a [u8],
+    exchange: &'a str,
+    routing_key: &'a str,
+}
+
+impl Publisher {
+    /// Nothing collected yet.
+    pub fn new(counters: &Counters) -> Publisher {
+        Publisher {
+            routes: RouteCache::default(),
+            route_buffer: RouteBuffer::new(),
+            message_scratch: Vec::new(),
+            batch: Batch { number: 1, ..Batch::default() },
+            sizes: counters.message_size_bytes.local(),
+            counts: Counts::default(),
+            waiting_channels: Vec::new(),
+        }
+    }
+}
+
+impl Batch {
+    fn group(&mut self, queue: &Arc<QueueHandle>) -> usize {
+        if let Some(index) = self.by_queue.get(&queue.id.0) {
+            return *index;
+        }
+        let index = self.used;
+        self.used += 1;
+        match self.groups.get_mut(index) {
+            Some(group) => group.queue = queue.clone(),
+            None => self.groups.push(Group { queue: queue.clone(), messages: Vec::new() }),
+        }
+        self.by_queue.insert(queue.id.0, index);
+        index
+    }
+
+    fn confirm(&mut self, channel: u16, number: u64, durable: bool) {
+        match self.runs.last_mut() {
+            Some(run) if run.channel == channel && run.durable == durable && run.last + 1 == number => run.last = number,
+            _ => self.runs.push(ConfirmRun { channel, first: number, last: number, durable }),
+        }
+    }
+}
+
+impl Session {
+    /// A publish whose content lies whole in the input.
+    pub(super) fn publish(
+        &mut self,
+        channel: u16,
+        publish: &Publish<'_>,
+        header: &ContentHeader<'_>,
+        body: &[u8],
+    ) -> Result<(), AmqpError> {
+        let incoming = Incoming {
+            channel,
+            mandatory: publish.mandatory,
+            exchange_and_key: publish.exchange_and_key,
+            exchange: publish.exchange,
+            routing_key: publish.routing_key,
+        };
+        let result = self.check_immediate_and_size(publish.immediate, header.body_size).and_then(|()| {
+            let make = |scratch: &mut Vec<u8>, header: &[u8]| Message::new(scratch, publish.exchange_and_key, header, body);
+            self.take_publish(&incoming, header, make)
+        });
+        result.map_err(|error| error.at(60, 40))
+    }
+
+    /// A publish put together from several frames.
+    pub(super) fn publish_assembled(&mut self, channel: u16, content: AssembledPublish) -> Result<(), AmqpError> {
+        let header = ContentHeader::parse(&content.header).map_err(|cause| properties_error(cause, &content.header))?;
+        let incoming = Incoming {
+            channel,
+            mandatory: content.mandatory,
+            exchange_and_key: &content.exchange_and_key,
+            exchange: content.exchange(),
+            routing_key: content.routing_key(),
+        };
+        let result = self.check_immediate_and_size(content.immediate, header.body_size).and_then(|()| {
+            let (keys, body) = (&content.exchange_and_key, content.body.clone());
+            let make = |scratch: &mut Vec<u8>, header: &[u8]| Message::with_large_body(scratch, keys, header, body);
+            self.take_publish(&incoming, &header, make)
+        });
+        result.map_err(|error| error.at(60, 40))
+    }
+
+    fn check_immediate_and_size(&self, immediate: bool, body_size: u64) -> Result<(), AmqpError> {
+        if immediate {
+            return Err(AmqpError::new(ReplyCode::NotImplemented, "immediate=true"));
+        }
+        self.check_size(body_size)
+    }
+
+    /// Also asked when a header announces a body, before the body is kept.
+    pub(super) fn check_size(&self, body_size: u64) -> Result<(), AmqpError> {
+        let max = self.broker.config.max_message_size;
+        if body_size > max {
+            let text = format!("message size {body_size} is larger than configured max size {max}");
+            return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
+        }
+        Ok(())
+    }
+
+    fn take_publish(
+        &mut self,
+        incoming: &Incoming<'_>,
+        header: &ContentHeader<'_>,
+        make: impl FnOnce(&mut Vec<u8>, &[u8]) -> Message,
+    ) -> Result<(), AmqpError> {
+        self.validate_routes();
+        let cached = self.publisher.routes.find(incoming.exchange_and_key);
+        if let (Some(route), Some(_)) = (cached, only_delivery_mode(header.properties)) {
+            let message = make(&mut self.publisher.message_scratch, header.payload);
+            return self.accept(incoming, message, route, header.body_size);
+        }
+        self.take_publish_slowly(incoming, header, cached, make)
+    }
+
+    /// The first publish to a route, or one with properties to look at.
+    fn take_publish_slowly(
+        &mut self,
+        incoming: &Incoming<'_>,
+        header: &ContentHeader<'_>,
+        cached: Option<usize>,
+        make: impl FnOnce(&mut Vec<u8>, &[u8]) -> Message,
+    ) -> Result<(), AmqpError> {
+        let Some(opened) = &self.open else { return Ok(()) };
+        let vhost = opened.vhost.clone();
+        if cached.is_none() {
+            vhost.check_publish(&opened.actor, incoming.exchange)?;
+        }
+        let properties =
+            Properties::parse(header.properties).map_err(|cause| properties_error(cause, header.properties))?;
+        properties.check_headers().map_err(|cause| properties_error(cause, header.properties))?;
+        let adjustments = self.check_properties(incoming.channel, header, &properties)?;
+        let header_payload = adjustments.header.as_deref().unwrap_or(header.payload);
+        let message = make(&mut self.publisher.message_scratch, header_payload);
+        if let (Some(route), true) = (cached, adjustments.further_keys.is_empty()) {
+            return self.accept(incoming, message, route, header.body_size);
+        }
+        if incoming.exchange.is_empty()
+            && let Some(token) = reply_to::token(incoming.routing_key)
+        {
+            return self.publish_reply(incoming, &message, token);
+        }
+        let further = adjustments.further_keys.iter().map(String::as_str);
+        let keys: Vec<&str> = std::iter::once(incoming.routing_key).chain(further).collect();
+        let targets = vhost.route(incoming.exchange, &keys, properties.headers, &mut self.publisher.route_buffer)?;
+        let route = Route::new(incoming.exchange_and_key, targets.queues);
+        if targets.by_headers || !adjustments.further_keys.is_empty() {
+            return self.accept_uncached(incoming, message, &route, header.body_size);
+        }
+        let route = self.publisher.routes.insert(route);
+        self.accept(incoming, message, route, header.body_size)
+    }
+
+    fn validate_routes(&mut self) {
+        let users_revision = self.broker.users.revision();
+        let Some(opened) = &self.open else { return };
+        self.publisher.routes.validate(opened.vhost.generation(), users_revision);
+        if users_revision != opened.users_revision {
+            self.refresh_actor();
+        }
+    }
+
+    /// Collects one message for the queues of a cached route.
+    fn accept(&mut self, incoming: &Incoming<'_>, message: Message, route: usize, body_size: u64) -> Result<(), AmqpError> {
+        if self.is_transactional(incoming.channel) {
+            let targets = self.publisher.routes.route(route).map(|route| route.targets.as_slice()).unwrap_or_default();
+            let queues = targets.iter().map(|target| target.queue.clone()).collect();
+            return self.buffer_publish(incoming.channel, BufferedPublish { queues, message, mandatory: incoming.mandatory });
+        }
+        let Some(route) = self.publisher.routes.route(route) else { return Ok(()) };
+        let batch = &mut self.publisher.batch;
+        let routed = route.targets.len();
+        let durable = route.any_durable && message.is_persistent();
+        let mut message = Some(message);
+        for (index, target) in route.targets.iter_mut().enumerate() {
+            if target.batch != batch.number {
+                target.group = batch.group(&target.queue);
+                target.batch = batch.number;
+            }
+            let last = index + 1 == routed;
+            let copy = if last { message.take() } else { message.clone() };
+            if let (Some(group), Some(copy)) = (batch.groups.get_mut(target.group), copy) {
+                group.messages.push(copy);
+            }
+        }
+        self.count_publish(incoming, message, routed, durable, body_size);
+        Ok(())
+    }
+
+    fn accept_uncached(
+        &mut self,
+        incoming: &Incoming<'_>,
+        message: Message,
+        route: &Route,
+        body_size: u64,
+    ) -> Result<(), AmqpError> {
+        let queues: Vec<_> = route.targets.iter().map(|target| target.queue.clone()).collect();
+        if self.is_transactional(incoming.channel) {
+            return self.buffer_publish(incoming.channel, BufferedPublish { queues, message, mandatory: incoming.mandatory });
+        }
+        let durable = route.any_durable && message.is_persistent();
+        self.collect(&queues, &message);
+        let unroutable = queues.is_empty().then_some(message);
+        self.count_publish(incoming, unroutable, queues.len(), durable, body_size);
+        Ok(())
+    }
+
+    /// Adds a message to the groups of these queues.
+    fn collect(&mut self, queues: &[Arc<QueueHandle>], message: &Message) {
+        let batch = &mut self.publisher.batch;
+        for queue in queues {
+            let group = batch.group(queue);
+            if let Some(group) = batch.groups.get_mut(group) {
+                group.messages.push(message.clone());
+            }
+        }
+    }
+
+    /// Numbers and counts a publish; `unroutable` is the message that no queue took.
+    fn count_publish(
+        &mut self,
+        incoming: &Incoming<'_>,
+        unroutable: Option<Message>,
+        routed: usize,
+        durable: bool,
+        body_size: u64,
+    ) {
+        if !std::mem::replace(&mut self.has_published, true) {
+            self.info.set_publishes();
+        }
+        self.publisher.sizes.observe(body_size as f64);
+        let counts = &mut self.publisher.counts;
+        counts.received += 1;
+        counts.routed += routed as u64;
+        if let Some(message) = unroutable {
+            if incoming.mandatory {
+                counts.returned += 1;
+                self.send_return(incoming.channel, &message);
+            } else {
+                counts.dropped += 1;
+            }
+        }
+        let channel = self.channels.get_mut(usize::from(incoming.channel)).and_then(Option::as_deref_mut);
+        if let Some(ChannelMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) {
+            self.publisher.counts.received_confirm += 1;
+            let number = confirms.next();
+            self.publisher.batch.confirm(incoming.channel, number, durable);
+        }
+    }
+
+    /// Publishes what a transaction had buffered.
+    pub(super) fn publish_buffered(&mut self, channel: u16, publish: BufferedPublish) {
+        let BufferedPublish { queues, message, mandatory } = publish;
+        self.collect(&queues, &message);
+        let incoming = Incoming { channel, mandatory, exchange_and_key: &[], exchange: "", routing_key: "" };
+        let body_size = message.body_len() as u64;
+        let unroutable = queues.is_empty().then_some(message);
+        self.count_publish(&incoming, unroutable, queues.len(), false, body_size);
+    }
+
+    /// A reply to a direct reply-to requester.
+    fn publish_reply(&mut self, incoming: &Incoming<'_>, message: &Message, token: &str) -> Result<(), AmqpError> {
+        let found = self.broker.reply_targets.deliver(token, message);
+        let unroutable = (!found).then(|| message.clone());
+        self.count_publish(incoming, unroutable, usize::from(found), false, message.body_len() as u64);
+        Ok(())
+    }
+
+    fn send_return(&mut self, channel: u16, message: &Message) {
+        let mut outbox = self.outbox.lock();
+        let frame_max = outbox.frame_max();
+        hot::write_return(outbox.bytes_mut(), channel, ReplyCode::NoRoute, "NO_ROUTE", &message.view(), frame_max);
+    }
+
+    /// Hands each queue its part of the batch and lets confirms wait for the disk or go.
+    pub(super) fn flush_publishes(&mut self) -> Option<Ticket> {
+        let batch = &mut self.publisher.batch;
+        if batch.used == 0 && batch.runs.is_empty() && self.publisher.counts.received == 0 {
+            return None;
+        }
+        let mut ticket = None;
+        for group in batch.groups.iter_mut().take(batch.used) {
+            let published = group.queue.publish(&mut group.messages, &mut self.scratch);
+            ticket = ticket.max(published.ticket);
+        }
+        batch.groups.truncate(GROUPS_KEPT);
+        batch.used = 0;
+        batch.by_queue.clear();
+        batch.number += 1;
+        self.answer_runs(ticket);
+        self.count_batch();
+        if self.broker.store.is_congested() && self.pause.is_none() {
+            self.pause = Some(Pause::Congestion);
+        }
+        if self.has_published {
+            self.block();
+        }
+        ticket
+    }
+
+    fn answer_runs(&mut self, ticket: Option<Ticket>) {
+        let store_failed = self.broker.store.failed().is_some();
+        let mut confirmed = 0;
+        for run in self.publisher.batch.runs.drain(..) {
+            let channel = self.channels.get_mut(usize::from(run.channel)).and_then(Option::as_deref_mut);
+            let Some(ChannelMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) else { continue };
+            match ticket {
+                Some(ticket) if run.durable => {
+                    confirms.wait(run.first, run.last, ticket);
+                    if !self.publisher.waiting_channels.contains(&run.channel) {
+                        self.publisher.waiting_channels.push(run.channel);
+                    }
+                }
+                // A store that has failed takes nothing and gives no ticket.
+                None if run.durable && store_failed => {
+                    let mut outbox = self.outbox.lock();
+                    for number in run.first..=run.last {
+                        hot::write_nack(outbox.bytes_mut(), run.channel, number, false);
+                    }
+                }
+                _ => {
+                    let answer = confirms.answer_at_once(run.first, run.last);
+                    confirmed += answer.write(self.outbox.lock().bytes_mut(), run.channel);
+                }
+            }
+        }
+        if confirmed > 0 {
+            self.broker.counters.confirmed.inc_by(confirmed);
+        }
+    }
+
+    fn count_batch(&mut self) {
+        let counts = std::mem::take(&mut self.publisher.counts);
+        let counters = &self.broker.counters;
+        for (counter, count) in [
+            (&counters.received, counts.received),
+            (&counters.received_confirm, counts.received_confirm),
+            (&counters.routed, counts.routed),
+            (&counters.unroutable_dropped, counts.dropped),
+            (&counters.unroutable_returned, counts.returned),
+        ] {
+            if count > 0 {
+                counter.inc_by(count);
+            }
+        }
+        self.publisher.sizes.flush();
+    }
+}

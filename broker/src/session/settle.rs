@@ -1,0 +1,167 @@
+//! basic.ack, nack, reject and recover: deliveries go back to their queues, one batch per queue.
+
+use std::sync::Arc;
+
+use super::Session;
+use super::deliveries::{ChannelDeliveries, Origin, Unacked};
+use crate::protocol::error::AmqpError;
+use crate::protocol::hot::{self, Ack, Nack, Reject};
+use crate::protocol::reply_code::ReplyCode;
+use crate::queue::Position;
+use crate::vhost::QueueHandle;
+use crate::vhost::queue_handle::Settlement;
+
+/// Groups kept for their buffers between batches.
+const GROUPS_KEPT: usize = 16;
+
+/// Settlements collected since the last flush.
+#[derive(Default)]
+pub struct SettleBatch {
+    groups: Vec<SettleGroup>,
+    used: usize,
+    acknowledged: u64,
+}
+
+struct SettleGroup {
+    queue: Arc<QueueHandle>,
+    settlement: Settlement,
+    entries: Vec<(u32, Position)>,
+}
+
+impl SettleBatch {
+    /// Adds one delivery of this origin.
+    fn add(&mut self, settlement: Settlement, origin: &Origin, unacked: Unacked) {
+        if settlement == Settlement::Ack {
+            self.acknowledged += 1;
+        }
+        let same =
+            |group: &SettleGroup| Arc::ptr_eq(&group.queue, &origin.queue) && group.settlement == settlement;
+        // Settlements of one batch mostly concern the queue of the one before.
+        let used = &mut self.groups[..self.used];
+        let index = match used.iter().rposition(same) {
+            Some(index) => index,
+            None => self.new_group(settlement, &origin.queue),
+        };
+        if let Some(group) = self.groups.get_mut(index) {
+            group.entries.push((unacked.slot, unacked.position));
+        }
+    }
+
+    fn new_group(&mut self, settlement: Settlement, queue: &Arc<QueueHandle>) -> usize {
+        let index = self.used;
+        self.used += 1;
+        match self.groups.get_mut(index) {
+            Some(group) => {
+                group.queue = queue.clone();
+                group.settlement = settlement;
+            }
+            None => self.groups.push(SettleGroup { queue: queue.clone(), settlement, entries: Vec::new() }),
+        }
+        index
+    }
+}
+
+impl Session {
+    pub(super) fn ack(&mut self, channel: u16, ack: Ack) -> Result<(), AmqpError> {
+        self.settle(channel, ack.delivery_tag, ack.multiple, Settlement::Ack)
+    }
+
+    pub(super) fn nack(&mut self, channel: u16, nack: Nack) -> Result<(), AmqpError> {
+        let settlement = if nack.requeue { Settlement::Requeue { failed: false } } else { Settlement::Reject };
+        self.settle(channel, nack.delivery_tag, nack.multiple, settlement)
+    }
+
+    pub(super) fn reject(&mut self, channel: u16, reject: Reject) -> Result<(), AmqpError> {
+        let settlement = if reject.requeue { Settlement::Requeue { failed: true } } else { Settlement::Reject };
+        self.settle(channel, reject.delivery_tag, false, settlement)
+    }
+
+    fn settle(&mut self, number: u16, tag: u64, multiple: bool, settlement: Settlement) -> Result<(), AmqpError> {
+        if self.is_transactional(number) {
+            return self.buffer_settlement(number, tag, multiple, settlement);
+        }
+        self.settle_now(number, tag, multiple, settlement)
+    }
+
+    /// Takes deliveries off the channel's list and collects them for their queues.
+    pub(super) fn settle_now(
+        &mut self,
+        number: u16,
+        tag: u64,
+        multiple: bool,
+        settlement: Settlement,
+    ) -> Result<(), AmqpError> {
+        let mut outbox = self.outbox.lock();
+        let Some(channel) = outbox.channel(number) else { return Ok(()) };
+        let batch = &mut self.settles;
+        channel
+            .settle(tag, multiple, |origin, unacked| batch.add(settlement, origin, unacked))
+            .map_err(|unknown| unknown_delivery_tag(unknown.0))
+    }
+
+    /// Hands each queue what was settled since the last flush.
+    pub(super) fn flush_settles(&mut self) -> Option<leveret_storage::Ticket> {
+        let batch = &mut self.settles;
+        if batch.used == 0 {
+            return None;
+        }
+        let mut ticket = None;
+        for group in batch.groups.iter_mut().take(batch.used) {
+            ticket = ticket.max(group.queue.settle(group.settlement, &group.entries, &mut self.scratch));
+            group.entries.clear();
+        }
+        batch.groups.truncate(GROUPS_KEPT);
+        batch.used = 0;
+        let acknowledged = std::mem::take(&mut batch.acknowledged);
+        if acknowledged > 0 {
+            self.broker.counters.acknowledged.inc_by(acknowledged);
+        }
+        ticket
+    }
+
+    /// Everything a closed channel had not acknowledged goes back to its place.
+    pub(super) fn requeue_all(&mut self, deliveries: &ChannelDeliveries) {
+        for (origin, unacked) in deliveries.outstanding() {
+            self.settles.add(Settlement::Requeue { failed: true }, origin, *unacked);
+        }
+        self.flush_settles();
+    }
+
+    /// basic.recover: all unacked deliveries again, from their queues or to the same consumers.
+    pub(super) fn recover(&mut self, number: u16, requeue: bool) {
+        if requeue {
+            // Tag 0 with multiple cannot fail.
+            let _ = self.settle_now(number, 0, true, Settlement::Requeue { failed: false });
+            self.flush_settles();
+            return;
+        }
+        self.redeliver(number);
+    }
+
+    /// Sends each unacked delivery again to the consumer that has it, under a new delivery tag.
+    fn redeliver(&mut self, number: u16) {
+        let mut again = Vec::new();
+        {
+            let mut outbox = self.outbox.lock();
+            let Some(channel) = outbox.channel(number) else { return };
+            channel.take_redeliverable(|origin, index, unacked| again.push((origin.queue.clone(), index, unacked)));
+        }
+        for (queue, origin, unacked) in again {
+            // Never hold the outbox while asking the queue: it may be delivering to this very connection.
+            let Some(message) = queue.unacked_message(unacked.slot, unacked.position) else { continue };
+            let mut outbox = self.outbox.lock();
+            let frame_max = outbox.frame_max();
+            let Some(channel) = outbox.channel(number) else { return };
+            let tag = channel.next_tag();
+            let consumer_tag = channel.origins.get(origin as usize).map(|origin| origin.consumer_tag.clone());
+            channel.track(tag, origin, unacked.slot, unacked.position);
+            let Some(consumer_tag) = consumer_tag else { continue };
+            hot::write_deliver(outbox.bytes_mut(), number, &consumer_tag, tag, true, &message.view(), frame_max);
+        }
+    }
+}
+
+/// ERRORS row 122, compared for equality by clients' tests.
+pub(super) fn unknown_delivery_tag(delivery_tag: u64) -> AmqpError {
+    AmqpError::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {delivery_tag}"))
+}

@@ -1,0 +1,190 @@
+//! Bindings to queues and exchanges, and forgetting what an edit of the topology took with it.
+
+use amq_protocol::types::FieldTable;
+use leveret_routing::{Binding, Destination, Removed};
+use leveret_storage::{BindingRecord, Definition, DefinitionKey};
+
+use super::error::routing_error;
+use super::{Actor, Durable, OperationError, QueueHandle, Topology, Vhost};
+use crate::auth::permissions::Operation;
+use crate::protocol::field_table::encode_table;
+use crate::session::reply_to;
+
+impl Vhost {
+    /// `queue.bind`.
+    pub fn bind_queue(
+        &self,
+        actor: &Actor,
+        queue: &str,
+        exchange: &str,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<Durable, OperationError> {
+        self.check_queue_binding(actor, queue, exchange)?;
+        let destination = self.binding_queue(actor, queue, exchange)?;
+        self.bind(exchange, Destination::Queue(destination), routing_key, arguments)
+    }
+
+    /// `queue.unbind`. Whatever is missing is as good as unbound.
+    pub fn unbind_queue(
+        &self,
+        actor: &Actor,
+        queue: &str,
+        exchange: &str,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<Durable, OperationError> {
+        self.check_queue_binding(actor, queue, exchange)?;
+        match self.binding_queue(actor, queue, exchange) {
+            Ok(destination) => self.unbind(exchange, Destination::Queue(destination), routing_key, arguments),
+            Err(OperationError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn check_queue_binding(&self, actor: &Actor, queue: &str, exchange: &str) -> Result<(), OperationError> {
+        if reply_to::is_pseudo_queue(queue) {
+            return Err(OperationError::ReplyQueueBinding);
+        }
+        actor.require(Operation::Write, queue, || self.queue_resource(queue))?;
+        if exchange.is_empty() {
+            return Err(OperationError::DefaultExchange);
+        }
+        actor.require(Operation::Read, exchange, || self.exchange_resource(exchange))
+    }
+
+    /// The queue to bind; when the exchange is missing too, that is what the answer names.
+    fn binding_queue(&self, actor: &Actor, queue: &str, exchange: &str) -> Result<u32, OperationError> {
+        let topology = self.topology.read();
+        if topology.routing.exchange(exchange).is_none() {
+            return Err(OperationError::NotFound(self.exchange_resource(exchange)));
+        }
+        let handle = topology.by_name.get(queue).ok_or_else(|| OperationError::NotFound(self.queue_resource(queue)))?;
+        self.check_exclusive(actor, handle)?;
+        Ok(handle.index)
+    }
+
+    pub(super) fn bind(
+        &self,
+        source: &str,
+        destination: Destination<u32, &str>,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<Durable, OperationError> {
+        self.check_store()?;
+        let mut topology = self.topology.write();
+        let is_new = topology
+            .routing
+            .bind(source, destination, routing_key, arguments)
+            .map_err(|error| routing_error(&error, source, &self.name))?;
+        if !is_new {
+            return Ok(None);
+        }
+        self.invalidate_routes();
+        let Some(destination) = topology.durable_destination(source, destination) else { return Ok(None) };
+        let record = self.binding_record(source, destination, routing_key, arguments);
+        let mut writer = self.store.writer();
+        writer.put(&Definition::Binding(record));
+        Ok(Some(writer.submit()))
+    }
+
+    pub(super) fn unbind(
+        &self,
+        source: &str,
+        destination: Destination<u32, &str>,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<Durable, OperationError> {
+        self.check_store()?;
+        let mut topology = self.topology.write();
+        let removed = topology.routing.unbind(source, destination, routing_key, arguments);
+        Ok(self.forget(&topology, &removed, None))
+    }
+
+    /// Deletes the stored definitions of what an edit removed, and those of `queue` with its messages.
+    ///
+    /// The topology is still locked, so that the store sees definitions in the order of the edits.
+    pub(super) fn forget(&self, topology: &Topology, removed: &Removed<u32>, queue: Option<&QueueHandle>) -> Durable {
+        if removed.is_empty() && queue.is_none() {
+            return None;
+        }
+        self.invalidate_routes();
+        let mut keys: Vec<DefinitionKey> =
+            removed.bindings.iter().filter_map(|binding| self.stored_binding_key(topology, binding, queue)).collect();
+        let durable_exchanges = removed.exchanges.iter().filter(|exchange| exchange.options.durable);
+        keys.extend(durable_exchanges.map(|exchange| self.exchange_key(&exchange.name)));
+        let durable_queue = queue.filter(|queue| queue.properties.durable);
+        keys.extend(durable_queue.map(|queue| self.queue_key(&queue.name)));
+        if keys.is_empty() {
+            return None;
+        }
+        let mut writer = self.store.writer();
+        for key in &keys {
+            writer.delete(key);
+        }
+        if let Some(queue) = durable_queue {
+            writer.delete_queue(queue.id);
+        }
+        Some(writer.submit())
+    }
+
+    /// The key of a removed binding, if it may be stored; deleting one that is not does no harm.
+    fn stored_binding_key(
+        &self,
+        topology: &Topology,
+        binding: &Binding<u32>,
+        removed_queue: Option<&QueueHandle>,
+    ) -> Option<DefinitionKey> {
+        let destination = match &binding.destination {
+            Destination::Exchange(name) => (name.to_string(), false),
+            Destination::Queue(index) => {
+                let queue = match removed_queue {
+                    Some(queue) if queue.index == *index => queue,
+                    _ => topology.queues.get(*index as usize)?.as_ref(),
+                };
+                if !queue.properties.durable {
+                    return None;
+                }
+                (queue.name.to_string(), true)
+            }
+        };
+        let record = self.binding_record(&binding.source, destination, &binding.routing_key, &binding.arguments);
+        Some(Definition::Binding(record).key())
+    }
+
+    fn binding_record(
+        &self,
+        source: &str,
+        (destination, destination_is_queue): (String, bool),
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> BindingRecord {
+        let mut encoded = Vec::new();
+        encode_table(arguments, &mut encoded);
+        BindingRecord {
+            vhost: self.name.to_string(),
+            source: source.to_owned(),
+            destination,
+            destination_is_queue,
+            routing_key: routing_key.to_owned(),
+            arguments: encoded,
+        }
+    }
+}
+
+impl Topology {
+    /// The destination's name and whether it is a queue, if a binding between the two is durable: both ends are.
+    fn durable_destination(&self, source: &str, destination: Destination<u32, &str>) -> Option<(String, bool)> {
+        let is_durable = |name: &str| self.routing.exchange(name).is_some_and(|exchange| exchange.options.durable);
+        if !is_durable(source) {
+            return None;
+        }
+        match destination {
+            Destination::Exchange(name) => is_durable(name).then(|| (name.to_owned(), false)),
+            Destination::Queue(index) => {
+                let queue = self.queues.get(index as usize)?;
+                queue.properties.durable.then(|| (queue.name.to_string(), true))
+            }
+        }
+    }
+}

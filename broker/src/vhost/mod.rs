@@ -1,0 +1,161 @@
+//! A virtual host: its exchanges, queues and bindings, and the operations on them.
+//!
+//! AMQP and every other door call the same operations; permission checks live here and nowhere else. An operation on
+//! something durable returns the commit that makes it so: whoever reports success to a client waits for that first.
+//!
+//! Lock order: the topology, then one queue (see [`queue_handle`]). The routing of a publish is cached by its
+//! connection under the topology's [`generation`](Vhost::generation), which every edit raises.
+
+pub mod bindings;
+pub mod consumers;
+pub mod error;
+pub mod exchanges;
+pub mod queue_handle;
+pub mod queues;
+pub mod recovery;
+pub mod routes;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use leveret_routing::{Binding, ExchangeOptions, RoutingTable};
+use leveret_storage::{Store, Ticket};
+use parking_lot::RwLock;
+use slab::Slab;
+
+pub use error::{OperationError, Resource};
+pub use queue_handle::QueueHandle;
+
+use crate::auth::permissions::{Operation, Permissions};
+use crate::broker::ConnectionId;
+use crate::metrics::Counters;
+
+/// Who asks for an operation.
+#[derive(Clone)]
+pub struct Actor {
+    /// The user's name, for texts.
+    pub user: Arc<str>,
+    /// What the user may do in this virtual host.
+    pub permissions: Arc<Permissions>,
+    /// The connection, which owns its exclusive queues; none for management.
+    pub connection: Option<ConnectionId>,
+}
+
+impl Actor {
+    /// Whoever runs the broker, at the command line: may do everything.
+    pub fn operator() -> Actor {
+        Actor { user: "operator".into(), permissions: Arc::new(Permissions::all()), connection: None }
+    }
+
+    /// Refuses unless the user has this permission on the resource's name.
+    fn require(&self, operation: Operation, name: &str, resource: impl FnOnce() -> Resource) -> Result<(), OperationError> {
+        if self.permissions.allows(operation, name) {
+            return Ok(());
+        }
+        Err(OperationError::AccessRefused { operation, resource: resource(), user: self.user.to_string() })
+    }
+
+    /// Refuses unless the user has any permission on it, which is all that a passive declaration needs.
+    fn require_any(&self, name: &str, resource: impl FnOnce() -> Resource) -> Result<(), OperationError> {
+        let all = [Operation::Configure, Operation::Write, Operation::Read];
+        if all.into_iter().any(|operation| self.permissions.allows(operation, name)) {
+            return Ok(());
+        }
+        self.require(Operation::Configure, name, resource)
+    }
+}
+
+/// One virtual host.
+pub struct Vhost {
+    /// Its name, verbatim.
+    pub name: Arc<str>,
+    topology: RwLock<Topology>,
+    generation: AtomicU64,
+    store: Store,
+    counters: Arc<Counters>,
+}
+
+/// Exchanges, bindings and queues, edited together.
+struct Topology {
+    routing: RoutingTable<u32>,
+    by_name: HashMap<Arc<str>, Arc<QueueHandle>>,
+    /// Queues by the number under which the routing table knows them.
+    queues: Slab<Arc<QueueHandle>>,
+}
+
+impl Vhost {
+    /// An empty virtual host with the predeclared exchanges.
+    pub fn new(name: &str, store: Store, counters: Arc<Counters>) -> Vhost {
+        Vhost {
+            name: name.into(),
+            topology: RwLock::new(Topology {
+                routing: RoutingTable::new(),
+                by_name: HashMap::new(),
+                queues: Slab::new(),
+            }),
+            generation: AtomicU64::new(1),
+            store,
+            counters,
+        }
+    }
+
+    /// Raised by every change of the topology or of a permission; a cached route is good while it stands still.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Makes every connection look up its routes and permissions again.
+    pub fn invalidate_routes(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// All queues at this moment.
+    pub fn queues(&self) -> Vec<Arc<QueueHandle>> {
+        self.topology.read().queues.iter().map(|(_, queue)| queue.clone()).collect()
+    }
+
+    /// The queue of that name, whoever owns it.
+    pub fn find_queue(&self, name: &str) -> Option<Arc<QueueHandle>> {
+        self.topology.read().by_name.get(name).cloned()
+    }
+
+    /// All exchanges at this moment, by name.
+    pub fn exchanges(&self) -> Vec<(String, ExchangeOptions)> {
+        let topology = self.topology.read();
+        let mut exchanges: Vec<_> =
+            topology.routing.exchanges().map(|exchange| (exchange.name.to_owned(), exchange.options.clone())).collect();
+        exchanges.sort_by(|a, b| a.0.cmp(&b.0));
+        exchanges
+    }
+
+    /// All bindings at this moment but those of the default exchange; queues by their index.
+    pub fn bindings(&self) -> Vec<Binding<u32>> {
+        let mut bindings: Vec<_> = self.topology.read().routing.bindings().collect();
+        bindings.sort_by(|a, b| (&a.source, &a.routing_key).cmp(&(&b.source, &b.routing_key)));
+        bindings
+    }
+
+    fn exchange_resource(&self, name: &str) -> Resource {
+        Resource::exchange(name, &self.name)
+    }
+
+    fn queue_resource(&self, name: &str) -> Resource {
+        Resource::queue(name, &self.name)
+    }
+
+    fn check_store(&self) -> Result<(), OperationError> {
+        match self.store.failed() {
+            None => Ok(()),
+            Some(error) => Err(OperationError::StorageFailed(error.to_string())),
+        }
+    }
+}
+
+/// The commit to wait for before success is reported; none when nothing durable changed.
+pub type Durable = Option<Ticket>;
+
+/// Names lose line breaks, as RabbitMQ strips them.
+fn stripped(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '\r' | '\n')).collect()
+}

@@ -1,0 +1,308 @@
+//! Declaring, purging and deleting queues.
+
+use std::sync::Arc;
+
+use amq_protocol::types::FieldTable;
+use leveret_storage::{Definition, DefinitionKey, QueueRecord};
+
+use super::queue_handle::{QueueProperties, notify_cancelled};
+use super::{Actor, Durable, OperationError, QueueHandle, Topology, Vhost, stripped};
+use crate::auth::permissions::Operation;
+use crate::broker::ConnectionId;
+use crate::protocol::field_table::encode_table;
+use crate::queue::{self, Counts, QueueArguments};
+
+/// What `queue.declare` asks for.
+pub struct QueueDeclaration<'a> {
+    /// The queue's name; the caller has replaced an empty one.
+    pub name: &'a str,
+    /// The broker made the name up, so it may have the reserved prefix.
+    pub server_named: bool,
+    /// Only ask whether it exists.
+    pub passive: bool,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Only for the declaring connection, and ends with it.
+    pub exclusive: bool,
+    /// Deleted when its last consumer leaves.
+    pub auto_delete: bool,
+    /// Further arguments.
+    pub arguments: FieldTable,
+}
+
+/// What `queue.declare-ok` says.
+pub struct DeclaredQueue {
+    /// The queue's name.
+    pub name: Arc<str>,
+    /// Ready messages.
+    pub message_count: u32,
+    /// Consumers.
+    pub consumer_count: u32,
+    /// What to wait for before saying so.
+    pub durable: Durable,
+}
+
+impl DeclaredQueue {
+    fn of(queue: &QueueHandle, durable: Durable) -> DeclaredQueue {
+        let counts = queue.counts();
+        DeclaredQueue {
+            name: queue.name.clone(),
+            message_count: saturating_u32(counts.ready),
+            consumer_count: saturating_u32(counts.consumers),
+            durable,
+        }
+    }
+}
+
+/// Conditions of `queue.delete`.
+#[derive(Clone, Copy, Default)]
+pub struct DeleteConditions {
+    /// Only without consumers.
+    pub if_unused: bool,
+    /// Only without ready messages.
+    pub if_empty: bool,
+}
+
+impl Vhost {
+    /// `queue.declare`.
+    pub fn declare_queue(
+        &self,
+        actor: &Actor,
+        declaration: QueueDeclaration<'_>,
+    ) -> Result<DeclaredQueue, OperationError> {
+        let name = stripped(declaration.name);
+        if declaration.passive {
+            actor.require_any(&name, || self.queue_resource(&name))?;
+            let queue = self.usable_queue(actor, &name)?;
+            return Ok(DeclaredQueue::of(&queue, None));
+        }
+        let existing = self.find_queue(&name);
+        if existing.is_none() && name.starts_with("amq.") && !declaration.server_named {
+            return Err(OperationError::ReservedName { kind: "queue", name });
+        }
+        actor.require(Operation::Configure, &name, || self.queue_resource(&name))?;
+        if let Some(queue) = existing {
+            self.check_equivalent(actor, &queue, &declaration)?;
+            self.counters.queues_declared.inc();
+            return Ok(DeclaredQueue::of(&queue, None));
+        }
+        self.check_dead_letter_exchange(actor, &name, &declaration.arguments)?;
+        let arguments = self.parse_arguments(&name, &declaration.arguments)?;
+        self.check_store()?;
+        self.create_queue(actor, &name, &declaration, arguments)
+    }
+
+    fn create_queue(
+        &self,
+        actor: &Actor,
+        name: &str,
+        declaration: &QueueDeclaration<'_>,
+        arguments: QueueArguments,
+    ) -> Result<DeclaredQueue, OperationError> {
+        let mut topology = self.topology.write();
+        if let Some(queue) = topology.by_name.get(name).cloned() {
+            drop(topology);
+            self.check_equivalent(actor, &queue, declaration)?;
+            return Ok(DeclaredQueue::of(&queue, None));
+        }
+        let properties = QueueProperties {
+            // An exclusive queue ends with its connection, so it is never durable.
+            durable: declaration.durable && !declaration.exclusive,
+            exclusive_owner: if declaration.exclusive { actor.connection } else { None },
+            auto_delete: declaration.auto_delete,
+            arguments,
+        };
+        let queue = self.add_queue(&mut topology, self.store.allocate_queue_id(), name, properties);
+        self.counters.queues_declared.inc();
+        self.counters.queues_created.inc();
+        let durable = queue.properties.durable.then(|| {
+            let mut writer = self.store.writer();
+            writer.put(&Definition::Queue(self.queue_record(&queue)));
+            writer.submit()
+        });
+        Ok(DeclaredQueue { name: queue.name.clone(), message_count: 0, consumer_count: 0, durable })
+    }
+
+    /// Enters a queue into the topology.
+    pub(super) fn add_queue(
+        &self,
+        topology: &mut Topology,
+        id: leveret_storage::QueueId,
+        name: &str,
+        properties: QueueProperties,
+    ) -> Arc<QueueHandle> {
+        let entry = topology.queues.vacant_entry();
+        let index = entry.key() as u32;
+        let (store, counters) = (self.store.clone(), self.counters.clone());
+        let queue = QueueHandle::new(id, index, name.into(), self.name.clone(), properties, store, counters);
+        let queue = Arc::new(queue);
+        entry.insert(queue.clone());
+        topology.by_name.insert(queue.name.clone(), queue.clone());
+        topology.routing.add_queue(name, index);
+        self.invalidate_routes();
+        queue
+    }
+
+    fn queue_record(&self, queue: &QueueHandle) -> QueueRecord {
+        let mut arguments = Vec::new();
+        encode_table(queue.properties.arguments.table(), &mut arguments);
+        QueueRecord {
+            id: queue.id,
+            vhost: self.name.to_string(),
+            name: queue.name.to_string(),
+            auto_delete: queue.properties.auto_delete,
+            arguments,
+        }
+    }
+
+    /// Exclusivity, then durability, auto-delete and arguments, as RabbitMQ orders them.
+    fn check_equivalent(
+        &self,
+        actor: &Actor,
+        queue: &QueueHandle,
+        declaration: &QueueDeclaration<'_>,
+    ) -> Result<(), OperationError> {
+        let owner = if declaration.exclusive { actor.connection } else { None };
+        if queue.properties.exclusive_owner != owner {
+            return Err(OperationError::ResourceLocked(self.queue_resource(&queue.name)));
+        }
+        let received = self.parse_arguments(&queue.name, &declaration.arguments)?;
+        let current = queue::QueueProperties {
+            durable: queue.properties.durable,
+            auto_delete: queue.properties.auto_delete,
+            arguments: &queue.properties.arguments,
+        };
+        let received = queue::QueueProperties {
+            durable: declaration.durable && !declaration.exclusive,
+            auto_delete: declaration.auto_delete,
+            arguments: &received,
+        };
+        match queue::first_difference(current, received) {
+            None => Ok(()),
+            Some(difference) => Err(OperationError::Inequivalent(difference.explain(&queue.name, &self.name))),
+        }
+    }
+
+    pub(super) fn parse_arguments(&self, name: &str, arguments: &FieldTable) -> Result<QueueArguments, OperationError> {
+        QueueArguments::parse(arguments.clone()).map_err(|error| OperationError::Argument(error.explain(name, &self.name)))
+    }
+
+    fn check_dead_letter_exchange(&self, actor: &Actor, name: &str, arguments: &FieldTable) -> Result<(), OperationError> {
+        let exchange = queue::dead_letter_exchange(arguments)
+            .map_err(|error| OperationError::Argument(error.explain(name, &self.name)))?;
+        let Some(exchange) = exchange else { return Ok(()) };
+        actor.require(Operation::Read, name, || self.queue_resource(name))?;
+        let permission_name = super::exchanges::exchange_permission_name(&exchange);
+        actor.require(Operation::Write, permission_name, || self.exchange_resource(&exchange))
+    }
+
+    /// The queue, if it exists and is not exclusive to another connection.
+    pub fn usable_queue(&self, actor: &Actor, name: &str) -> Result<Arc<QueueHandle>, OperationError> {
+        let queue = self.find_queue(name).ok_or_else(|| OperationError::NotFound(self.queue_resource(name)))?;
+        self.check_exclusive(actor, &queue)?;
+        Ok(queue)
+    }
+
+    pub(super) fn check_exclusive(&self, actor: &Actor, queue: &QueueHandle) -> Result<(), OperationError> {
+        match queue.properties.exclusive_owner {
+            Some(owner) if actor.connection != Some(owner) => {
+                Err(OperationError::ResourceLocked(self.queue_resource(&queue.name)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `queue.purge`: drops ready messages and says how many.
+    pub fn purge_queue(&self, actor: &Actor, name: &str) -> Result<u32, OperationError> {
+        actor.require(Operation::Read, name, || self.queue_resource(name))?;
+        let queue = self.usable_queue(actor, name)?;
+        Ok(saturating_u32(queue.purge()))
+    }
+
+    /// `queue.delete`: the number of ready messages dropped. A missing queue is as good as deleted.
+    pub fn delete_queue(
+        &self,
+        actor: &Actor,
+        name: &str,
+        conditions: DeleteConditions,
+    ) -> Result<(u32, Durable), OperationError> {
+        actor.require(Operation::Configure, name, || self.queue_resource(name))?;
+        let Some(queue) = self.find_queue(name) else { return Ok((0, None)) };
+        self.check_exclusive(actor, &queue)?;
+        self.check_store()?;
+        let DeleteConditions { if_unused, if_empty } = conditions;
+        let is_kept =
+            |counts: &Counts| (if_unused && counts.consumers > 0) || (if_empty && counts.ready > 0);
+        match self.remove_queue(&queue, |counts| !is_kept(counts)) {
+            Ok((ready, durable)) => Ok((saturating_u32(ready), durable)),
+            Err(counts) if if_unused && counts.consumers > 0 => Err(OperationError::InUse(self.queue_resource(name))),
+            Err(_) => Err(OperationError::NotEmpty(self.queue_resource(name))),
+        }
+    }
+
+    /// Deletes an exclusive queue whose connection ends, or an auto-delete queue whose last consumer left.
+    pub fn delete_queue_unconditionally(&self, queue: &Arc<QueueHandle>) {
+        let _ = self.remove_queue(queue, |_| true);
+    }
+
+    /// Deletes an auto-delete queue unless somebody consumes from it again.
+    pub fn delete_queue_without_consumers(&self, queue: &Arc<QueueHandle>) {
+        let _ = self.remove_queue(queue, |counts| counts.consumers == 0);
+    }
+
+    /// Deletes the exclusive queues of a connection that ends.
+    pub fn delete_queues_of(&self, connection: ConnectionId) {
+        let owned = |queue: &Arc<QueueHandle>| queue.properties.exclusive_owner == Some(connection);
+        for queue in self.queues().into_iter().filter(owned) {
+            self.delete_queue_unconditionally(&queue);
+        }
+    }
+
+    /// Deletes all queues, exchanges and bindings, when the virtual host itself is deleted.
+    pub fn delete_everything(&self) {
+        for queue in self.queues() {
+            self.delete_queue_unconditionally(&queue);
+        }
+        let mut topology = self.topology.write();
+        let exchanges: Vec<String> = topology.routing.exchanges().map(|exchange| exchange.name.to_owned()).collect();
+        for name in exchanges {
+            // The predeclared ones refuse to go and are not stored; bindings between them are.
+            let removed = topology.routing.delete_exchange(&name, false).unwrap_or_default();
+            self.forget(&topology, &removed, None);
+        }
+        let left: Vec<_> = topology.routing.bindings().collect();
+        let removed = leveret_routing::Removed { exchanges: Vec::new(), bindings: left };
+        self.forget(&topology, &removed, None);
+    }
+
+    fn remove_queue(
+        &self,
+        queue: &Arc<QueueHandle>,
+        condition: impl FnOnce(&Counts) -> bool,
+    ) -> Result<(usize, Durable), Counts> {
+        let mut topology = self.topology.write();
+        let current = topology.by_name.get(&queue.name).is_some_and(|current| Arc::ptr_eq(current, queue));
+        if !current {
+            return Ok((0, None));
+        }
+        let deleted = queue.delete_if(condition)?;
+        topology.by_name.remove(&queue.name);
+        let removed = topology.routing.remove_queue(queue.index);
+        let durable = self.forget(&topology, &removed, Some(queue));
+        topology.queues.remove(queue.index as usize);
+        self.invalidate_routes();
+        drop(topology);
+        self.counters.queues_deleted.inc();
+        notify_cancelled(queue.id, deleted.consumers);
+        Ok((deleted.ready, durable))
+    }
+
+    pub(super) fn queue_key(&self, name: &str) -> DefinitionKey {
+        DefinitionKey::Queue { vhost: self.name.to_string(), name: name.to_owned() }
+    }
+}
+
+/// Counts on the wire have 32 bits.
+pub fn saturating_u32(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

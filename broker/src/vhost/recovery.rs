@@ -1,0 +1,105 @@
+//! From stored definitions and messages back to a live virtual host, at start.
+
+use leveret_routing::{Destination, ExchangeKind, ExchangeOptions};
+use leveret_storage::{BindingRecord, ExchangeRecord, QueueRecord, StorageError};
+
+use super::Vhost;
+use super::queue_handle::QueueProperties;
+use crate::protocol::field_table::decode_table;
+use crate::protocol::message::Message;
+use crate::queue::Position;
+
+/// Why a stored definition cannot come back.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The store cannot be read.
+    #[error("{0}")]
+    Storage(#[from] StorageError),
+    /// A stored record makes no sense to this version.
+    #[error("the stored {what} '{name}' in vhost '{vhost}' cannot be used: {reason}")]
+    Definition {
+        /// exchange, queue, binding or message of a queue.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Its virtual host.
+        vhost: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Vhost {
+    fn unusable(&self, what: &'static str, name: &str, reason: impl ToString) -> RecoveryError {
+        let (name, vhost) = (name.to_owned(), self.name.to_string());
+        RecoveryError::Definition { what, name, vhost, reason: reason.to_string() }
+    }
+
+    /// Brings back an exchange.
+    pub fn recover_exchange(&self, record: &ExchangeRecord) -> Result<(), RecoveryError> {
+        let unusable = |reason: String| self.unusable("exchange", &record.name, reason);
+        let arguments = decode_table(&record.arguments).map_err(|error| unusable(error.to_string()))?;
+        let kind = ExchangeKind::parse(&record.kind)
+            .ok_or_else(|| unusable(format!("unknown exchange type '{}'", record.kind)))?;
+        let options = ExchangeOptions {
+            durable: true,
+            auto_delete: record.auto_delete,
+            internal: record.internal,
+            ..ExchangeOptions::new(kind)
+        };
+        let options = options.with_arguments(arguments).map_err(|error| unusable(error.to_string()))?;
+        let mut topology = self.topology.write();
+        topology.routing.declare_exchange(&record.name, options).map_err(|error| unusable(error.to_string()))?;
+        Ok(())
+    }
+
+    /// Brings back a queue with its messages; the number of messages.
+    pub fn recover_queue(&self, record: &QueueRecord) -> Result<usize, RecoveryError> {
+        let unusable = |reason: String| self.unusable("queue", &record.name, reason);
+        let arguments = decode_table(&record.arguments).map_err(|error| unusable(error.to_string()))?;
+        let arguments =
+            self.parse_arguments(&record.name, &arguments).map_err(|error| unusable(error.to_string()))?;
+        let properties = QueueProperties {
+            durable: true,
+            exclusive_owner: None,
+            auto_delete: record.auto_delete,
+            arguments,
+        };
+        let id = leveret_storage::QueueId(record.id.0);
+        let handle = self.add_queue(&mut self.topology.write(), id, &record.name, properties);
+        let mut queue = handle.lock();
+        let mut unreadable = None;
+        let recovered = self.store.recover_queue(record.id, &mut |stored| match Message::from_stored(stored.payload) {
+            Ok(message) => {
+                let position = Position(stored.position.0);
+                queue.recover(position, message, stored.redelivered, stored.delivery_count);
+            }
+            Err(error) => unreadable = Some(error.to_string()),
+        });
+        // What cannot be read stays where it is; what can be read is served.
+        if let Some(reason) = recovered.err().map(|error| error.to_string()).or(unreadable) {
+            tracing::error!(queue = %record.name, vhost = %self.name, "some messages cannot be read: {reason}");
+        }
+        Ok(queue.counts().ready)
+    }
+
+    /// Brings back a binding, once its exchanges and queues are there.
+    pub fn recover_binding(&self, record: &BindingRecord) -> Result<(), RecoveryError> {
+        let unusable = |reason: String| self.unusable("binding of exchange", &record.source, reason);
+        let arguments = decode_table(&record.arguments).map_err(|error| unusable(error.to_string()))?;
+        let mut topology = self.topology.write();
+        let destination = if record.destination_is_queue {
+            match topology.by_name.get(record.destination.as_str()) {
+                Some(queue) => Destination::Queue(queue.index),
+                None => return Err(unusable(format!("its queue '{}' is missing", record.destination))),
+            }
+        } else {
+            Destination::Exchange(record.destination.as_str())
+        };
+        topology
+            .routing
+            .bind(&record.source, destination, &record.routing_key, &arguments)
+            .map_err(|error| unusable(error.to_string()))?;
+        Ok(())
+    }
+}

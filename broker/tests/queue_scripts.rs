@@ -1,0 +1,359 @@
+//! Golden scripts for the queue: every file in `scripts/queue` tells one story, named by what happens.
+//!
+//! A script is a list of blocks: commands, a line of dashes, the effects that must follow, an empty line. The first
+//! command of a script makes the queue. `UPDATE_SCRIPTS=1` writes the effects anew, for a person to read before
+//! committing them.
+//!
+//! ```text
+//! queue [durable] [first=POSITION]
+//! recover POSITION MESSAGE [redelivered] [count=N]
+//! add CONSUMER [no_ack] [exclusive] [prefetch=N] [priority=N]      basic.consume; nothing is delivered yet
+//! resume CONSUMER                                                  it may have messages (again)
+//! consume CONSUMER ...                                             add and resume
+//! refuse CONSUMER | allow CONSUMER                                 from now on its outbox is full | has room
+//! cancel CONSUMER
+//! publish MESSAGE ...              NAME, NAME! is persistent, NAME:5 has a body of 5 bytes
+//! ack MESSAGE ... | requeue MESSAGE ... [failed] | reject MESSAGE ...
+//! get [no_ack] | purge | delete | counts | totals
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a script that cannot be replayed fails its test"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use leveret::queue::{
+    Accept, ConsumerKey, ConsumerSpec, Delivery, DropReason, NO_SLOT, Position, Queue, QueueMessage, QueueOptions,
+    Sink, Slot,
+};
+
+#[test]
+fn every_queue_script_has_the_effects_it_tells() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/queue");
+    let mut paths: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no scripts in {}", folder.display());
+    let update = std::env::var_os("UPDATE_SCRIPTS").is_some();
+    for path in paths {
+        let script = fs::read_to_string(&path).unwrap();
+        let replayed = replay(&script);
+        if update {
+            fs::write(&path, &replayed).unwrap();
+        }
+        assert!(
+            update || script == replayed,
+            "{} differs; it should be:\n\n{replayed}",
+            path.display()
+        );
+    }
+}
+
+/// The script with the effects that its commands really have.
+fn replay(script: &str) -> String {
+    let mut runner = Runner::default();
+    let mut output = String::new();
+    let mut in_effects = false;
+    for line in script.lines() {
+        if line == DASHES {
+            in_effects = true;
+            let effects = runner.take_effects();
+            writeln!(output, "{DASHES}\n{effects}").unwrap();
+        } else if line.is_empty() {
+            in_effects = false;
+        } else if !in_effects {
+            writeln!(output, "{line}").unwrap();
+            if !line.starts_with('#') {
+                runner.run(line);
+            }
+        }
+    }
+    assert!(
+        runner.world.effects.is_empty(),
+        "commands without a line of dashes at the end"
+    );
+    output.truncate(output.trim_end().len());
+    output + "\n"
+}
+
+const DASHES: &str = "----";
+
+#[derive(Clone)]
+struct Message {
+    name: Arc<str>,
+    body_len: usize,
+    persistent: bool,
+}
+
+impl Message {
+    /// `NAME`, `NAME!`, `NAME:5`, `NAME:5!`
+    fn parse(word: &str) -> Self {
+        let (word, persistent) = word.strip_suffix('!').map_or((word, false), |word| (word, true));
+        let (name, body_len) = word
+            .split_once(':')
+            .map_or((word, 1), |(name, len)| (name, len.parse().unwrap()));
+        Self {
+            name: name.into(),
+            body_len,
+            persistent,
+        }
+    }
+}
+
+impl QueueMessage for Message {
+    fn body_len(&self) -> usize {
+        self.body_len
+    }
+
+    fn is_persistent(&self) -> bool {
+        self.persistent
+    }
+
+    fn priority(&self) -> u8 {
+        0
+    }
+
+    fn memory_size(&self) -> usize {
+        self.body_len + 100
+    }
+}
+
+/// All that is outside the queue.
+#[derive(Default)]
+struct World {
+    effects: String,
+    refusing: BTreeSet<String>,
+    /// Where each message was last seen on its way out.
+    handed_out: BTreeMap<String, (Slot, Position)>,
+    persisted: BTreeMap<Position, String>,
+}
+
+impl World {
+    fn say(&mut self, effect: impl AsRef<str>) {
+        writeln!(self.effects, "{}", effect.as_ref().trim_end()).unwrap();
+    }
+}
+
+impl Sink<Message, String> for World {
+    fn deliver(&mut self, consumer: &String, delivery: Delivery<'_, Message>) -> Accept {
+        let name = &delivery.message.name;
+        if self.refusing.contains(consumer) {
+            self.say(format!("{consumer} refuses {name}"));
+            return Accept::Refused;
+        }
+        assert_eq!(delivery.no_ack, delivery.slot == NO_SLOT);
+        self.say(format!(
+            "{consumer} <- {name}{}",
+            history(delivery.redelivered, delivery.delivery_count)
+        ));
+        self.handed_out
+            .insert(name.to_string(), (delivery.slot, delivery.position));
+        Accept::Taken
+    }
+
+    fn persist(&mut self, position: Position, message: &Message) {
+        self.say(format!("persist {} at {}", message.name, position.0));
+        assert!(
+            self.persisted.last_key_value().is_none_or(|(last, _)| *last < position),
+            "positions rise"
+        );
+        self.persisted.insert(position, message.name.to_string());
+    }
+
+    fn settle(&mut self, position: Position) {
+        let name = self.persisted.get(&position).cloned().unwrap();
+        self.say(format!("settle {name}"));
+    }
+
+    fn delivered_up_to(&mut self, position: Position) {
+        let name = self.persisted.get(&position).cloned().unwrap();
+        self.say(format!("delivered up to {name}"));
+    }
+
+    fn requeued(&mut self, position: Position, delivery_count: u32) {
+        let name = self.persisted.get(&position).cloned().unwrap();
+        self.say(format!("requeued {name} count={delivery_count}"));
+    }
+
+    fn dropped(&mut self, message: Message, reason: DropReason) {
+        self.say(format!("dropped {} {reason:?}", message.name));
+    }
+}
+
+fn history(redelivered: bool, delivery_count: u32) -> String {
+    let mut text = String::new();
+    if redelivered {
+        text += " redelivered";
+    }
+    if delivery_count > 0 {
+        text += &format!(" count={delivery_count}");
+    }
+    text
+}
+
+#[derive(Default)]
+struct Runner {
+    queue: Option<Queue<Message, String>>,
+    keys: BTreeMap<String, ConsumerKey>,
+    world: World,
+}
+
+impl Runner {
+    fn take_effects(&mut self) -> String {
+        std::mem::take(&mut self.world.effects)
+    }
+
+    fn run(&mut self, line: &str) {
+        let mut words = line.split_whitespace();
+        let command = words.next().unwrap();
+        let words = Words(words.collect());
+        match command {
+            "queue" => {
+                let first_position = Position(words.value("first").unwrap_or(0));
+                self.queue = Some(Queue::new(QueueOptions {
+                    durable: words.has("durable"),
+                    first_position,
+                }));
+            }
+            "recover" => self.recover(&words),
+            "add" => self.add(&words),
+            "resume" => self.resume(words.0[0]),
+            "consume" => {
+                self.add(&words);
+                self.resume(words.0[0]);
+            }
+            "refuse" => assert!(self.world.refusing.insert(words.0[0].to_owned())),
+            "allow" => assert!(self.world.refusing.remove(words.0[0])),
+            "cancel" => self.cancel(words.0[0]),
+            "publish" => self.publish(&words),
+            "ack" | "requeue" | "reject" => self.settle(command, &words),
+            "get" => self.get(words.has("no_ack")),
+            "purge" => {
+                let count = self.queue.as_mut().unwrap().purge(&mut self.world);
+                self.world.say(format!("purged {count}"));
+            }
+            "delete" => self.delete(),
+            "counts" => self.world.say(format!("{:?}", self.queue.as_ref().unwrap().counts())),
+            "totals" => self.world.say(format!("{:?}", self.queue.as_ref().unwrap().totals())),
+            unknown => panic!("unknown command {unknown}"),
+        }
+    }
+
+    fn recover(&mut self, words: &Words<'_>) {
+        let position = Position(words.0[0].parse().unwrap());
+        let message = Message {
+            persistent: true,
+            ..Message::parse(words.0[1])
+        };
+        self.world.persisted.insert(position, message.name.to_string());
+        let queue = self.queue.as_mut().unwrap();
+        queue.recover(
+            position,
+            message,
+            words.has("redelivered"),
+            words.value("count").unwrap_or(0),
+        );
+    }
+
+    fn add(&mut self, words: &Words<'_>) {
+        let name = words.0[0];
+        let spec = ConsumerSpec {
+            handle: name.to_owned(),
+            no_ack: words.has("no_ack"),
+            prefetch_count: words.value("prefetch").unwrap_or(0),
+            exclusive: words.has("exclusive"),
+            priority: words.value("priority").unwrap_or(0),
+        };
+        match self.queue.as_mut().unwrap().add_consumer(spec) {
+            Ok(key) => drop(self.keys.insert(name.to_owned(), key)),
+            Err(error) => self.world.say(format!("{name}: {error}")),
+        }
+    }
+
+    fn resume(&mut self, name: &str) {
+        if let Some(key) = self.keys.get(name) {
+            self.queue.as_mut().unwrap().resume(*key, &mut self.world);
+        }
+    }
+
+    /// Keeps the key, so that a script can show that a key outlives its consumer without harm.
+    fn cancel(&mut self, name: &str) {
+        match self.queue.as_mut().unwrap().remove_consumer(self.keys[name]) {
+            Some(removed) if removed.was_last => self.world.say(format!("{} gone, it was the last", removed.handle)),
+            Some(removed) => self.world.say(format!("{} gone", removed.handle)),
+            None => self.world.say(format!("{name} is not there")),
+        }
+    }
+
+    fn publish(&mut self, words: &Words<'_>) {
+        let messages = words.0.iter().map(|word| Message::parse(word));
+        let outcome = self.queue.as_mut().unwrap().publish(messages, &mut self.world);
+        if outcome.accepted != words.0.len() {
+            self.world.say(format!("{outcome:?}"));
+        }
+    }
+
+    fn settle(&mut self, command: &str, words: &Words<'_>) {
+        let names = words.0.iter().filter(|word| **word != "failed");
+        let messages: Vec<_> = names
+            .map(|name| self.world.handed_out.get(*name).copied().unwrap_or((7, Position(7))))
+            .collect();
+        let queue = self.queue.as_mut().unwrap();
+        let unknown = match command {
+            "ack" => queue.ack(messages, &mut self.world),
+            "requeue" => queue.requeue(messages, words.has("failed"), &mut self.world),
+            _ => queue.reject(messages, &mut self.world),
+        };
+        if unknown > 0 {
+            self.world.say(format!("{unknown} unknown"));
+        }
+    }
+
+    fn get(&mut self, no_ack: bool) {
+        match self.queue.as_mut().unwrap().get(no_ack, &mut self.world) {
+            Ok(None) => self.world.say("empty"),
+            Ok(Some(got)) => {
+                assert_eq!(no_ack, got.slot == NO_SLOT);
+                self.world
+                    .handed_out
+                    .insert(got.message.name.to_string(), (got.slot, got.position));
+                let history = history(got.redelivered, got.delivery_count);
+                self.world
+                    .say(format!("got {}{history}, {} ready", got.message.name, got.ready));
+            }
+            Err(error) => self.world.say(error.to_string()),
+        }
+    }
+
+    fn delete(&mut self) {
+        let mut deleted = self.queue.as_mut().unwrap().delete();
+        deleted.consumers.sort();
+        self.world.say(format!("{deleted:?}"));
+    }
+}
+
+/// The words after a command.
+struct Words<'a>(Vec<&'a str>);
+
+impl Words<'_> {
+    fn has(&self, flag: &str) -> bool {
+        self.0.contains(&flag)
+    }
+
+    fn value<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+        let text = self
+            .0
+            .iter()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+        text.parse().ok()
+    }
+}

@@ -1,0 +1,102 @@
+//! A broker without sockets, tasks and clock: sessions over a store in memory, moved by hand.
+
+mod wire;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use leveret::broker::Broker;
+use leveret::config::Config;
+use leveret::server;
+use leveret_storage::{Crash, MemoryDisk, Store, StoreOptions};
+use prometheus::Registry;
+
+pub use wire::{Wire, encoded};
+
+/// One broker and everything it can touch.
+pub struct World {
+    pub broker: Arc<Broker>,
+    pub disk: MemoryDisk,
+    /// The virtual time.
+    pub now: Instant,
+    config: Config,
+    options: StoreOptions,
+}
+
+impl World {
+    /// A broker at its first start. Its store commits when it is told to.
+    pub fn new(config: Config, options: StoreOptions) -> World {
+        let disk = MemoryDisk::new();
+        let broker = start(&config, &options, &disk);
+        World {
+            broker,
+            disk,
+            now: Instant::now(),
+            config,
+            options,
+        }
+    }
+
+    /// The settings of a broker under test: nothing in them depends on the machine.
+    pub fn config() -> Config {
+        Config {
+            node_name: "rabbit@test".into(),
+            product_version: "test".into(),
+            ..Config::default()
+        }
+    }
+
+    /// A store that commits only in [`World::commit`].
+    pub fn options() -> StoreOptions {
+        StoreOptions {
+            manual_commit: true,
+            ..StoreOptions::default()
+        }
+    }
+
+    /// Lets the store commit what waits; with `lazily`, also what nobody waits for.
+    pub fn commit(&self, lazily: bool) {
+        self.broker.store.commit(lazily);
+    }
+
+    /// The broker dies and a new one starts from what is left on the disk. Its connections are for the caller to drop.
+    pub fn crash(&mut self, crash: Crash) {
+        self.disk = self.disk.crash(crash);
+        self.broker = start(&self.config, &self.options, &self.disk);
+    }
+
+    /// Moves the time to `target`, calling every connection's timeout on its way, and lets each do what follows.
+    pub fn advance(&mut self, duration: Duration, wires: &mut [Wire]) {
+        let target = self.now + duration;
+        loop {
+            self.settle(wires);
+            let next = wires
+                .iter()
+                .filter_map(Wire::deadline)
+                .min()
+                .filter(|deadline| *deadline <= target);
+            let Some(next) = next else { break };
+            self.now = self.now.max(next);
+            for wire in wires
+                .iter_mut()
+                .filter(|wire| wire.deadline().is_some_and(|deadline| deadline <= self.now))
+            {
+                wire.timeout(self.now);
+            }
+        }
+        self.now = target;
+    }
+
+    /// Lets all connections work until none has anything to do.
+    pub fn settle(&self, wires: &mut [Wire]) {
+        while wires
+            .iter_mut()
+            .fold(false, |any, wire| wire.turn(&self.broker, self.now) || any)
+        {}
+    }
+}
+
+fn start(config: &Config, options: &StoreOptions, disk: &MemoryDisk) -> Arc<Broker> {
+    let store = Store::on_memory_disk(disk, options.clone()).unwrap();
+    server::start(config.clone(), store, &Registry::new()).unwrap()
+}

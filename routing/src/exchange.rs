@@ -1,0 +1,295 @@
+//! What an exchange is declared to be, and which declarations are equivalent.
+
+use std::{fmt, hash::Hash, sync::Arc};
+
+use amq_protocol_types::{AMQPValue, FieldTable};
+
+use crate::{
+    error::{ArgumentValue, Inequivalence, RoutingError},
+    matcher::Matcher,
+    value::type_name,
+};
+
+/// Name of the argument that names an alternate exchange.
+pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
+/// The kinds of exchange (in AMQP: the exchange's type), which decide what a binding matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExchangeKind {
+    /// The routing key equals the binding key.
+    Direct,
+    /// Every binding matches.
+    Fanout,
+    /// The binding key is a pattern of words, `*` and `#`.
+    Topic,
+    /// The message headers match the binding's arguments.
+    Headers,
+}
+
+impl ExchangeKind {
+    /// Every kind there is.
+    pub const ALL: [Self; 4] = [Self::Direct, Self::Fanout, Self::Topic, Self::Headers];
+
+    /// The kind of that name, as `exchange.declare` carries it in its field `type`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The kind's name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        }
+    }
+}
+
+impl fmt::Display for ExchangeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an exchange was declared with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExchangeOptions {
+    /// The exchange's type.
+    pub kind: ExchangeKind,
+    /// Whether the exchange outlives a restart. The table keeps the flag and does nothing with it.
+    pub durable: bool,
+    /// Whether the exchange goes when the last binding that has it as source goes.
+    pub auto_delete: bool,
+    /// Whether clients may not publish to it. The table keeps the flag; the caller refuses.
+    pub internal: bool,
+    /// Where messages go that reach no queue through this exchange; it need not exist.
+    pub alternate_exchange: Option<String>,
+    /// All arguments as declared, to be listed.
+    pub arguments: FieldTable,
+}
+
+impl ExchangeOptions {
+    /// A transient exchange that is neither auto-delete nor internal and has no arguments.
+    #[must_use]
+    pub fn new(kind: ExchangeKind) -> Self {
+        Self {
+            kind,
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            alternate_exchange: None,
+            arguments: FieldTable::default(),
+        }
+    }
+
+    /// Takes over the arguments of a declaration and the alternate exchange among them.
+    ///
+    /// # Errors
+    /// [`RoutingError::AlternateExchangeType`] if that argument is not a string.
+    pub fn with_arguments(mut self, arguments: FieldTable) -> Result<Self, RoutingError> {
+        self.alternate_exchange = match arguments.inner().get(ALTERNATE_EXCHANGE) {
+            None => None,
+            Some(AMQPValue::LongString(name)) => {
+                Some(String::from_utf8_lossy(name.as_bytes()).into_owned())
+            }
+            Some(other) => {
+                return Err(RoutingError::AlternateExchangeType {
+                    type_name: type_name(other),
+                });
+            }
+        };
+        self.arguments = arguments;
+        Ok(self)
+    }
+
+    /// The first property in which `received` differs from these options, in RabbitMQ's order:
+    /// type, durable, auto_delete, internal, alternate-exchange. Other arguments do not count.
+    pub(crate) fn first_difference(&self, received: &Self) -> Option<Inequivalence> {
+        let flags = [
+            ("durable", received.durable, self.durable),
+            ("auto_delete", received.auto_delete, self.auto_delete),
+            ("internal", received.internal, self.internal),
+        ];
+        let difference = |argument: &'static str, received, current| {
+            Some(Inequivalence {
+                argument: argument.into(),
+                received,
+                current,
+            })
+        };
+        if received.kind != self.kind {
+            let word = |kind: ExchangeKind| Some(ArgumentValue::from(kind.as_str()));
+            return difference("type", word(received.kind), word(self.kind));
+        }
+        if let Some((name, received, current)) = flags.into_iter().find(|(_, r, c)| r != c) {
+            return difference(name, Some(received.into()), Some(current.into()));
+        }
+        if received.alternate_exchange != self.alternate_exchange {
+            let value = |name: &Option<String>| name.as_deref().map(ArgumentValue::from);
+            return difference(
+                ALTERNATE_EXCHANGE,
+                value(&received.alternate_exchange),
+                value(&self.alternate_exchange),
+            );
+        }
+        None
+    }
+}
+
+/// What a declaration did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declared {
+    /// The exchange is new.
+    Created,
+    /// An equivalent exchange was there.
+    Existed,
+}
+
+/// An exchange as listings show it.
+#[derive(Clone, Copy, Debug)]
+pub struct ExchangeRef<'a> {
+    /// Its name; empty for the default exchange.
+    pub name: &'a str,
+    /// What it was declared with.
+    pub options: &'a ExchangeOptions,
+    /// The alternate exchange in force: the declared one, else the policy's.
+    pub alternate_exchange: Option<&'a str>,
+    /// Number of bindings that have it as source.
+    pub bindings_from: usize,
+    /// Number of bindings that have it as destination.
+    pub bindings_to: usize,
+}
+
+impl ExchangeRef<'_> {
+    /// The exchange's type.
+    #[must_use]
+    pub fn kind(&self) -> ExchangeKind {
+        self.options.kind
+    }
+}
+
+/// An exchange as the table keeps it.
+#[derive(Debug)]
+pub(crate) struct Exchange<Q> {
+    pub(crate) name: Arc<str>,
+    pub(crate) options: ExchangeOptions,
+    /// From a policy; the declared argument goes before it.
+    pub(crate) policy_alternate: Option<String>,
+    pub(crate) matcher: Matcher<Q>,
+    /// Ids of the bindings that have it as source.
+    pub(crate) bindings_from: Vec<u32>,
+    /// Ids of the bindings that have it as destination.
+    pub(crate) bindings_to: Vec<u32>,
+}
+
+impl<Q: Copy + Eq + Hash + fmt::Debug> Exchange<Q> {
+    pub(crate) fn new(name: Arc<str>, options: ExchangeOptions) -> Self {
+        let matcher = Matcher::new(options.kind);
+        Self {
+            name,
+            options,
+            policy_alternate: None,
+            matcher,
+            bindings_from: Vec::new(),
+            bindings_to: Vec::new(),
+        }
+    }
+
+    pub(crate) fn alternate(&self) -> Option<&str> {
+        self.options
+            .alternate_exchange
+            .as_deref()
+            .or(self.policy_alternate.as_deref())
+    }
+
+    /// Any binding that has the exchange at one of its ends.
+    pub(crate) fn last_binding(&self) -> Option<u32> {
+        self.bindings_from
+            .last()
+            .or(self.bindings_to.last())
+            .copied()
+    }
+
+    pub(crate) fn view(&self) -> ExchangeRef<'_> {
+        ExchangeRef {
+            name: &self.name,
+            options: &self.options,
+            alternate_exchange: self.alternate(),
+            bindings_from: self.bindings_from.len(),
+            bindings_to: self.bindings_to.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_known_by_their_names() {
+        for kind in ExchangeKind::ALL {
+            assert_eq!(ExchangeKind::parse(kind.as_str()), Some(kind));
+        }
+        assert_eq!(ExchangeKind::parse("Direct"), None);
+        assert_eq!(ExchangeKind::parse(""), None);
+    }
+
+    #[test]
+    fn the_first_difference_is_reported_in_rabbitmqs_order() {
+        let current = ExchangeOptions::new(ExchangeKind::Direct);
+        let mut received = ExchangeOptions {
+            kind: ExchangeKind::Fanout,
+            durable: true,
+            auto_delete: true,
+            internal: true,
+            alternate_exchange: Some("ae".into()),
+            ..current.clone()
+        };
+        let mut texts = Vec::new();
+        while let Some(difference) = current.first_difference(&received) {
+            texts.push(format!("{}: {difference}", difference.argument));
+            match difference.argument.as_ref() {
+                "type" => received.kind = current.kind,
+                "durable" => received.durable = false,
+                "auto_delete" => received.auto_delete = false,
+                "internal" => received.internal = false,
+                _ => received.alternate_exchange = None,
+            }
+        }
+        assert_eq!(
+            texts,
+            [
+                "type: received 'fanout' but current is 'direct'",
+                "durable: received 'true' but current is 'false'",
+                "auto_delete: received 'true' but current is 'false'",
+                "internal: received 'true' but current is 'false'",
+                "alternate-exchange: received the value 'ae' of type 'longstr' but current is none",
+            ]
+        );
+    }
+
+    #[test]
+    fn arguments_other_than_the_alternate_exchange_do_not_count() {
+        let current = ExchangeOptions::new(ExchangeKind::Topic);
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-anything".into(), AMQPValue::Boolean(true));
+        let received = current.clone().with_arguments(arguments).unwrap();
+        assert_eq!(current.first_difference(&received), None);
+    }
+
+    #[test]
+    fn the_alternate_exchange_must_be_a_string() {
+        let mut arguments = FieldTable::default();
+        arguments.insert(ALTERNATE_EXCHANGE.into(), AMQPValue::LongInt(1));
+        let options = ExchangeOptions::new(ExchangeKind::Topic);
+        assert_eq!(
+            options.with_arguments(arguments),
+            Err(RoutingError::AlternateExchangeType {
+                type_name: "signedint"
+            })
+        );
+    }
+}

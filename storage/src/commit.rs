@@ -1,0 +1,370 @@
+//! The group commit: everything that waits becomes one write and at most one sync, and while that goes on the next commit
+//! collects. No timer delays what somebody waits for.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::Engine;
+use crate::error::StorageError;
+use crate::gate::Gate;
+use crate::ids::Ticket;
+use crate::options::{Fsync, StoreOptions};
+use crate::pending::{Cut, State, Stop};
+use crate::rewrite::{Rewriter, Rewritten};
+
+/// Is told when a commit became durable, or the store failed or closed.
+pub trait CommitListener: Send + Sync {
+    /// Called on the commit thread, without any lock of the store: it may call the store, but must not take long.
+    fn committed(&self);
+}
+
+/// What the handles of a store and its commit thread share.
+pub(crate) struct Shared {
+    pub(crate) engine: Box<dyn Engine>,
+    pub(crate) options: StoreOptions,
+    /// Closed to the commit thread while a hold lives.
+    pub(crate) gate: Gate,
+    pub(crate) state: Mutex<State>,
+    /// The lowest queue id that was never given out.
+    pub(crate) next_queue_id: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) bytes_written: AtomicU64,
+    /// With `state`: the commit thread has something to do.
+    work: Condvar,
+    /// With `state`: a commit became durable, or the store failed or closed.
+    progress: Condvar,
+    durable: AtomicU64,
+    failed: OnceLock<Arc<StorageError>>,
+    congested: AtomicBool,
+    listeners: Mutex<Vec<Arc<dyn CommitListener>>>,
+    committer: Mutex<Committer>,
+}
+
+/// What only the one who is committing needs.
+#[derive(Default)]
+struct Committer {
+    rewriter: Rewriter,
+    last_sync: Option<Instant>,
+    /// When commits that were written but not synced must be.
+    sync_due: Option<Instant>,
+}
+
+/// What the commit thread is to do next.
+enum Work {
+    Commit { lazily: bool, force_sync: bool },
+    Sync,
+    Stop(Stop),
+}
+
+impl Shared {
+    pub(crate) fn new(
+        engine: Box<dyn Engine>,
+        options: StoreOptions,
+        state: State,
+        next_queue_id: u64,
+    ) -> Self {
+        Self {
+            engine,
+            options,
+            gate: Gate::default(),
+            state: Mutex::new(state),
+            next_queue_id: AtomicU64::new(next_queue_id),
+            commits: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            bytes_written: AtomicU64::new(0),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            durable: AtomicU64::new(0),
+            failed: OnceLock::new(),
+            congested: AtomicBool::new(false),
+            listeners: Mutex::new(Vec::new()),
+            committer: Mutex::new(Committer::default()),
+        }
+    }
+
+    /// The life of the commit thread.
+    pub(crate) fn run(&self) {
+        let _guard = FailOnPanic(self);
+        loop {
+            match self.wait_for_work() {
+                Work::Commit { lazily, force_sync } => self.commit(lazily, force_sync),
+                Work::Sync => self.sync_late(),
+                Work::Stop(Stop::Abandon) => return,
+                Work::Stop(Stop::Flush) => {
+                    self.commit(true, true);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells the commit thread that there is something for it in `state`.
+    pub(crate) fn wake(&self) {
+        self.work.notify_one();
+    }
+
+    pub(crate) fn durable(&self) -> Ticket {
+        Ticket(self.durable.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn failed(&self) -> Option<Arc<StorageError>> {
+        self.failed.get().cloned()
+    }
+
+    pub(crate) fn is_congested(&self) -> bool {
+        self.congested.load(Ordering::Relaxed)
+    }
+
+    /// Notes how much waits, after something was added or a commit was written.
+    pub(crate) fn note_congestion(&self, state: &State) {
+        let bytes = state.pending.bytes + state.writing_bytes;
+        let limit = self.options.pending_bytes_max;
+        if bytes > limit {
+            self.congested.store(true, Ordering::Relaxed);
+        } else if bytes <= limit / 2 {
+            self.congested.store(false, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn listen(&self, listener: Arc<dyn CommitListener>) {
+        self.listeners.lock().push(listener);
+        // Nothing will commit any more: whoever waits must look again now.
+        if self.state.lock().refusing {
+            self.call_listeners();
+        }
+    }
+
+    /// Waits until a ticket is durable, or cannot become so.
+    pub(crate) fn wait(&self, ticket: Ticket) -> Result<(), StorageError> {
+        if self.options.manual_commit && self.durable() < ticket {
+            self.commit(false, false);
+        }
+        let mut state = self.state.lock();
+        while self.durable() < ticket {
+            if let Some(error) = self.failed() {
+                return Err(StorageError::Failed(error));
+            }
+            if state.refusing {
+                return Err(StorageError::Closed);
+            }
+            if self.options.manual_commit {
+                let rule = "a ticket was waited for while a hold kept its commit back".into();
+                return Err(StorageError::Misused { rule });
+            }
+            self.progress.wait(&mut state);
+        }
+        Ok(())
+    }
+
+    /// Refuses everything from now on.
+    pub(crate) fn refuse(&self) {
+        self.state.lock().refusing = true;
+        self.progress.notify_all();
+        self.call_listeners();
+    }
+
+    /// Takes what waits as one commit, writes it and publishes its ticket. With `lazily`, sparse chunks are rewritten and the
+    /// index is brought up to date.
+    pub(crate) fn commit(&self, lazily: bool, force_sync: bool) {
+        let mut committer = self.committer.lock();
+        let rewritten = if lazily {
+            committer.rewriter.prepare(self)
+        } else {
+            Vec::new()
+        };
+        let cut = match self.cut(lazily, rewritten, &mut committer.rewriter) {
+            Ok(Some(cut)) => cut,
+            Ok(None) => return,
+            Err(misuse) => {
+                drop(committer);
+                return self.fail(misuse);
+            }
+        };
+        let sync = force_sync || committer.wants_sync(cut.needs_sync, self.options.fsync);
+        let written = self.write(&cut, sync);
+        if sync && written.is_ok() {
+            committer.synced();
+        }
+        drop(committer);
+        match written {
+            Ok(()) => self.publish(cut),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Takes what waits, once no hold lives. `None` if nothing may be taken.
+    fn cut(
+        &self,
+        lazily: bool,
+        rewritten: Vec<Rewritten>,
+        rewriter: &mut Rewriter,
+    ) -> Result<Option<Cut>, StorageError> {
+        let (mut state, holds) = loop {
+            if !self.options.manual_commit {
+                self.gate.wait_for_turn();
+            }
+            let state = self.state.lock();
+            match self.gate.close() {
+                Some(holds) => break (state, holds),
+                None if self.options.manual_commit => return Ok(None),
+                None => {}
+            }
+        };
+        let mut cut = None;
+        let misuse = state.misuse.take();
+        if misuse.is_none() && !state.refusing {
+            rewritten
+                .into_iter()
+                .for_each(|chunk| chunk.apply(&mut state));
+            cut = Some(state.cut(lazily));
+            if lazily {
+                rewriter.note(std::mem::take(&mut state.pending.sparse));
+                state.flush = false;
+                state.lazy_due = rewriter
+                    .is_waiting()
+                    .then(|| Instant::now() + self.options.lazy_flush);
+            }
+        }
+        drop(state);
+        self.gate.open(holds);
+        misuse.map_or(Ok(cut), Err)
+    }
+
+    fn wait_for_work(&self) -> Work {
+        let sync_due = self.committer.lock().sync_due;
+        let mut state = self.state.lock();
+        loop {
+            if let Some(stop) = state.stop {
+                return Work::Stop(stop);
+            }
+            if state.flush {
+                return Work::Commit {
+                    lazily: true,
+                    force_sync: true,
+                };
+            }
+            let due = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
+            let lazily = due(state.lazy_due);
+            if state.pending.urgent || lazily || state.misuse.is_some() {
+                return Work::Commit {
+                    lazily,
+                    force_sync: false,
+                };
+            }
+            if due(sync_due) {
+                return Work::Sync;
+            }
+            match state.lazy_due.into_iter().chain(sync_due).min() {
+                Some(at) => {
+                    self.work.wait_until(&mut state, at);
+                }
+                None => self.work.wait(&mut state),
+            }
+        }
+    }
+
+    fn write(&self, cut: &Cut, sync: bool) -> Result<(), StorageError> {
+        if cut.is_empty() {
+            if sync {
+                self.engine.sync()?;
+            }
+        } else {
+            let mut bytes = 0;
+            self.engine
+                .write(&mut |batch| bytes = cut.fill(batch), sync)?;
+            self.commits.fetch_add(1, Ordering::Relaxed);
+            self.bytes_written.fetch_add(bytes, Ordering::Relaxed);
+        }
+        if sync {
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Syncs what was written since the last sync.
+    fn sync_late(&self) {
+        let mut committer = self.committer.lock();
+        match self.engine.sync() {
+            Ok(()) => {
+                committer.synced();
+                self.syncs.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                drop(committer);
+                self.fail(error);
+            }
+        }
+    }
+
+    fn publish(&self, cut: Cut) {
+        let ticket = cut.ticket;
+        let mut state = self.state.lock();
+        state.stored(cut);
+        self.durable.store(ticket.0, Ordering::Release);
+        self.note_congestion(&state);
+        drop(state);
+        self.progress.notify_all();
+        self.call_listeners();
+    }
+
+    /// Ends all writing for good: after a failed write or sync nobody knows what is on the disk, and asking again may be told
+    /// that all is well.
+    pub(crate) fn fail(&self, error: StorageError) {
+        tracing::error!(%error, "the store failed and refuses all writes from now on");
+        let _ = self.failed.set(Arc::new(error));
+        let mut state = self.state.lock();
+        state.refusing = true;
+        // The chunks that wait stay with their queues, where they can be read; the rest is of no use any more.
+        state.pending = Default::default();
+        state.lazy_due = None;
+        state.flush = false;
+        drop(state);
+        self.progress.notify_all();
+        self.call_listeners();
+    }
+
+    fn call_listeners(&self) {
+        let listeners = std::mem::take(&mut *self.listeners.lock());
+        listeners.iter().for_each(|listener| listener.committed());
+    }
+}
+
+impl Committer {
+    fn wants_sync(&mut self, needs_sync: bool, fsync: Fsync) -> bool {
+        match fsync {
+            Fsync::Always => needs_sync,
+            Fsync::Never => false,
+            Fsync::Interval(interval) => {
+                let due = self.last_sync.map(|last| last + interval);
+                if needs_sync && self.sync_due.is_none() {
+                    self.sync_due = Some(due.unwrap_or_else(Instant::now));
+                }
+                self.sync_due.is_some_and(|due| due <= Instant::now())
+            }
+        }
+    }
+
+    fn synced(&mut self) {
+        self.last_sync = Some(Instant::now());
+        self.sync_due = None;
+    }
+}
+
+/// A commit thread that panics must not leave its clients waiting, nor confirm anything.
+struct FailOnPanic<'a>(&'a Shared);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let message = "the commit thread panicked".into();
+            self.0.fail(StorageError::Engine {
+                operation: "committing",
+                message,
+            });
+        }
+    }
+}

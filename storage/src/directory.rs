@@ -1,0 +1,113 @@
+//! The data directory: who may open it, and which version wrote it.
+//!
+//! ```text
+//! DIRECTORY/FORMAT    "leveret storage format 1": looked at before anything else is touched
+//! DIRECTORY/db/       RocksDB's own
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::StorageError;
+
+/// Makes the directory if it is not there, checks its format, and returns where the database is.
+pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, StorageError> {
+    let not_writable = |source| StorageError::not_writable(directory, source);
+    match fs::metadata(directory) {
+        Ok(found) if !found.is_dir() => {
+            return Err(StorageError::NotADirectory {
+                path: directory.to_owned(),
+            });
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(directory).map_err(|error| create_error(directory, error))?;
+            sync_parent(directory).map_err(not_writable)?;
+        }
+        Err(error) => return Err(create_error(directory, error)),
+    }
+    let database = directory.join(DATABASE);
+    match fs::read_to_string(directory.join(FORMAT)) {
+        Ok(format) => check_format(directory, &format)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if database.exists() {
+                let what = format!(
+                    "{} has a database, but no file {FORMAT}",
+                    directory.display()
+                );
+                return Err(StorageError::corrupt(what));
+            }
+            write_format(directory).map_err(not_writable)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Err(StorageError::corrupt(format!(
+                "{FORMAT} in {} is not text",
+                directory.display()
+            )));
+        }
+        Err(error) => return Err(not_writable(error)),
+    }
+    Ok(database)
+}
+
+fn check_format(directory: &Path, format: &str) -> Result<(), StorageError> {
+    let version = format
+        .trim_end()
+        .strip_prefix(FORMAT_PREFIX)
+        .and_then(|version| version.parse::<u32>().ok());
+    match version {
+        Some(VERSION) => Ok(()),
+        Some(found) if found > VERSION => {
+            let what = format!("data directory {}", directory.display());
+            Err(StorageError::NewerFormat {
+                what,
+                found,
+                supported: VERSION,
+            })
+        }
+        _ => {
+            let what = format!("{FORMAT} in {} does not name a format", directory.display());
+            Err(StorageError::corrupt(what))
+        }
+    }
+}
+
+/// Writes the format file so that after a crash it is there as a whole or not at all.
+fn write_format(directory: &Path) -> io::Result<()> {
+    let temporary = directory.join(FORMAT_TEMPORARY);
+    let mut file = File::create(&temporary)?;
+    writeln!(file, "{FORMAT_PREFIX}{VERSION}")?;
+    file.sync_all()?;
+    fs::rename(&temporary, directory.join(FORMAT))?;
+    File::open(directory)?.sync_all()
+}
+
+fn sync_parent(directory: &Path) -> io::Result<()> {
+    match directory.canonicalize()?.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn create_error(directory: &Path, error: io::Error) -> StorageError {
+    // A file where a directory of the path should be.
+    if error.kind() == io::ErrorKind::NotADirectory || error.kind() == io::ErrorKind::AlreadyExists
+    {
+        let path = directory
+            .ancestors()
+            .find(|path| path.is_file())
+            .unwrap_or(directory)
+            .to_owned();
+        return StorageError::NotADirectory { path };
+    }
+    StorageError::not_writable(directory, error)
+}
+
+/// The version of the layout as a whole. Stored things have versions of their own, so this changes only when a version that
+/// does not know the new layout could do harm.
+const VERSION: u32 = 1;
+const FORMAT: &str = "FORMAT";
+const FORMAT_TEMPORARY: &str = "FORMAT.new";
+const FORMAT_PREFIX: &str = "leveret storage format ";
+const DATABASE: &str = "db";

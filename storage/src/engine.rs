@@ -1,0 +1,59 @@
+//! The little that the store asks of a key-value engine: bytes in order, and atomic writes.
+
+use std::ops::ControlFlow;
+
+use crate::error::StorageError;
+
+/// The two key spaces. What is small and rewritten lives apart from the bodies of messages, so that compacting the one never
+/// moves the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Space {
+    /// Definitions, counters, the state of queues, the index of their chunks.
+    Meta,
+    /// Chunks: the messages. A key of this space is written once in its life, and so may be single-deleted.
+    Chunks,
+}
+
+/// What a scan calls for each key and value; a break ends the scan.
+pub(crate) type Visit<'a> =
+    &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StorageError>;
+
+/// What a write calls to fill its batch.
+pub(crate) type Fill<'a> = &'a mut dyn FnMut(&mut dyn Batch);
+
+/// An ordered key-value store with atomic batches.
+///
+/// A `write` is atomic: after a crash at any moment, the whole batch is there or none of it, and never a later batch without an
+/// earlier one. It is *durable* (survives the loss of power) once a `write` with `sync`, or a `sync`, that began after it has
+/// returned. After an error of `write` or `sync` nothing is known about that batch, and the caller must not write again.
+pub(crate) trait Engine: Send + Sync {
+    /// The value of one key.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Visits the keys from `from` (included) to `until` (excluded), in order.
+    fn scan(
+        &self,
+        space: Space,
+        from: &[u8],
+        until: &[u8],
+        visit: Visit<'_>,
+    ) -> Result<(), StorageError>;
+
+    /// Writes what `fill` puts into the batch, atomically and in that order.
+    fn write(&self, fill: Fill<'_>, sync: bool) -> Result<(), StorageError>;
+
+    /// Makes every write that returned before durable.
+    fn sync(&self) -> Result<(), StorageError>;
+}
+
+/// A batch being filled.
+pub(crate) trait Batch {
+    /// Sets a key.
+    fn put(&mut self, space: Space, key: &[u8], value: &[u8]);
+    /// Removes a key, present or not.
+    fn delete(&mut self, space: Space, key: &[u8]);
+    /// Removes a key that was written exactly once in its life, which costs the engine less.
+    fn single_delete(&mut self, space: Space, key: &[u8]);
+    /// Removes all keys from `from` (included) to `until` (excluded).
+    fn delete_range(&mut self, space: Space, from: &[u8], until: &[u8]);
+}

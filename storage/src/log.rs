@@ -1,0 +1,308 @@
+//! One queue's chunks as the store knows them in memory: where each message is, and what of it is alive.
+
+mod chunk;
+mod removal;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::chunk::{ChunkBuilder, QueueState};
+use crate::ids::{Position, QueueId};
+use crate::keys::ChunkKey;
+use crate::live::LiveSet;
+use crate::pending::Pending;
+
+pub(crate) use chunk::{Chunk, Place, SharedBytes};
+
+/// The chunks of one queue, first to last, and what is known of its messages.
+#[derive(Debug, Default)]
+pub(crate) struct QueueLog {
+    pub(crate) chunks: VecDeque<Chunk>,
+    /// The bytes of the last chunk while it is open.
+    open: Option<Box<ChunkBuilder>>,
+    /// How many messages are alive.
+    pub(crate) live: u64,
+    /// The delivery counts of live messages that were requeued.
+    pub(crate) counts: BTreeMap<Position, u32>,
+    /// One beyond the last position that was appended.
+    pub(crate) next: Position,
+    /// Everything below may have been delivered.
+    pub(crate) delivered: Position,
+    /// Every chunk that begins below has an index entry, or is in `stale`.
+    indexed: Position,
+    /// Chunks whose index entry is missing or outdated, though they begin below `indexed`.
+    stale: Vec<Position>,
+    /// Whether the list of states to write with the next commit has this queue.
+    state_noted: bool,
+    /// Whether the list of queues with index entries to write has this queue.
+    lazy_noted: bool,
+    /// Whether the engine has, or will have with the next commit, a state of this queue.
+    known: bool,
+}
+
+impl QueueLog {
+    /// A queue as the engine has it.
+    pub(crate) fn load(
+        queue: QueueId,
+        state: QueueState,
+        chunks: VecDeque<Chunk>,
+        pending: &mut Pending,
+    ) -> Self {
+        let end = chunks.back().map_or(state.low, |chunk| chunk.last().next());
+        let next = state.next.max(end);
+        let live = chunks
+            .iter()
+            .map(|chunk| u64::from(chunk.live.count()))
+            .sum();
+        let QueueState {
+            delivered, indexed, ..
+        } = state;
+        let mut log = Self {
+            chunks,
+            next,
+            live,
+            delivered,
+            indexed,
+            known: true,
+            ..Self::default()
+        };
+        if end > indexed {
+            log.note_lazy(queue, pending);
+        }
+        for chunk in &mut log.chunks {
+            chunk.note_sparse(queue, pending);
+        }
+        log
+    }
+
+    /// Appends a message to the open chunk, opening one if need be. The caller has checked the position against
+    /// `next` and the size of the message.
+    pub(crate) fn append(
+        &mut self,
+        queue: QueueId,
+        position: Position,
+        parts: &[&[u8]],
+        chunk_bytes: usize,
+        pending: &mut Pending,
+    ) {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if let (Some(open), Some(chunk)) = (&self.open, self.chunks.back()) {
+            let full = open.len() + length > chunk_bytes;
+            let too_wide = position.0 - chunk.key.first.0 >= u64::from(u32::MAX);
+            if full || too_wide {
+                self.close(queue, pending);
+            }
+        }
+        if self.open.is_none() {
+            self.open_chunk(queue, position, pending);
+        }
+        let Some(open) = &mut self.open else { return };
+        let before = open.len();
+        open.push(position, parts);
+        pending.bytes += open.len() - before;
+        self.next = position.next();
+        self.live += 1;
+        if let Some(chunk) = self.chunks.back_mut() {
+            let distance = (position.0 - chunk.key.first.0) as u32;
+            if distance > 0 {
+                chunk.live.push(distance);
+            }
+            chunk.span = distance;
+            chunk.count += 1;
+        }
+    }
+
+    fn open_chunk(&mut self, queue: QueueId, first: Position, pending: &mut Pending) {
+        let builder = ChunkBuilder::new(pending.buffer());
+        pending.bytes += builder.len();
+        self.open = Some(Box::new(builder));
+        let key = ChunkKey {
+            first,
+            generation: 0,
+        };
+        self.chunks
+            .push_back(Chunk::new(key, LiveSet::first(), Place::Open));
+        pending.open.push(queue);
+        self.note_lazy(queue, pending);
+        if !self.known {
+            self.known = true;
+            self.note_state(queue, pending);
+        }
+    }
+
+    /// Ends the open chunk, if there is one: it waits for the commit.
+    pub(crate) fn close(&mut self, queue: QueueId, pending: &mut Pending) {
+        let (Some(open), Some(chunk)) = (self.open.take(), self.chunks.back_mut()) else {
+            return;
+        };
+        let bytes = open.finish();
+        chunk.bytes = bytes.len() as u32;
+        chunk.place = Place::Waiting(Arc::new(Mutex::new(bytes)));
+        pending.waiting.push((queue, chunk.key));
+    }
+
+    /// Settles a message. False if it was not alive. With `strict`, what is left of its chunk is written with this commit.
+    pub(crate) fn settle(
+        &mut self,
+        queue: QueueId,
+        position: Position,
+        strict: bool,
+        pending: &mut Pending,
+    ) -> bool {
+        let Some((index, distance)) = self.find(position) else {
+            return false;
+        };
+        let Some(chunk) = self.chunks.get_mut(index) else {
+            return false;
+        };
+        if !chunk.live.remove(distance) {
+            return false;
+        }
+        self.live -= 1;
+        if chunk.live.count() == 0 {
+            self.drop_chunk(queue, index, pending);
+        } else {
+            self.note_stale(queue, index, strict, pending);
+        }
+        if self.counts.remove(&position).is_some() {
+            pending.settled_counts.push((queue, position));
+        }
+        true
+    }
+
+    /// Remembers how often a live message was delivered.
+    pub(crate) fn requeued(
+        &mut self,
+        queue: QueueId,
+        position: Position,
+        count: u32,
+        pending: &mut Pending,
+    ) {
+        if self.is_live(position) && self.counts.insert(position, count) != Some(count) {
+            pending.counts.push((queue, position, Some(count)));
+        }
+    }
+
+    /// Remembers that everything up to a position may have been delivered.
+    pub(crate) fn delivered(&mut self, queue: QueueId, up_to: Position, pending: &mut Pending) {
+        if up_to.next() > self.delivered {
+            self.delivered = up_to.next();
+            self.note_state(queue, pending);
+        }
+    }
+
+    /// The chunk that would hold a position, and the position's distance from its first.
+    pub(crate) fn find(&self, position: Position) -> Option<(usize, u32)> {
+        // Queues are settled at the head, mostly.
+        let index = match self.chunks.front() {
+            Some(head) if position <= head.last() => 0,
+            _ => self.chunks.partition_point(|chunk| chunk.last() < position),
+        };
+        let chunk = self.chunks.get(index)?;
+        let distance = position.0.checked_sub(chunk.key.first.0)?;
+        Some((index, u32::try_from(distance).ok()?))
+    }
+
+    /// The index of the chunk of exactly this key.
+    pub(crate) fn find_key(&self, key: ChunkKey) -> Option<usize> {
+        let index = self.chunks.partition_point(|chunk| chunk.key < key);
+        (self.chunks.get(index)?.key == key).then_some(index)
+    }
+
+    /// The chunk of exactly this key.
+    pub(crate) fn chunk_mut(&mut self, key: ChunkKey) -> Option<&mut Chunk> {
+        let index = self.find_key(key)?;
+        self.chunks.get_mut(index)
+    }
+
+    /// Whether a position holds a live message.
+    pub(crate) fn is_live(&self, position: Position) -> bool {
+        let found = self
+            .find(position)
+            .and_then(|(index, distance)| Some((self.chunks.get(index)?, distance)));
+        found.is_some_and(|(chunk, distance)| chunk.live.contains(distance))
+    }
+
+    /// The lowest position that was never used.
+    pub(crate) fn next_unused(&self) -> Position {
+        self.next.max(self.delivered)
+    }
+
+    /// The messages appended to the open chunk so far.
+    pub(crate) fn open_bytes(&self) -> Option<&[u8]> {
+        self.open.as_deref().map(ChunkBuilder::bytes)
+    }
+
+    /// What the engine is to know of this queue. The caller writes it with the next commit.
+    pub(crate) fn take_state(&mut self) -> QueueState {
+        self.state_noted = false;
+        let low = self
+            .chunks
+            .front()
+            .map_or(self.next, |chunk| chunk.key.first);
+        QueueState {
+            low,
+            delivered: self.delivered,
+            indexed: self.indexed,
+            next: self.next_unused(),
+        }
+    }
+
+    /// The chunks whose index entries are missing or outdated. The caller writes them with the next commit, and the state.
+    pub(crate) fn take_stale(&mut self, queue: QueueId, pending: &mut Pending) -> Vec<ChunkKey> {
+        self.lazy_noted = false;
+        let mut keys = Vec::new();
+        for first in std::mem::take(&mut self.stale) {
+            let index = self.chunks.partition_point(|chunk| chunk.key.first < first);
+            if let Some(chunk) = self
+                .chunks
+                .get_mut(index)
+                .filter(|chunk| chunk.key.first == first && chunk.stale)
+            {
+                chunk.stale = false;
+                keys.push(chunk.key);
+            }
+        }
+        let new = self
+            .chunks
+            .partition_point(|chunk| chunk.key.first < self.indexed);
+        keys.extend(self.chunks.range(new..).map(|chunk| chunk.key));
+        if self.indexed != self.next {
+            self.indexed = self.next;
+            self.note_state(queue, pending);
+        }
+        keys
+    }
+
+    /// Puts the queue on the list of those with index entries to write, when it has a new chunk.
+    pub(crate) fn note_lazy(&mut self, queue: QueueId, pending: &mut Pending) {
+        if !self.lazy_noted {
+            self.lazy_noted = true;
+            pending.lazy.push(queue);
+        }
+    }
+
+    fn note_state(&mut self, queue: QueueId, pending: &mut Pending) {
+        if !self.state_noted {
+            self.state_noted = true;
+            pending.states.push(queue);
+        }
+    }
+
+    /// Remembers that a chunk's index entry is outdated, and perhaps that the chunk has become sparse.
+    fn note_stale(&mut self, queue: QueueId, index: usize, strict: bool, pending: &mut Pending) {
+        let Some(chunk) = self.chunks.get_mut(index) else {
+            return;
+        };
+        chunk.note_sparse(queue, pending);
+        if strict {
+            pending.index_now.push((queue, chunk.key));
+        } else if !chunk.stale && chunk.key.first < self.indexed {
+            chunk.stale = true;
+            self.stale.push(chunk.key.first);
+            self.note_lazy(queue, pending);
+        }
+    }
+}

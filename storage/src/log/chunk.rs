@@ -1,0 +1,94 @@
+//! What is kept in memory of a chunk.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::chunk::IndexEntry;
+use crate::ids::{Position, QueueId};
+use crate::keys::ChunkKey;
+use crate::live::LiveSet;
+use crate::pending::Pending;
+
+/// The bytes of a chunk that is not, or not surely, in the engine yet.
+pub(crate) type SharedBytes = Arc<Mutex<Vec<u8>>>;
+
+/// A chunk, and what of it is alive. A chunk of which nothing is alive is dropped at once.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) key: ChunkKey,
+    /// The distance from the first position to the last.
+    pub(crate) span: u32,
+    /// How many messages it holds, dead ones included.
+    pub(crate) count: u32,
+    pub(crate) bytes: u32,
+    pub(crate) live: LiveSet,
+    pub(crate) place: Place,
+    /// Whether the engine has, or the commit being written brings, an index entry for it.
+    pub(crate) indexed: bool,
+    /// Whether the queue's list of chunks to index has it.
+    pub(crate) stale: bool,
+    /// Whether the store's list of sparse chunks has it.
+    pub(crate) noted: bool,
+}
+
+/// Where the bytes of a chunk are.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// In the builder of its queue: messages are still being appended.
+    Open,
+    /// Closed, waiting for the next commit.
+    Waiting(SharedBytes),
+    /// In the commit that is being written.
+    Writing(SharedBytes),
+    /// In the engine.
+    Stored,
+}
+
+impl Chunk {
+    pub(crate) fn new(key: ChunkKey, live: LiveSet, place: Place) -> Self {
+        Self {
+            key,
+            span: 0,
+            count: 0,
+            bytes: 0,
+            live,
+            place,
+            indexed: false,
+            stale: false,
+            noted: false,
+        }
+    }
+
+    /// A chunk as the engine has it.
+    pub(crate) fn stored(key: ChunkKey, entry: IndexEntry, indexed: bool) -> Self {
+        let IndexEntry {
+            count,
+            span,
+            bytes,
+            live,
+        } = entry;
+        Self {
+            span,
+            count,
+            bytes,
+            indexed,
+            ..Self::new(key, live, Place::Stored)
+        }
+    }
+
+    pub(crate) fn note_sparse(&mut self, queue: QueueId, pending: &mut Pending) {
+        if !self.noted && u64::from(self.live.count()) * SPARSE_DIVISOR < u64::from(self.count) {
+            self.noted = true;
+            pending.sparse.push((queue, self.key));
+        }
+    }
+
+    /// The last position, dead or alive.
+    pub(crate) fn last(&self) -> Position {
+        Position(self.key.first.0 + u64::from(self.span))
+    }
+}
+
+/// A chunk is sparse when less than one in so many of its messages is alive.
+const SPARSE_DIVISOR: u64 = 4;

@@ -1,0 +1,57 @@
+//! What the operator and the tests can choose.
+
+use std::time::Duration;
+
+/// When a commit is forced to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before its ticket becomes durable: nothing confirmed is lost, whatever fails.
+    Always,
+    /// At the latest this long after it was written. A killed process loses nothing confirmed; the loss of power, or a crash
+    /// of the system, loses at most this much.
+    Interval(Duration),
+    /// When the operating system likes, and at close. A killed process loses nothing confirmed.
+    Never,
+}
+
+/// How a store behaves. The defaults are right for a broker.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// When a commit is forced to the disk.
+    pub fsync: Fsync,
+    /// A chunk is closed when it has grown to this. A larger message has a chunk of its own.
+    pub chunk_bytes: usize,
+    /// Above this much that waits to be written, [`Store::is_congested`](crate::Store::is_congested) asks publishers to pause.
+    /// It says that they may go on at half of it.
+    pub pending_bytes_max: usize,
+    /// How long what nobody waits for (settled messages, delivery marks) may wait for a commit to ride along with.
+    pub lazy_flush: Duration,
+    /// How long a sparse chunk among the newest of its queue may wait for the rest of its messages to be settled, before the
+    /// survivors are written anew.
+    pub sparse_patience: Duration,
+    /// Without a commit thread: commits happen in [`Store::commit`](crate::Store::commit) and nowhere else, so that a
+    /// simulation decides when.
+    pub manual_commit: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            fsync: Fsync::Always,
+            chunk_bytes: CHUNK_BYTES,
+            pending_bytes_max: PENDING_BYTES_MAX,
+            lazy_flush: Duration::from_millis(LAZY_FLUSH_MILLIS),
+            sparse_patience: Duration::from_millis(SPARSE_PATIENCE_MILLIS),
+            manual_commit: false,
+        }
+    }
+}
+
+/// Large enough that a long queue has few chunks, small enough to be read back in a moment.
+pub const CHUNK_BYTES: usize = 1 << 20;
+/// Some tenths of a second of a fast disk.
+pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// What is settled within this time of a crash may be delivered again.
+pub const LAZY_FLUSH_MILLIS: u64 = 200;
+/// Consumers mostly settle within seconds; what they still hold then pins its neighbours no longer.
+pub const SPARSE_PATIENCE_MILLIS: u64 = 5_000;

@@ -1,0 +1,373 @@
+//! What waits for the next commit, and how a commit is cut from it.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::chunk::{IndexEntry, QueueState, seal};
+use crate::engine::{Batch, Space};
+use crate::error::StorageError;
+use crate::ids::{Position, QueueId, Ticket};
+use crate::keys::{ChunkKey, Key};
+use crate::log::{Chunk, Place, QueueLog, SharedBytes};
+
+/// All queues, and what of them the engine does not know yet. One lock guards it.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) queues: foldhash::HashMap<QueueId, QueueLog>,
+    pub(crate) pending: Pending,
+    /// The commit that `pending` will be.
+    pub(crate) ticket: Ticket,
+    /// The bytes of chunks in the commit that is being written.
+    pub(crate) writing_bytes: usize,
+    /// A rule was broken: nothing more may be written.
+    pub(crate) misuse: Option<StorageError>,
+    /// Nothing more is taken: the store is closed, or a write failed.
+    pub(crate) refusing: bool,
+    /// When what nobody waits for goes to the engine.
+    pub(crate) lazy_due: Option<Instant>,
+    /// Somebody wants everything written and synced, lazy things too.
+    pub(crate) flush: bool,
+    /// How the commit thread is to end.
+    pub(crate) stop: Option<Stop>,
+    pub(crate) appended: u64,
+    pub(crate) settled: u64,
+}
+
+/// How a commit thread ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It writes and syncs everything first.
+    Flush,
+    /// At once, as if the process had been killed.
+    Abandon,
+}
+
+/// What the next commit will write.
+#[derive(Default)]
+pub(crate) struct Pending {
+    /// Queues with an open chunk, some of them twice.
+    pub(crate) open: Vec<QueueId>,
+    /// Closed chunks; those that died since are in no queue any more.
+    pub(crate) waiting: Vec<(QueueId, ChunkKey)>,
+    /// The bytes of open and waiting chunks.
+    pub(crate) bytes: usize,
+    /// Stored chunks of which nothing is alive, and whether they have an index entry.
+    pub(crate) dead: Vec<(QueueId, ChunkKey, bool)>,
+    /// Keys to delete as ranges.
+    pub(crate) ranges: Vec<(Space, Vec<u8>, Vec<u8>)>,
+    /// Chunks whose index entry must go with this commit.
+    pub(crate) index_now: Vec<(QueueId, ChunkKey)>,
+    /// Queues with index entries that can wait.
+    pub(crate) lazy: Vec<QueueId>,
+    /// Queues whose state changed.
+    pub(crate) states: Vec<QueueId>,
+    pub(crate) deleted_states: Vec<QueueId>,
+    /// Delivery counts in the order they changed; `None` deletes.
+    pub(crate) counts: Vec<(QueueId, Position, Option<u32>)>,
+    /// Delivery counts of settled messages. They go with the index: a message that comes back has its count.
+    pub(crate) settled_counts: Vec<(QueueId, Position)>,
+    /// Definitions in the order they changed, by key; `None` deletes.
+    pub(crate) definitions: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// The lowest id no queue has had, if that changed.
+    pub(crate) next_queue_id: Option<u64>,
+    /// Chunks that have become sparse; not part of a commit.
+    pub(crate) sparse: Vec<(QueueId, ChunkKey)>,
+    /// Somebody waits for this commit.
+    pub(crate) urgent: bool,
+    /// Somebody waits for something else than messages: messages may be settled before they are written.
+    pub(crate) must_sync: bool,
+    /// Buffers to use again.
+    spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
+}
+
+/// A commit: everything needed to write it without the lock.
+#[derive(Default)]
+pub(crate) struct Cut {
+    pub(crate) ticket: Ticket,
+    /// Whether there is anything in it that somebody wants to be durable.
+    pub(crate) needs_sync: bool,
+    pub(crate) chunks: Vec<(QueueId, ChunkKey, SharedBytes)>,
+    pub(crate) chunk_bytes: usize,
+    dead: Vec<(QueueId, ChunkKey, bool)>,
+    ranges: Vec<(Space, Vec<u8>, Vec<u8>)>,
+    index: Vec<(QueueId, ChunkKey, Range<usize>)>,
+    index_bytes: Vec<u8>,
+    states: Vec<(QueueId, QueueState)>,
+    deleted_states: Vec<QueueId>,
+    counts: Vec<(QueueId, Position, Option<u32>)>,
+    definitions: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    next_queue_id: Option<u64>,
+}
+
+impl State {
+    /// Takes everything that waits as one commit. With `lazily`, the index is brought up to date too.
+    pub(crate) fn cut(&mut self, lazily: bool) -> Cut {
+        let mut cut = Cut {
+            ticket: self.ticket,
+            ..Cut::default()
+        };
+        self.cut_chunks(&mut cut);
+        self.cut_index(&mut cut, lazily);
+        let Self {
+            queues, pending, ..
+        } = self;
+        for queue in std::mem::take(&mut pending.states) {
+            if let Some(log) = queues.get_mut(&queue) {
+                cut.states.push((queue, log.take_state()));
+            }
+        }
+        if lazily {
+            let settled = std::mem::take(&mut pending.settled_counts);
+            pending.counts.extend(
+                settled
+                    .into_iter()
+                    .map(|(queue, position)| (queue, position, None)),
+            );
+            if cut.chunks.is_empty() {
+                // Nothing was appended for a while: an idle broker keeps no buffers.
+                pending.drop_buffers();
+            }
+        }
+        cut.dead = std::mem::take(&mut pending.dead);
+        cut.ranges = std::mem::take(&mut pending.ranges);
+        cut.deleted_states = std::mem::take(&mut pending.deleted_states);
+        cut.counts = std::mem::take(&mut pending.counts);
+        cut.definitions = std::mem::take(&mut pending.definitions);
+        cut.next_queue_id = pending.next_queue_id.take();
+        let urgent = std::mem::take(&mut pending.urgent);
+        cut.needs_sync =
+            std::mem::take(&mut pending.must_sync) || (urgent && !cut.chunks.is_empty());
+        pending.bytes = 0;
+        self.writing_bytes = cut.chunk_bytes;
+        self.ticket.0 += 1;
+        cut
+    }
+
+    /// Closes the open chunks, and takes all that wait and did not die meanwhile.
+    fn cut_chunks(&mut self, cut: &mut Cut) {
+        let Self {
+            queues, pending, ..
+        } = self;
+        for queue in std::mem::take(&mut pending.open) {
+            if let Some(log) = queues.get_mut(&queue) {
+                log.close(queue, pending);
+            }
+        }
+        for (queue, key) in std::mem::take(&mut pending.waiting) {
+            let Some(chunk) = queues.get_mut(&queue).and_then(|log| log.chunk_mut(key)) else {
+                continue;
+            };
+            if let Place::Waiting(bytes) = &chunk.place {
+                let bytes = bytes.clone();
+                cut.chunk_bytes += bytes.lock().len();
+                cut.chunks.push((queue, key, bytes.clone()));
+                chunk.place = Place::Writing(bytes);
+            }
+        }
+    }
+
+    /// Encodes the index entries that must be written, and with `lazily` all that are missing or outdated.
+    fn cut_index(&mut self, cut: &mut Cut, lazily: bool) {
+        let Self {
+            queues, pending, ..
+        } = self;
+        let mut stale = std::mem::take(&mut pending.index_now);
+        let lazy = if lazily {
+            std::mem::take(&mut pending.lazy)
+        } else {
+            Vec::new()
+        };
+        for queue in lazy {
+            if let Some(log) = queues.get_mut(&queue) {
+                let keys = log.take_stale(queue, pending);
+                stale.extend(keys.into_iter().map(|key| (queue, key)));
+            }
+        }
+        for (queue, key) in stale {
+            if let Some(chunk) = queues.get_mut(&queue).and_then(|log| log.chunk_mut(key)) {
+                cut.index_chunk(queue, chunk);
+            }
+        }
+    }
+
+    /// Remembers that a commit is in the engine.
+    pub(crate) fn stored(&mut self, cut: Cut) {
+        self.writing_bytes = 0;
+        for (queue, key, bytes) in cut.chunks {
+            if let Some(chunk) = self
+                .queues
+                .get_mut(&queue)
+                .and_then(|log| log.chunk_mut(key))
+            {
+                chunk.place = Place::Stored;
+            }
+            self.pending.keep_buffer(std::mem::take(&mut bytes.lock()));
+        }
+    }
+}
+
+impl Pending {
+    /// Whether a commit now would write anything but index entries that can wait.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+            && self.waiting.is_empty()
+            && self.dead.is_empty()
+            && self.ranges.is_empty()
+            && self.index_now.is_empty()
+            && self.states.is_empty()
+            && self.deleted_states.is_empty()
+            && self.counts.is_empty()
+            && self.definitions.is_empty()
+            && self.next_queue_id.is_none()
+    }
+
+    /// Whether nothing at all waits to be written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_empty()
+            && self.lazy.is_empty()
+            && self.settled_counts.is_empty()
+            && self.sparse.is_empty()
+    }
+
+    /// An empty buffer for a chunk.
+    pub(crate) fn buffer(&mut self) -> Vec<u8> {
+        let buffer = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= buffer.capacity();
+        buffer
+    }
+
+    /// Takes back the bytes of a chunk that died before it was written.
+    pub(crate) fn never_written(&mut self, bytes: Vec<u8>) {
+        self.bytes = self.bytes.saturating_sub(bytes.len());
+        self.keep_buffer(bytes);
+    }
+
+    fn keep_buffer(&mut self, buffer: Vec<u8>) {
+        let fits = self.spare.len() < SPARE_BUFFERS_MAX
+            && self.spare_bytes + buffer.capacity() <= SPARE_BYTES_MAX;
+        if buffer.capacity() > 0 && fits {
+            self.spare_bytes += buffer.capacity();
+            self.spare.push(buffer);
+        }
+    }
+
+    fn drop_buffers(&mut self) {
+        self.spare = Vec::new();
+        self.spare_bytes = 0;
+    }
+}
+
+impl Cut {
+    fn index_chunk(&mut self, queue: QueueId, chunk: &mut Chunk) {
+        chunk.indexed = true;
+        let start = self.index_bytes.len();
+        IndexEntry::encode_into(
+            chunk.count,
+            chunk.span,
+            chunk.bytes,
+            &chunk.live,
+            &mut self.index_bytes,
+        );
+        self.index
+            .push((queue, chunk.key, start..self.index_bytes.len()));
+    }
+
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+            && self.dead.is_empty()
+            && self.ranges.is_empty()
+            && self.index.is_empty()
+            && self.states.is_empty()
+            && self.deleted_states.is_empty()
+            && self.counts.is_empty()
+            && self.definitions.is_empty()
+            && self.next_queue_id.is_none()
+    }
+
+    /// Puts the commit into a batch, and returns how many bytes that took. What deletes comes before what writes.
+    pub(crate) fn fill(&self, batch: &mut dyn Batch) -> u64 {
+        let mut batch = Counting {
+            batch,
+            bytes: 0,
+            key: Vec::new(),
+        };
+        for &(queue, key, indexed) in &self.dead {
+            batch.single_delete(&Key::Chunk(queue, key));
+            if indexed {
+                batch.delete(&Key::ChunkIndex(queue, key));
+            }
+        }
+        for (space, from, until) in &self.ranges {
+            batch.bytes += (from.len() + until.len()) as u64;
+            batch.batch.delete_range(*space, from, until);
+        }
+        for (queue, key, bytes) in &self.chunks {
+            let mut bytes = bytes.lock();
+            seal(*queue, *key, &mut bytes);
+            batch.put(&Key::Chunk(*queue, *key), &bytes);
+        }
+        for (queue, key, range) in &self.index {
+            let entry = self.index_bytes.get(range.clone()).unwrap_or_default();
+            batch.put(&Key::ChunkIndex(*queue, *key), entry);
+        }
+        for &(queue, position, count) in &self.counts {
+            let key = Key::DeliveryCount(queue, position);
+            match count {
+                Some(count) => batch.put(&key, &count.to_be_bytes()),
+                None => batch.delete(&key),
+            }
+        }
+        let mut encoded = Vec::new();
+        for (queue, state) in &self.states {
+            state.encode_into(&mut encoded);
+            batch.put(&Key::QueueState(*queue), &encoded);
+        }
+        for &queue in &self.deleted_states {
+            batch.delete(&Key::QueueState(queue));
+        }
+        for (key, value) in &self.definitions {
+            batch.bytes += (key.len() + value.as_ref().map_or(0, Vec::len)) as u64;
+            match value {
+                Some(value) => batch.batch.put(Space::Meta, key, value),
+                None => batch.batch.delete(Space::Meta, key),
+            }
+        }
+        if let Some(next) = self.next_queue_id {
+            batch.put(&Key::QueueIdCounter, &next.to_be_bytes());
+        }
+        batch.bytes
+    }
+}
+
+/// A batch that counts what goes into it, with a buffer for keys.
+struct Counting<'a> {
+    batch: &'a mut dyn Batch,
+    bytes: u64,
+    key: Vec<u8>,
+}
+
+impl Counting<'_> {
+    fn put(&mut self, key: &Key<'_>, value: &[u8]) {
+        key.encode_into(&mut self.key);
+        self.bytes += (self.key.len() + value.len()) as u64;
+        self.batch.put(key.space(), &self.key, value);
+    }
+
+    fn delete(&mut self, key: &Key<'_>) {
+        key.encode_into(&mut self.key);
+        self.bytes += self.key.len() as u64;
+        self.batch.delete(key.space(), &self.key);
+    }
+
+    fn single_delete(&mut self, key: &Key<'_>) {
+        key.encode_into(&mut self.key);
+        self.bytes += self.key.len() as u64;
+        self.batch.single_delete(key.space(), &self.key);
+    }
+}
+
+/// Buffers of written chunks kept for the next ones.
+const SPARE_BYTES_MAX: usize = 8 << 20;
+const SPARE_BUFFERS_MAX: usize = 64;

@@ -1,0 +1,303 @@
+//! Reading messages back, wherever they are: in the engine, in the commit being written, or still pending.
+
+use std::ops::{Bound, ControlFlow};
+
+use crate::chunk::{messages, verify};
+use crate::commit::Shared;
+use crate::error::StorageError;
+use crate::ids::{Position, QueueId};
+use crate::keys::{self, ChunkKey, Key};
+use crate::live::LiveSet;
+use crate::log::{Chunk, Place, QueueLog, SharedBytes};
+
+/// A live message, as long as it is being looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveredMessage<'a> {
+    /// Its place in the queue.
+    pub position: Position,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// The count last given to [`Writer::requeued`](crate::Writer::requeued), or 0.
+    pub delivery_count: u32,
+    /// The parts it was appended as, in one piece.
+    pub payload: &'a [u8],
+}
+
+/// A live message read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its place in the queue.
+    pub position: Position,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// The count last given to [`Writer::requeued`](crate::Writer::requeued), or 0.
+    pub delivery_count: u32,
+    /// The parts it was appended as, in one piece.
+    pub payload: Vec<u8>,
+}
+
+/// What a reader is shown.
+pub(crate) enum Shown<'a> {
+    Message(RecoveredMessage<'a>),
+    /// All messages of a chunk were shown.
+    EndOfChunk,
+}
+
+/// Shows the live messages of a queue from a position on, in order, until it is told to stop. A chunk that cannot be read is
+/// given to `damaged`, which decides whether to go on with the next.
+pub(crate) fn visit(
+    shared: &Shared,
+    queue: QueueId,
+    from: Position,
+    show: &mut dyn FnMut(Shown<'_>) -> ControlFlow<()>,
+    damaged: &mut dyn FnMut(StorageError) -> ControlFlow<()>,
+) -> Result<(), StorageError> {
+    let mut reader = Reader {
+        queue,
+        from,
+        show,
+        damaged,
+    };
+    let mut missing = None;
+    loop {
+        let window = Window::take(shared, queue, reader.from);
+        let Some(last) = window.chunks.last() else {
+            return Ok(());
+        };
+        let end = last.last.next();
+        // A chunk that was not there a moment ago may have been settled or rewritten since; one that still ought to be there
+        // is lost.
+        if let Some(key) = missing.take()
+            && let Some(lost) = window.chunks.first().filter(|chunk| chunk.key == key)
+        {
+            let error =
+                StorageError::corrupt(format!("chunk {} of queue {queue} is missing", key.first));
+            if (reader.damaged)(error).is_break() {
+                return Ok(());
+            }
+            reader.from = lost.last.next();
+            continue;
+        }
+        match reader.show_window(shared, &window)? {
+            Step::All => reader.from = reader.from.max(end),
+            Step::Again => {}
+            Step::Missing(key) => missing = Some(key),
+            Step::Stopped => return Ok(()),
+        }
+    }
+}
+
+struct Reader<'a> {
+    queue: QueueId,
+    /// Everything below was shown.
+    from: Position,
+    show: &'a mut dyn FnMut(Shown<'_>) -> ControlFlow<()>,
+    damaged: &'a mut dyn FnMut(StorageError) -> ControlFlow<()>,
+}
+
+enum Step {
+    All,
+    /// What was about to be shown has moved: look where it is now.
+    Again,
+    /// The engine does not have this chunk.
+    Missing(ChunkKey),
+    Stopped,
+}
+
+impl Reader<'_> {
+    fn show_window(&mut self, shared: &Shared, window: &Window) -> Result<Step, StorageError> {
+        let mut chunks = window.chunks.as_slice();
+        while let Some((first, rest)) = chunks.split_first() {
+            let step = match &first.source {
+                Source::Stored => {
+                    let count = chunks
+                        .iter()
+                        .take_while(|chunk| matches!(chunk.source, Source::Stored))
+                        .count();
+                    let (stored, rest) = chunks.split_at(count);
+                    chunks = rest;
+                    self.show_stored(shared, window, stored)?
+                }
+                Source::Shared(bytes) => {
+                    chunks = rest;
+                    let bytes = bytes.lock().clone();
+                    // Since the window was taken, the commit may have been written, and the bytes given back.
+                    if bytes.is_empty() {
+                        Step::Again
+                    } else {
+                        self.show_chunk(window, first, &bytes)
+                    }
+                }
+                Source::Open(bytes) => {
+                    chunks = rest;
+                    self.show_chunk(window, first, bytes)
+                }
+            };
+            if !matches!(step, Step::All) {
+                return Ok(step);
+            }
+        }
+        Ok(Step::All)
+    }
+
+    /// Shows neighbouring chunks of the engine, with one scan.
+    fn show_stored(
+        &mut self,
+        shared: &Shared,
+        window: &Window,
+        chunks: &[Seen],
+    ) -> Result<Step, StorageError> {
+        let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
+            return Ok(Step::All);
+        };
+        let from = Key::Chunk(self.queue, first.key);
+        let mut until = Key::Chunk(self.queue, last.key).encode();
+        until.push(0);
+        let mut expected = chunks.iter().peekable();
+        let mut step = Step::All;
+        shared
+            .engine
+            .scan(from.space(), &from.encode(), &until, &mut |key, bytes| {
+                let Some(chunk) = expected.peek() else {
+                    return Ok(ControlFlow::Break(()));
+                };
+                let found = keys::decode_chunk(key).map(|(_, key)| key);
+                if found.is_some_and(|found| found < chunk.key) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                if found != Some(chunk.key) {
+                    return Ok(ControlFlow::Break(()));
+                }
+                step = match verify(self.queue, chunk.key, bytes) {
+                    Ok(_) => self.show_chunk(window, chunk, bytes),
+                    Err(error) => self.pass_over(chunk, error),
+                };
+                expected.next();
+                Ok(if matches!(step, Step::All) {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
+            })?;
+        match expected.peek() {
+            Some(chunk) if matches!(step, Step::All) => Ok(Step::Missing(chunk.key)),
+            _ => Ok(step),
+        }
+    }
+
+    fn show_chunk(&mut self, window: &Window, chunk: &Seen, bytes: &[u8]) -> Step {
+        for message in messages(self.queue, chunk.key.first, bytes) {
+            let (position, payload) = match message {
+                Ok(message) => message,
+                Err(error) => return self.pass_over(chunk, error),
+            };
+            let distance = (position.0 - chunk.key.first.0) as u32;
+            if position < self.from || !chunk.live.contains(distance) {
+                continue;
+            }
+            let redelivered = position < window.delivered;
+            let count = window.counts.binary_search_by_key(&position, |(of, _)| *of);
+            let delivery_count = count
+                .ok()
+                .and_then(|at| window.counts.get(at))
+                .map_or(0, |(_, count)| *count);
+            self.from = position.next();
+            let message = RecoveredMessage {
+                position,
+                redelivered,
+                delivery_count,
+                payload,
+            };
+            if (self.show)(Shown::Message(message)).is_break() {
+                return Step::Stopped;
+            }
+        }
+        self.from = self.from.max(chunk.last.next());
+        match (self.show)(Shown::EndOfChunk) {
+            ControlFlow::Continue(()) => Step::All,
+            ControlFlow::Break(()) => Step::Stopped,
+        }
+    }
+
+    fn pass_over(&mut self, chunk: &Seen, error: StorageError) -> Step {
+        self.from = chunk.last.next();
+        match (self.damaged)(error) {
+            ControlFlow::Continue(()) => Step::All,
+            ControlFlow::Break(()) => Step::Stopped,
+        }
+    }
+}
+
+/// Some chunks of a queue as they were at one moment.
+struct Window {
+    chunks: Vec<Seen>,
+    delivered: Position,
+    counts: Vec<(Position, u32)>,
+}
+
+/// A chunk as it was at one moment.
+struct Seen {
+    key: ChunkKey,
+    last: Position,
+    live: LiveSet,
+    source: Source,
+}
+
+enum Source {
+    Stored,
+    Shared(SharedBytes),
+    Open(Vec<u8>),
+}
+
+impl Window {
+    fn take(shared: &Shared, queue: QueueId, from: Position) -> Self {
+        let state = shared.state.lock();
+        let Some(log) = state.queues.get(&queue) else {
+            return Self {
+                chunks: Vec::new(),
+                delivered: Position(0),
+                counts: Vec::new(),
+            };
+        };
+        let start = log.chunks.partition_point(|chunk| chunk.last() < from);
+        let end = log.chunks.len().min(start + WINDOW_CHUNKS);
+        let chunks: Vec<Seen> = log
+            .chunks
+            .range(start..end)
+            .map(|chunk| Seen::new(log, chunk))
+            .collect();
+        let last = chunks.last().map_or(from, |chunk| chunk.last);
+        let counts = match from <= last {
+            true => log
+                .counts
+                .range((Bound::Included(from), Bound::Included(last))),
+            false => Default::default(),
+        };
+        Self {
+            delivered: log.delivered,
+            counts: counts
+                .map(|(position, count)| (*position, *count))
+                .collect(),
+            chunks,
+        }
+    }
+}
+
+impl Seen {
+    fn new(log: &QueueLog, chunk: &Chunk) -> Self {
+        let source = match &chunk.place {
+            Place::Open => Source::Open(log.open_bytes().unwrap_or_default().to_vec()),
+            Place::Waiting(bytes) | Place::Writing(bytes) => Source::Shared(bytes.clone()),
+            Place::Stored => Source::Stored,
+        };
+        Self {
+            key: chunk.key,
+            last: chunk.last(),
+            live: chunk.live.clone(),
+            source,
+        }
+    }
+}
+
+/// So many chunks are looked up at once: enough to make one scan pay, few enough to keep the lock briefly.
+const WINDOW_CHUNKS: usize = 64;

@@ -1,0 +1,283 @@
+//! The verbs that change the store.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use parking_lot::MutexGuard;
+
+use crate::commit::Shared;
+use crate::error::StorageError;
+use crate::ids::{Position, QueueId, Ticket};
+use crate::keys::Key;
+use crate::pending::State;
+use crate::records::{Definition, DefinitionKey};
+
+/// Adds to the pending commit, which it keeps locked: do several things, then [`submit`](Self::submit), and in between do nothing
+/// slow and call nothing else of the store, which would wait for this writer. What one writer adds goes into one commit. A
+/// dropped writer submits.
+///
+/// Once the store has failed or closed, a writer takes nothing, and its tickets never become durable.
+pub struct Writer<'a> {
+    shared: &'a Shared,
+    state: MutexGuard<'a, State>,
+    /// Somebody will wait: set even by what is refused, so that its ticket is one that never becomes durable.
+    urgent: bool,
+    /// Nobody waits, but it is to survive the end of this process as soon as may be.
+    prompt: bool,
+    /// Somebody will wait for more than messages.
+    must_sync: bool,
+    refusing: bool,
+    handed_over: bool,
+}
+
+/// Keeps the pending commit from being cut while it lives: everything written meanwhile, through any number of writers, lands in
+/// one atomic write, settled messages included.
+///
+/// Take it before any lock under which a [`Writer`] is taken, keep it briefly, and neither wait for a ticket nor close the store
+/// while holding it.
+pub struct Hold<'a> {
+    shared: &'a Shared,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        let state = shared.state.lock();
+        let refusing = state.refusing || state.misuse.is_some();
+        Self {
+            shared,
+            state,
+            urgent: false,
+            prompt: false,
+            must_sync: false,
+            refusing,
+            handed_over: false,
+        }
+    }
+
+    /// Appends a message to a durable queue; its payload is the parts, one after the other. Positions must rise within the
+    /// queue, and a payload may have up to [`PAYLOAD_BYTES_MAX`]: a caller that breaks this makes the store fail, because a
+    /// message that cannot be stored must never be confirmed.
+    pub fn append(&mut self, queue: QueueId, position: Position, parts: &[&[u8]]) {
+        self.urgent = true;
+        if self.refusing {
+            return;
+        }
+        let state = &mut *self.state;
+        let log = state.queues.entry(queue).or_default();
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if position < log.next || position.0 == u64::MAX {
+            let rule = format!("position {position} of queue {queue} is not above all before it");
+            return self.misused(rule);
+        }
+        if length > PAYLOAD_BYTES_MAX {
+            return self.misused(format!(
+                "a message of {length} bytes is larger than {PAYLOAD_BYTES_MAX}"
+            ));
+        }
+        log.append(
+            queue,
+            position,
+            parts,
+            self.shared.options.chunk_bytes,
+            &mut state.pending,
+        );
+        state.appended += 1;
+    }
+
+    /// Settles a message: acknowledged, expired, dropped, moved. It will not be recovered; should a crash come before the next
+    /// commits, it may be. Nobody waits for it. Under a [`Hold`], it goes with the commit that the hold keeps together.
+    pub fn settle(&mut self, queue: QueueId, position: Position) {
+        let strict = self.shared.gate.is_held();
+        self.settle_one(queue, position, strict);
+    }
+
+    /// Like [`settle`](Self::settle), but somebody waits: it goes with this commit, and [`submit`](Self::submit) gives a ticket
+    /// for it.
+    pub fn settle_durably(&mut self, queue: QueueId, position: Position) {
+        self.urgent = true;
+        self.must_sync = true;
+        self.settle_one(queue, position, true);
+    }
+
+    /// Remembers that every message up to and including this position may have been delivered: it is recovered as redelivered.
+    /// Written at once, so that it survives a killed process, but not synced: nobody waits for it.
+    pub fn delivered(&mut self, queue: QueueId, up_to: Position) {
+        if self.refusing {
+            return;
+        }
+        let State {
+            queues, pending, ..
+        } = &mut *self.state;
+        if let Some(log) = queues.get_mut(&queue) {
+            log.delivered(queue, up_to, pending);
+            self.prompt = true;
+        }
+    }
+
+    /// Remembers how often a message was delivered, until it is settled.
+    pub fn requeued(&mut self, queue: QueueId, position: Position, delivery_count: u32) {
+        if self.refusing {
+            return;
+        }
+        let State {
+            queues, pending, ..
+        } = &mut *self.state;
+        if let Some(log) = queues.get_mut(&queue) {
+            log.requeued(queue, position, delivery_count, pending);
+        }
+    }
+
+    /// Settles all messages below a position, but those listed: the unacked ones of a purged queue.
+    pub fn purge(&mut self, queue: QueueId, below: Position, except: &[Position]) {
+        self.urgent = true;
+        self.must_sync = true;
+        if self.refusing {
+            return;
+        }
+        let State {
+            queues,
+            pending,
+            settled,
+            ..
+        } = &mut *self.state;
+        if let Some(log) = queues.get_mut(&queue) {
+            if except.is_sorted() {
+                *settled += log.purge(queue, below, except, pending);
+            } else {
+                let mut except = except.to_vec();
+                except.sort_unstable();
+                *settled += log.purge(queue, below, &except, pending);
+            }
+        }
+    }
+
+    /// Removes all messages of a queue. Nothing may be written for this queue any more.
+    pub fn delete_queue(&mut self, queue: QueueId) {
+        self.urgent = true;
+        self.must_sync = true;
+        if self.refusing {
+            return;
+        }
+        let State {
+            queues,
+            pending,
+            settled,
+            ..
+        } = &mut *self.state;
+        if let Some(log) = queues.remove(&queue) {
+            *settled += log.live;
+            log.delete(queue, pending);
+        }
+    }
+
+    /// Stores a definition, in place of the one with the same key.
+    pub fn put(&mut self, definition: &Definition) {
+        self.urgent = true;
+        self.must_sync = true;
+        if self.refusing {
+            return;
+        }
+        if let Definition::Queue(queue) = definition {
+            let above = queue.id.0.saturating_add(1);
+            let next = self
+                .shared
+                .next_queue_id
+                .fetch_max(above, Ordering::Relaxed)
+                .max(above);
+            self.state.pending.next_queue_id = Some(next);
+        }
+        match definition.encode() {
+            Ok(value) => {
+                let key = Key::Definition(&definition.key()).encode();
+                self.state.pending.definitions.push((key, Some(value)));
+            }
+            Err(error) => self.misused(error.to_string()),
+        }
+    }
+
+    /// Removes a definition, there or not. For a queue, see also [`delete_queue`](Self::delete_queue).
+    pub fn delete(&mut self, key: &DefinitionKey) {
+        self.urgent = true;
+        self.must_sync = true;
+        if self.refusing {
+            return;
+        }
+        self.state
+            .pending
+            .definitions
+            .push((Key::Definition(key).encode(), None));
+    }
+
+    /// Hands over what was written, and returns the ticket to wait for. After nothing but settle, delivered and requeued that
+    /// is
+    /// [`Ticket::NONE`]: they ride along with the next commit, or go by themselves a little later.
+    pub fn submit(mut self) -> Ticket {
+        self.hand_over()
+    }
+
+    fn settle_one(&mut self, queue: QueueId, position: Position, strict: bool) {
+        if self.refusing {
+            return;
+        }
+        let State {
+            queues,
+            pending,
+            settled,
+            ..
+        } = &mut *self.state;
+        if let Some(log) = queues.get_mut(&queue) {
+            *settled += u64::from(log.settle(queue, position, strict, pending));
+        }
+    }
+
+    fn hand_over(&mut self) -> Ticket {
+        let state = &mut *self.state;
+        let ticket = if self.urgent {
+            state.ticket
+        } else {
+            Ticket::NONE
+        };
+        if std::mem::replace(&mut self.handed_over, true) || self.refusing {
+            return ticket;
+        }
+        if state.lazy_due.is_none() && !state.pending.is_idle() {
+            state.lazy_due = Some(Instant::now() + self.shared.options.lazy_flush);
+            self.shared.wake();
+        }
+        if self.urgent || self.prompt {
+            state.pending.urgent = true;
+            state.pending.must_sync |= self.must_sync;
+            self.shared.note_congestion(state);
+            self.shared.wake();
+        }
+        ticket
+    }
+
+    fn misused(&mut self, rule: String) {
+        self.state.misuse = Some(StorageError::Misused { rule });
+        self.refusing = true;
+        self.shared.wake();
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
+impl<'a> Hold<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        shared.gate.enter();
+        Self { shared }
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.shared.gate.leave();
+    }
+}
+
+/// The largest payload of a message.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 30;
