@@ -1,7 +1,7 @@
 //! Running the real binary.
 
 use crate::ctl::Ctl;
-use crate::log::Log;
+use crate::log::{Log, listener};
 use crate::wait;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -31,10 +31,7 @@ impl Broker {
 
     /// As [`Broker::start`], with another address for AMQP.
     pub fn start_on(amqp_listen: &str) -> Self {
-        let data_dir = tempfile::Builder::new()
-            .prefix("leveret-test-")
-            .tempdir()
-            .unwrap();
+        let data_dir = tempfile::Builder::new().prefix("leveret-test-").tempdir().unwrap();
         let (process, log, amqp, metrics) = launch(data_dir.path(), amqp_listen);
         Self {
             process,
@@ -109,19 +106,28 @@ impl Broker {
     pub fn stop(&mut self) {
         self.terminate();
         let status = self.wait_for_exit();
-        assert!(
-            status.success(),
-            "the broker ended with {status}\n{}",
-            self.log.tail()
-        );
+        assert!(status.success(), "the broker ended with {status}\n{}", self.log.tail());
+    }
+
+    /// Starts the broker again after it was killed, and kills it as soon as it has written `lines` lines, at the latest
+    /// when it listens.
+    pub fn kill_while_starting(&self, lines: usize) {
+        let mut process = serve_command(self.data_dir.path(), &self.amqp_listen).spawn().unwrap();
+        let log = Arc::new(Log::default());
+        log.follow(process.stdout.take().unwrap());
+        log.follow(process.stderr.take().unwrap());
+        wait::until("the broker starts", || {
+            let written = log.lines();
+            let listens = written.iter().any(|line| listener(line).is_some());
+            (written.len() >= lines || listens).then_some(())
+        });
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 
     /// Starts the broker again on the same data folder, after it was killed or stopped. The ports are new ones.
     pub fn start_again(&mut self) {
-        assert!(
-            !self.is_running(),
-            "stop the broker before starting it again"
-        );
+        assert!(!self.is_running(), "stop the broker before starting it again");
         let (process, log, amqp, metrics) = launch(self.data_dir.path(), &self.amqp_listen);
         self.process = process;
         self.log = log;
@@ -145,14 +151,12 @@ impl Drop for Broker {
 }
 
 fn launch(data_dir: &Path, amqp_listen: &str) -> (Child, Arc<Log>, SocketAddr, SocketAddr) {
-    let mut process = serve_command(data_dir, amqp_listen)
-        .spawn()
-        .unwrap_or_else(|error| {
-            panic!(
-                "{}: {error}; build it with `cargo build -p leveret` or set LEVERET_BIN",
-                binary().display()
-            )
-        });
+    let mut process = serve_command(data_dir, amqp_listen).spawn().unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; build it with `cargo build -p leveret` or set LEVERET_BIN",
+            binary().display()
+        )
+    });
     let log = Arc::new(Log::default());
     log.follow(process.stdout.take().unwrap());
     log.follow(process.stderr.take().unwrap());
@@ -164,10 +168,7 @@ fn launch(data_dir: &Path, amqp_listen: &str) -> (Child, Arc<Log>, SocketAddr, S
         Err(reason) => {
             let _ = process.kill();
             let status = process.wait();
-            panic!(
-                "the broker did not start: {reason} ({status:?})\n{}",
-                log.tail()
-            );
+            panic!("the broker did not start: {reason} ({status:?})\n{}", log.tail());
         }
     }
 }
@@ -175,6 +176,7 @@ fn launch(data_dir: &Path, amqp_listen: &str) -> (Child, Arc<Log>, SocketAddr, S
 /// `leveret serve`, not yet started, its output piped.
 pub fn serve_command(data_dir: &Path, amqp_listen: &str) -> Command {
     let mut command = Command::new(binary());
+    remove_settings(&mut command);
     command
         .arg("serve")
         .arg("--data-dir")
@@ -186,6 +188,16 @@ pub fn serve_command(data_dir: &Path, amqp_listen: &str) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Takes the settings of whoever runs the tests out of the environment of `command`.
+pub fn remove_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("LEVERET_") || name_text.starts_with("RABBITMQ_") {
+            command.env_remove(&name);
+        }
+    }
 }
 
 /// The binary under test: `LEVERET_BIN`, else the one that cargo built beside this test executable.
@@ -262,9 +274,7 @@ impl TestBroker {
     pub fn ctl(&self) -> Option<Ctl> {
         match &self.shared {
             Some(shared) => Some(shared.broker.lock().unwrap().ctl()),
-            None => {
-                std::env::var_os("LEVERET_TEST_CTL").map(|program| Ctl::of_program(program.into()))
-            }
+            None => std::env::var_os("LEVERET_TEST_CTL").map(|program| Ctl::of_program(program.into())),
         }
     }
 
@@ -290,24 +300,16 @@ pub fn unique(name: &str) -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{SystemTime, UNIX_EPOCH};
     static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let milliseconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_millis();
+    let milliseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!("{name}-{milliseconds:x}-{:x}-{number}", std::process::id())
 }
 
 fn shared_broker() -> Arc<SharedBroker> {
     // A test that failed to start the broker leaves the lock poisoned; the next may try again.
-    let mut current = SHARED
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut current = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(shared) = current.upgrade() {
-        let alive = shared
-            .broker
-            .lock()
-            .is_ok_and(|mut broker| broker.is_running());
+        let alive = shared.broker.lock().is_ok_and(|mut broker| broker.is_running());
         if alive {
             return shared;
         }

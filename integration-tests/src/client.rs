@@ -5,20 +5,14 @@ use futures_lite::StreamExt;
 use lapin::message::{BasicGetMessage, Delivery};
 use lapin::options::*;
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, Consumer, Error, ErrorKind,
-    ExchangeKind,
-};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, Error, ErrorKind, ExchangeKind};
 use std::net::SocketAddr;
 
 /// Connects as `guest` to `/`.
 pub async fn connect(address: SocketAddr) -> Connection {
-    within(
-        "a connection opens",
-        try_connect(address, "guest", "guest", "/"),
-    )
-    .await
-    .expect("a connection")
+    within("a connection opens", try_connect(address, "guest", "guest", "/"))
+        .await
+        .expect("a connection")
 }
 
 /// Connects with what is given, or says why not.
@@ -111,22 +105,14 @@ pub trait Shortcuts {
 
 impl Shortcuts for Channel {
     async fn own_queue(&self) -> String {
-        let declare = self.queue_declare(
-            "".into(),
-            QueueDeclareOptions::exclusive(),
-            FieldTable::default(),
-        );
-        let queue = within("queue.declare", declare)
-            .await
-            .expect("queue.declare");
+        let declare = self.queue_declare("".into(), QueueDeclareOptions::exclusive(), FieldTable::default());
+        let queue = within("queue.declare", declare).await.expect("queue.declare");
         queue.name().to_string()
     }
 
     async fn queue(&self, name: &str, options: QueueDeclareOptions) {
         let declare = self.queue_declare(name.into(), options, FieldTable::default());
-        within("queue.declare", declare)
-            .await
-            .expect("queue.declare");
+        within("queue.declare", declare).await.expect("queue.declare");
     }
 
     async fn exchange(&self, name: &str, kind: ExchangeKind) {
@@ -135,54 +121,28 @@ impl Shortcuts for Channel {
             ..ExchangeDeclareOptions::default()
         };
         let declare = self.exchange_declare(name.into(), kind, options, FieldTable::default());
-        within("exchange.declare", declare)
-            .await
-            .expect("exchange.declare");
+        within("exchange.declare", declare).await.expect("exchange.declare");
     }
 
     async fn bind(&self, queue: &str, exchange: &str, routing_key: &str) {
         let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-        let bind = self.queue_bind(
-            queue.into(),
-            exchange.into(),
-            routing_key.into(),
-            options,
-            arguments,
-        );
+        let bind = self.queue_bind(queue.into(), exchange.into(), routing_key.into(), options, arguments);
         within("queue.bind", bind).await.expect("queue.bind");
     }
 
     async fn publish(&self, exchange: &str, routing_key: &str, body: &[u8]) {
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
-        let publish = self.basic_publish(
-            exchange.into(),
-            routing_key.into(),
-            options,
-            body,
-            properties,
-        );
-        within("basic.publish", publish)
-            .await
-            .expect("basic.publish");
+        let publish = self.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
+        within("basic.publish", publish).await.expect("basic.publish");
     }
 
     async fn publish_confirmed(&self, exchange: &str, routing_key: &str, body: &[u8]) {
         let select = self.confirm_select(ConfirmSelectOptions::default());
-        within("confirm.select", select)
-            .await
-            .expect("confirm.select");
+        within("confirm.select", select).await.expect("confirm.select");
         let properties = BasicProperties::default().with_delivery_mode(2);
         let options = BasicPublishOptions::default();
-        let publish = self.basic_publish(
-            exchange.into(),
-            routing_key.into(),
-            options,
-            body,
-            properties,
-        );
-        let confirm = within("basic.publish", publish)
-            .await
-            .expect("basic.publish");
+        let publish = self.basic_publish(exchange.into(), routing_key.into(), options, body, properties);
+        let confirm = within("basic.publish", publish).await.expect("basic.publish");
         let confirmation = within("a confirm", confirm).await.expect("a confirm");
         assert!(confirmation.is_ack(), "{confirmation:?}");
     }
@@ -190,9 +150,7 @@ impl Shortcuts for Channel {
     async fn consume(&self, queue: &str) -> Consumer {
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consume = self.basic_consume(queue.into(), "".into(), options, arguments);
-        within("basic.consume", consume)
-            .await
-            .expect("basic.consume")
+        within("basic.consume", consume).await.expect("basic.consume")
     }
 
     async fn consume_no_ack(&self, queue: &str) -> Consumer {
@@ -201,9 +159,7 @@ impl Shortcuts for Channel {
             ..BasicConsumeOptions::default()
         };
         let consume = self.basic_consume(queue.into(), "".into(), options, FieldTable::default());
-        within("basic.consume", consume)
-            .await
-            .expect("basic.consume")
+        within("basic.consume", consume).await.expect("basic.consume")
     }
 
     async fn get(&self, queue: &str) -> Option<BasicGetMessage> {
@@ -214,9 +170,7 @@ impl Shortcuts for Channel {
     async fn counts(&self, queue: &str) -> (u32, u32) {
         let passive = QueueDeclareOptions::default().passive();
         let declare = self.queue_declare(queue.into(), passive, FieldTable::default());
-        let queue = within("queue.declare", declare)
-            .await
-            .expect("passive queue.declare");
+        let queue = within("queue.declare", declare).await.expect("passive queue.declare");
         (queue.message_count(), queue.consumer_count())
     }
 

@@ -51,7 +51,9 @@ impl Ctl {
     }
 
     fn output(&self, arguments: &[&str]) -> Output {
-        Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        crate::broker::remove_settings(&mut command);
+        command
             .args(&self.leading_arguments)
             .args(arguments)
             .output()

@@ -80,7 +80,7 @@ impl Log {
 
 /// Reads `{"message":"listening","protocol":"amqp","address":"127.0.0.1:5672"}`, with the fields at the top level or
 /// under `fields`, where `tracing` puts them.
-fn listener(line: &str) -> Option<(String, SocketAddr)> {
+pub fn listener(line: &str) -> Option<(String, SocketAddr)> {
     let event: serde_json::Value = serde_json::from_str(line.trim()).ok()?;
     let field = |name: &str| {
         event
@@ -92,10 +92,7 @@ fn listener(line: &str) -> Option<(String, SocketAddr)> {
     if field("message")? != "listening" {
         return None;
     }
-    Some((
-        field("protocol")?.to_owned(),
-        field("address")?.parse().ok()?,
-    ))
+    Some((field("protocol")?.to_owned(), field("address")?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -104,16 +101,14 @@ mod tests {
 
     #[test]
     fn listener_lines_are_read_with_nested_and_with_flat_fields() {
-        let nested = r#"{"level":"INFO","fields":{"message":"listening","protocol":"amqp","address":"127.0.0.1:4711"}}"#;
+        let nested =
+            r#"{"level":"INFO","fields":{"message":"listening","protocol":"amqp","address":"127.0.0.1:4711"}}"#;
         let flat = r#"{"message":"listening","protocol":"metrics","address":"[::1]:4712"}"#;
         assert_eq!(
             listener(nested),
             Some(("amqp".into(), "127.0.0.1:4711".parse().unwrap()))
         );
-        assert_eq!(
-            listener(flat),
-            Some(("metrics".into(), "[::1]:4712".parse().unwrap()))
-        );
+        assert_eq!(listener(flat), Some(("metrics".into(), "[::1]:4712".parse().unwrap())));
     }
 
     #[test]

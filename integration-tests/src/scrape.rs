@@ -15,8 +15,7 @@ impl Metrics {
     pub fn fetch(address: SocketAddr) -> Self {
         let (head, body) = get(address, "/metrics");
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        let scrape =
-            Scrape::parse(body.lines().map(|line| Ok(line.to_owned()))).expect("Prometheus text");
+        let scrape = Scrape::parse(body.lines().map(|line| Ok(line.to_owned()))).expect("Prometheus text");
         Self {
             samples: scrape.samples,
         }
@@ -25,10 +24,7 @@ impl Metrics {
     /// The sum of all samples of `name`, whatever their labels. Panics when there is none.
     #[track_caller]
     pub fn value(&self, name: &str) -> f64 {
-        let values: Vec<f64> = self
-            .named(name)
-            .map(|sample| number(&sample.value))
-            .collect();
+        let values: Vec<f64> = self.named(name).map(|sample| number(&sample.value)).collect();
         assert!(!values.is_empty(), "no metric {name}");
         values.iter().sum()
     }
@@ -41,10 +37,7 @@ impl Metrics {
     /// A label of the first sample of `name`.
     #[track_caller]
     pub fn label(&self, name: &str, label: &str) -> String {
-        let sample = self
-            .named(name)
-            .next()
-            .unwrap_or_else(|| panic!("no metric {name}"));
+        let sample = self.named(name).next().unwrap_or_else(|| panic!("no metric {name}"));
         let value = sample.labels.get(label);
         value
             .unwrap_or_else(|| panic!("{name} has no label {label}"))
@@ -57,9 +50,7 @@ impl Metrics {
 
     /// All samples of `name`.
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Sample> {
-        self.samples
-            .iter()
-            .filter(move |sample| sample.metric == name)
+        self.samples.iter().filter(move |sample| sample.metric == name)
     }
 }
 
@@ -75,9 +66,7 @@ fn number(value: &Value) -> f64 {
 /// Sends `GET path` and returns the head and the body of the answer.
 pub fn get(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(crate::wait::DEADLINE))
-        .unwrap();
+    stream.set_read_timeout(Some(crate::wait::DEADLINE)).unwrap();
     write!(
         stream,
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"
@@ -87,10 +76,7 @@ pub fn get(address: SocketAddr, path: &str) -> (String, String) {
     stream.read_to_end(&mut answer).unwrap();
     let answer = String::from_utf8(answer).expect("UTF-8");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
-    let body = match head
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked")
-    {
+    let body = match head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         true => unchunk(body),
         false => body.to_owned(),
     };
@@ -106,9 +92,7 @@ fn unchunk(mut rest: &str) -> String {
             break;
         }
         body.push_str(&after[..length]);
-        rest = after[length..]
-            .strip_prefix("\r\n")
-            .expect("the end of a chunk");
+        rest = after[length..].strip_prefix("\r\n").expect("the end of a chunk");
     }
     body
 }

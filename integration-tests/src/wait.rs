@@ -17,28 +17,19 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(
-            started.elapsed() < DEADLINE,
-            "not within {DEADLINE:?}: {what}"
-        );
+        assert!(started.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
         std::thread::sleep(POLL_INTERVAL);
     }
 }
 
 /// Waits until the future made by `condition` gives a value. Panics with `what` when [`DEADLINE`] passes before.
-pub async fn until_async<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut condition: impl FnMut() -> F,
-) -> T {
+pub async fn until_async<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
     let started = Instant::now();
     loop {
         if let Some(value) = within(what, condition()).await {
             return value;
         }
-        assert!(
-            started.elapsed() < DEADLINE,
-            "not within {DEADLINE:?}: {what}"
-        );
+        assert!(started.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

@@ -54,10 +54,7 @@ impl Tenant {
 impl Drop for Tenant {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            let (users, virtual_hosts) = (
-                self.ctl.run(&["list_users"]),
-                self.ctl.run(&["list_vhosts"]),
-            );
+            let (users, virtual_hosts) = (self.ctl.run(&["list_users"]), self.ctl.run(&["list_vhosts"]));
             if users.contains(&self.user) {
                 self.ctl.run(&["delete_user", &self.user]);
             }
@@ -76,9 +73,7 @@ async fn virtual_hosts_do_not_see_each_other() {
     };
     let (_connection, channel) = open(broker.amqp()).await;
     let queue = broker.unique("same name");
-    channel
-        .queue(&queue, QueueDeclareOptions::exclusive())
-        .await;
+    channel.queue(&queue, QueueDeclareOptions::exclusive()).await;
     channel.publish_confirmed("", &queue, b"in /").await;
 
     let connection = try_connect(broker.amqp(), &tenant.user, "secret", &tenant.virtual_host)
@@ -88,11 +83,7 @@ async fn virtual_hosts_do_not_see_each_other() {
     other.queue(&queue, QueueDeclareOptions::exclusive()).await;
     other.publish_confirmed("", &queue, b"in the other").await;
     other
-        .publish_confirmed(
-            "amq.direct",
-            "nobody",
-            b"there are predeclared exchanges here too",
-        )
+        .publish_confirmed("amq.direct", "nobody", b"there are predeclared exchanges here too")
         .await;
     assert_eq!(channel.drain(&queue).await, ["in /"]);
     assert_eq!(other.drain(&queue).await, ["in the other"]);
@@ -114,10 +105,7 @@ fn row_025_deleting_a_user_or_virtual_host_closes_its_connections() {
     };
     let mut in_vhost = tenant.client(&broker);
     tenant.ctl.run(&["delete_vhost", &tenant.virtual_host]);
-    let text = format!(
-        "CONNECTION_FORCED - vhost '{}' is deleted",
-        tenant.virtual_host
-    );
+    let text = format!("CONNECTION_FORCED - vhost '{}' is deleted", tenant.virtual_host);
     in_vhost.expect_connection_close(320, (0, 0), text);
     let mut client = RawClient::tuned(broker.amqp(), &tenant.login("secret"));
     client.send(0, open_virtual_host(&tenant.virtual_host));
@@ -145,10 +133,7 @@ fn deleting_a_virtual_host_deletes_all_that_is_in_it() {
     tenant.set_permissions(".*", ".*", ".*");
     let mut client = tenant.client(&broker);
     client.send(1, make::queue_declare_passive("kept"));
-    let text = format!(
-        "NOT_FOUND - no queue 'kept' in vhost '{}'",
-        tenant.virtual_host
-    );
+    let text = format!("NOT_FOUND - no queue 'kept' in vhost '{}'", tenant.virtual_host);
     client.expect_channel_close(1, 404, (50, 10), text);
 }
 
@@ -196,14 +181,10 @@ fn a_changed_password_counts_from_the_next_login_on() {
         return;
     };
     let mut connected = tenant.client(&broker);
-    tenant
-        .ctl
-        .run(&["change_password", &tenant.user, "new secret"]);
+    tenant.ctl.run(&["change_password", &tenant.user, "new secret"]);
     let _ok = connected.call(1, make::queue_declare(""));
 
-    let old = tenant
-        .login("secret")
-        .with_capability("authentication_failure_close");
+    let old = tenant.login("secret").with_capability("authentication_failure_close");
     let (mut client, _start) = RawClient::started(broker.amqp());
     client.send_start_ok(&old);
     let refused: leveret_integration_tests::raw::connection::Close = client.expect(0);
@@ -217,12 +198,9 @@ fn without_permissions_a_user_cannot_open_the_virtual_host() {
     let Some(tenant) = Tenant::new(&broker) else {
         return;
     };
-    tenant.ctl.run(&[
-        "clear_permissions",
-        "-p",
-        &tenant.virtual_host,
-        &tenant.user,
-    ]);
+    tenant
+        .ctl
+        .run(&["clear_permissions", "-p", &tenant.virtual_host, &tenant.user]);
     let mut client = RawClient::tuned(broker.amqp(), &tenant.login("secret"));
     client.send(0, open_virtual_host(&tenant.virtual_host));
     let text = format!(
@@ -240,23 +218,13 @@ fn listings_name_what_there_is() {
     };
     tenant.set_permissions("^c", "^w", "^r");
     assert!(tenant.ctl.run(&["list_users"]).contains(&tenant.user));
-    assert!(
-        tenant
-            .ctl
-            .run(&["list_vhosts"])
-            .contains(&tenant.virtual_host)
-    );
-    let permissions = tenant
-        .ctl
-        .run(&["list_permissions", "-p", &tenant.virtual_host]);
+    assert!(tenant.ctl.run(&["list_vhosts"]).contains(&tenant.virtual_host));
+    let permissions = tenant.ctl.run(&["list_permissions", "-p", &tenant.virtual_host]);
     let line = permissions
         .lines()
         .find(|line| line.contains(&tenant.user))
         .expect("a line for the user");
-    assert_eq!(
-        line.split_whitespace().skip(1).collect::<Vec<_>>(),
-        ["^c", "^w", "^r"]
-    );
+    assert_eq!(line.split_whitespace().skip(1).collect::<Vec<_>>(), ["^c", "^w", "^r"]);
 }
 
 #[test]
@@ -271,15 +239,7 @@ fn commands_that_cannot_be_done_say_so_and_fail() {
         &["delete_user", &missing],
         &["change_password", &missing, "secret"],
         &["delete_vhost", &missing],
-        &[
-            "set_permissions",
-            "-p",
-            &missing,
-            &tenant.user,
-            ".*",
-            ".*",
-            ".*",
-        ],
+        &["set_permissions", "-p", &missing, &tenant.user, ".*", ".*", ".*"],
         &[
             "set_permissions",
             "-p",
@@ -363,33 +323,19 @@ fn users_and_permissions_survive_a_kill() {
     let ctl = broker.ctl();
     ctl.run(&["add_vhost", "production"]);
     ctl.run(&["add_user", "worker", "secret"]);
-    ctl.run(&[
-        "set_permissions",
-        "-p",
-        "production",
-        "worker",
-        "^w",
-        ".*",
-        ".*",
-    ]);
+    ctl.run(&["set_permissions", "-p", "production", "worker", "^w", ".*", ".*"]);
     ctl.run(&["add_user", "leaver", "secret"]);
     ctl.run(&["delete_user", "leaver"]);
     broker.kill();
     broker.start_again();
 
-    let mut client =
-        RawClient::connect_as(broker.amqp(), &Login::of("worker", "secret", "production"));
+    let mut client = RawClient::connect_as(broker.amqp(), &Login::of("worker", "secret", "production"));
     client.open_channel(1);
     let _ok = client.call(1, make::queue_declare("work"));
     client.send(1, make::queue_declare("other"));
     let close: channel::Close = client.expect(1);
     assert_eq!(close.reply_code, 403);
     let users = broker.ctl().run(&["list_users"]);
-    assert!(
-        users.contains("worker") && !users.contains("leaver"),
-        "{users}"
-    );
-    wait::until("guest is still there", || {
-        users.contains("guest").then_some(())
-    });
+    assert!(users.contains("worker") && !users.contains("leaver"), "{users}");
+    wait::until("guest is still there", || users.contains("guest").then_some(()));
 }

@@ -2,9 +2,7 @@
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use leveret_integration_tests::client::*;
-use leveret_integration_tests::raw::{
-    AMQPValue, FieldTable, Login, RawClient, channel, connection,
-};
+use leveret_integration_tests::raw::{AMQPValue, FieldTable, Login, RawClient, channel, connection};
 use leveret_integration_tests::{Broker, TestBroker, wait};
 
 #[test]
@@ -69,10 +67,7 @@ fn tune_offers_what_rabbitmq_offers() {
     let (mut client, _start) = RawClient::started(broker.amqp());
     client.send_start_ok(&Login::default());
     let tune: connection::Tune = client.expect(0);
-    assert_eq!(
-        (tune.channel_max, tune.frame_max, tune.heartbeat),
-        (2047, 131_072, 60)
-    );
+    assert_eq!((tune.channel_max, tune.frame_max, tune.heartbeat), (2047, 131_072, 60));
 }
 
 #[test]
@@ -99,9 +94,7 @@ async fn all_channels_of_a_connection_work_side_by_side() {
     let queue = channels[0].own_queue().await;
     let mut consumer = channels[499].consume_no_ack(&queue).await;
     for (number, channel) in channels.iter().enumerate() {
-        channel
-            .publish("", &queue, number.to_string().as_bytes())
-            .await;
+        channel.publish("", &queue, number.to_string().as_bytes()).await;
     }
     let mut received: Vec<usize> = next_bodies(&mut consumer, 500)
         .await
@@ -131,23 +124,11 @@ async fn a_channel_error_leaves_the_other_channels_alone() {
     let mut consumer = healthy.consume_no_ack(&queue).await;
     for _ in 0..20 {
         let broken = connection.create_channel().await.unwrap();
-        broken
-            .confirm_select(ConfirmSelectOptions::default())
-            .await
-            .unwrap();
+        broken.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let (options, missing) = (BasicPublishOptions::default(), broker.unique("missing"));
-        let publish = broken.basic_publish(
-            missing.as_str().into(),
-            "".into(),
-            options,
-            b"x",
-            Default::default(),
-        );
-        publish.await.unwrap();
-        let queue = broken
-            .queue_declare("".into(), Default::default(), FieldTable::default())
-            .await;
-        assert_eq!(refusal(&queue.unwrap_err()).0, 404);
+        let publish = broken.basic_publish(missing.as_str().into(), "".into(), options, b"x", Default::default());
+        let confirm = wait::within("the publish is refused", publish.await.unwrap()).await;
+        assert_eq!(refusal(&confirm.unwrap_err()).0, 404);
     }
     healthy.publish("", &queue, b"alive").await;
     assert_eq!(next_bodies(&mut consumer, 1).await, ["alive"]);
@@ -172,9 +153,7 @@ fn a_client_that_does_not_answer_cannot_keep_the_broker_from_stopping() {
     let Some(mut broker) = Broker::start_unless_external() else {
         return;
     };
-    let mute: Vec<RawClient> = (0..10)
-        .map(|_| RawClient::with_channel(broker.amqp()))
-        .collect();
+    let mute: Vec<RawClient> = (0..10).map(|_| RawClient::with_channel(broker.amqp())).collect();
     broker.stop();
     drop(mute);
 }

@@ -48,10 +48,7 @@ async fn acked_messages_are_gone_and_unacked_ones_come_back_redelivered_in_order
 
     for expected in ["1", "3", "5"] {
         let message = channel.get(&queue).await.expect("a message");
-        assert_eq!(
-            (body(&message).as_str(), message.redelivered),
-            (expected, true)
-        );
+        assert_eq!((body(&message).as_str(), message.redelivered), (expected, true));
     }
     assert!(channel.get(&queue).await.is_none());
 }
@@ -62,9 +59,7 @@ async fn a_lost_connection_gives_its_unacked_messages_back() {
     let broker = TestBroker::get();
     let (_connection, channel) = open(broker.amqp()).await;
     let name = broker.unique("lost");
-    channel
-        .queue(&name, QueueDeclareOptions::default().auto_delete())
-        .await;
+    channel.queue(&name, QueueDeclareOptions::default().auto_delete()).await;
     publish_numbers(&channel, &name, 3).await;
 
     let mut client = RawClient::with_channel(broker.amqp());
@@ -88,10 +83,7 @@ async fn a_lost_connection_gives_its_unacked_messages_back() {
     let mut consumer = channel.consume(&name).await;
     for expected in ["1", "2", "3"] {
         let delivery = next(&mut consumer).await;
-        assert_eq!(
-            (body(&delivery).as_str(), delivery.redelivered),
-            (expected, true)
-        );
+        assert_eq!((body(&delivery).as_str(), delivery.redelivered), (expected, true));
     }
 }
 
@@ -107,10 +99,7 @@ async fn requeued_messages_return_to_their_place() {
     }
     // Back in an order of their own, and one of them not at all.
     taken[2].nack(REQUEUE).await.unwrap();
-    taken[0]
-        .reject(BasicRejectOptions { requeue: true })
-        .await
-        .unwrap();
+    taken[0].reject(BasicRejectOptions { requeue: true }).await.unwrap();
     taken[1].nack(BasicNackOptions::default()).await.unwrap();
     taken[3].nack(REQUEUE).await.unwrap();
 
@@ -119,13 +108,7 @@ async fn requeued_messages_return_to_their_place() {
         order.push((body(&message), message.redelivered));
         ack(&message).await;
     }
-    let expected = [
-        ("1", true),
-        ("3", true),
-        ("4", true),
-        ("5", false),
-        ("6", false),
-    ];
+    let expected = [("1", true), ("3", true), ("4", true), ("5", false), ("6", false)];
     assert_eq!(
         order,
         expected.map(|(body, redelivered)| (body.to_owned(), redelivered))
@@ -140,20 +123,10 @@ async fn settling_multiple_settles_everything_up_to_the_tag() {
     publish_numbers(&channel, &queue, 9).await;
     let mut tags = Vec::new();
     for _ in 0..9 {
-        tags.push(
-            channel
-                .get(&queue)
-                .await
-                .expect("a message")
-                .delivery
-                .delivery_tag,
-        );
+        tags.push(channel.get(&queue).await.expect("a message").delivery.delivery_tag);
     }
     assert_eq!(tags, (1..=9).collect::<Vec<u64>>());
-    channel
-        .basic_ack(3, BasicAckOptions { multiple: true })
-        .await
-        .unwrap();
+    channel.basic_ack(3, BasicAckOptions { multiple: true }).await.unwrap();
     let requeue_all = BasicNackOptions {
         multiple: true,
         requeue: true,
@@ -164,10 +137,7 @@ async fn settling_multiple_settles_everything_up_to_the_tag() {
     channel.basic_nack(0, requeue_all).await.unwrap();
     channel.wait_for_messages(&queue, 6).await;
     assert_eq!(channel.drain(&queue).await, numbers(4..=9));
-    channel
-        .basic_ack(0, BasicAckOptions { multiple: true })
-        .await
-        .unwrap();
+    channel.basic_ack(0, BasicAckOptions { multiple: true }).await.unwrap();
     assert_eq!(
         channel.counts(&queue).await,
         (0, 0),
@@ -191,10 +161,7 @@ async fn recover_delivers_again_what_is_not_acked() {
         .unwrap();
     for expected in ["2", "3"] {
         let delivery = next(&mut consumer).await;
-        assert_eq!(
-            (body(&delivery).as_str(), delivery.redelivered),
-            (expected, true)
-        );
+        assert_eq!((body(&delivery).as_str(), delivery.redelivered), (expected, true));
     }
 }
 
@@ -205,10 +172,7 @@ async fn get_tells_how_many_messages_are_left() {
     let queue = channel.own_queue().await;
     publish_numbers(&channel, &queue, 3).await;
     for left in [2, 1, 0] {
-        assert_eq!(
-            channel.get(&queue).await.expect("a message").message_count,
-            left
-        );
+        assert_eq!(channel.get(&queue).await.expect("a message").message_count, left);
     }
     assert!(channel.get(&queue).await.is_none());
 }
@@ -221,10 +185,7 @@ async fn without_acks_a_message_is_gone_when_it_is_sent() {
     publish_numbers(&channel, &queue, 100).await;
     let reader = connection.create_channel().await.unwrap();
     // A prefetch count does not hold back a consumer that never acknowledges.
-    reader
-        .basic_qos(1, BasicQosOptions::default())
-        .await
-        .unwrap();
+    reader.basic_qos(1, BasicQosOptions::default()).await.unwrap();
     let mut consumer = reader.consume_no_ack(&queue).await;
     assert_eq!(next_bodies(&mut consumer, 100).await, numbers(1..=100));
     reader.close(200, "Goodbye".into()).await.unwrap();
@@ -252,11 +213,7 @@ async fn equal_consumers_take_exact_turns() {
     for consumer in &mut consumers {
         let bodies = next_bodies(consumer, 100).await;
         let first: u32 = bodies[0].parse().unwrap();
-        assert_eq!(
-            bodies,
-            numbers((first..=300).step_by(3)),
-            "every third message"
-        );
+        assert_eq!(bodies, numbers((first..=300).step_by(3)), "every third message");
         seen.push(first);
     }
     seen.sort();
@@ -268,15 +225,9 @@ async fn prefetch_is_counted_for_each_consumer() {
     let broker = TestBroker::get();
     let (_connection, channel) = open(broker.amqp()).await;
     let queue = channel.own_queue().await;
-    channel
-        .basic_qos(2, BasicQosOptions::default())
-        .await
-        .unwrap();
+    channel.basic_qos(2, BasicQosOptions::default()).await.unwrap();
     let mut first = channel.consume(&queue).await;
-    channel
-        .basic_qos(3, BasicQosOptions::default())
-        .await
-        .unwrap();
+    channel.basic_qos(3, BasicQosOptions::default()).await.unwrap();
     let mut second = channel.consume(&queue).await;
     publish_numbers(&channel, &queue, 10).await;
 
@@ -313,10 +264,7 @@ async fn global_prefetch_is_shared_by_the_consumers_of_a_channel() {
     let (connection, channel) = open(broker.amqp()).await;
     let queue = channel.own_queue().await;
     let worker = connection.create_channel().await.unwrap();
-    worker
-        .basic_qos(3, BasicQosOptions { global: true })
-        .await
-        .unwrap();
+    worker.basic_qos(3, BasicQosOptions { global: true }).await.unwrap();
     let mut consumers = [worker.consume(&queue).await, worker.consume(&queue).await];
     publish_numbers(&channel, &queue, 10).await;
 
@@ -326,22 +274,12 @@ async fn global_prefetch_is_shared_by_the_consumers_of_a_channel() {
             (first..first + 3).collect::<Vec<_>>()
         );
         channel.wait_for_messages(&queue, 10 - (first + 2)).await;
-        worker
-            .basic_ack(0, BasicAckOptions { multiple: true })
-            .await
-            .unwrap();
+        worker.basic_ack(0, BasicAckOptions { multiple: true }).await.unwrap();
     }
     assert_eq!(next_of_both(&mut consumers, 3).await, [7, 8, 9]);
     channel.wait_for_messages(&queue, 1).await;
-    worker
-        .basic_qos(0, BasicQosOptions { global: true })
-        .await
-        .unwrap();
-    assert_eq!(
-        next_of_both(&mut consumers, 1).await,
-        [10],
-        "a limit of 0 is none"
-    );
+    worker.basic_qos(0, BasicQosOptions { global: true }).await.unwrap();
+    assert_eq!(next_of_both(&mut consumers, 1).await, [10], "a limit of 0 is none");
 }
 
 #[tokio::test]
@@ -370,10 +308,7 @@ async fn server_made_consumer_tags_are_fresh() {
     let (first, second) = (channel.consume(&queue).await, channel.consume(&queue).await);
     assert_ne!(first.tag(), second.tag());
     for tag in [first.tag(), second.tag()] {
-        let random = tag
-            .as_str()
-            .strip_prefix("amq.ctag-")
-            .expect("the prefix amq.ctag-");
+        let random = tag.as_str().strip_prefix("amq.ctag-").expect("the prefix amq.ctag-");
         assert_eq!(random.len(), 22, "{tag}");
     }
 }
@@ -393,11 +328,7 @@ async fn deleting_a_queue_cancels_its_consumers() {
     assert!(channel.status().connected(), "the channel lives on");
 }
 
-async fn consume_with(
-    channel: &Channel,
-    queue: &str,
-    options: BasicConsumeOptions,
-) -> lapin::Result<Consumer> {
+async fn consume_with(channel: &Channel, queue: &str, options: BasicConsumeOptions) -> lapin::Result<Consumer> {
     channel
         .basic_consume(queue.into(), "".into(), options, arguments([]))
         .await
@@ -428,11 +359,7 @@ async fn an_exclusive_consumer_is_alone_until_it_leaves() {
         .unwrap();
     let other = connection.create_channel().await.unwrap();
     let error = consume_with(&other, &queue, exclusive).await.unwrap_err();
-    assert_eq!(
-        refusal(&error).0,
-        403,
-        "exclusive asked while another consumes"
-    );
+    assert_eq!(refusal(&error).0, 403, "exclusive asked while another consumes");
 }
 
 async fn consume_with_priority(channel: &Channel, queue: &str, priority: i32) -> Consumer {
@@ -449,10 +376,7 @@ async fn lower_priorities_are_served_only_while_all_higher_ones_are_busy() {
     let broker = TestBroker::get();
     let (_connection, channel) = open(broker.amqp()).await;
     let queue = channel.own_queue().await;
-    channel
-        .basic_qos(2, BasicQosOptions::default())
-        .await
-        .unwrap();
+    channel.basic_qos(2, BasicQosOptions::default()).await.unwrap();
     let mut low = consume_with_priority(&channel, &queue, -1).await;
     let mut normal = channel.consume(&queue).await;
     let mut high = consume_with_priority(&channel, &queue, 10).await;
@@ -466,11 +390,7 @@ async fn lower_priorities_are_served_only_while_all_higher_ones_are_busy() {
 
     ack(&busy).await;
     publish_numbers(&channel, &queue, 1).await;
-    assert_eq!(
-        next_bodies(&mut high, 1).await,
-        ["1"],
-        "free again, so first in line"
-    );
+    assert_eq!(next_bodies(&mut high, 1).await, ["1"], "free again, so first in line");
 }
 
 #[tokio::test]
@@ -480,9 +400,7 @@ async fn one_consumer_gets_the_messages_of_a_channel_in_publishing_order() {
     let queue = channel.own_queue().await;
     let mut consumer = channel.consume_no_ack(&queue).await;
     for number in 1..=2000_u32 {
-        channel
-            .publish("", &queue, number.to_string().as_bytes())
-            .await;
+        channel.publish("", &queue, number.to_string().as_bytes()).await;
     }
     assert_eq!(next_bodies(&mut consumer, 2000).await, numbers(1..=2000));
 }

@@ -15,13 +15,7 @@ async fn request(channel: &Channel, queue: &str, correlation_id: &str, body: &st
         .with_correlation_id(correlation_id.into());
     let options = BasicPublishOptions::default();
     channel
-        .basic_publish(
-            "".into(),
-            queue.into(),
-            options,
-            body.as_bytes(),
-            properties,
-        )
+        .basic_publish("".into(), queue.into(), options, body.as_bytes(), properties)
         .await
         .unwrap();
 }
@@ -29,12 +23,7 @@ async fn request(channel: &Channel, queue: &str, correlation_id: &str, body: &st
 /// Takes one request and gives its `reply_to`, correlation id and body.
 async fn take(server: &mut Consumer) -> (String, String, String) {
     let request = next(server).await;
-    let reply_to = request
-        .properties
-        .reply_to()
-        .as_ref()
-        .expect("reply_to")
-        .to_string();
+    let reply_to = request.properties.reply_to().as_ref().expect("reply_to").to_string();
     let correlation_id = request
         .properties
         .correlation_id()
@@ -48,13 +37,7 @@ async fn answer(channel: &Channel, reply_to: &str, correlation_id: &str, body: &
     let properties = BasicProperties::default().with_correlation_id(correlation_id.into());
     let options = BasicPublishOptions::default();
     channel
-        .basic_publish(
-            "".into(),
-            reply_to.into(),
-            options,
-            body.as_bytes(),
-            properties,
-        )
+        .basic_publish("".into(), reply_to.into(), options, body.as_bytes(), properties)
         .await
         .unwrap();
 }
@@ -64,9 +47,7 @@ async fn answers_come_back_to_the_channel_that_asked() {
     let broker = TestBroker::get();
     let (_server_connection, server) = open(broker.amqp()).await;
     let queue = broker.unique("requests");
-    server
-        .queue(&queue, QueueDeclareOptions::default().auto_delete())
-        .await;
+    server.queue(&queue, QueueDeclareOptions::default().auto_delete()).await;
     let mut requests = server.consume_no_ack(&queue).await;
 
     let mut callers = Vec::new();
@@ -92,30 +73,16 @@ async fn answers_come_back_to_the_channel_that_asked() {
     // Answered the other way round, so that nothing comes right by luck.
     for (reply_to, correlation_id, body) in taken.iter().rev() {
         assert!(reply_to.starts_with("amq.rabbitmq.reply-to."), "{reply_to}");
-        answer(
-            &server,
-            reply_to,
-            correlation_id,
-            &format!("answer to {body}"),
-        )
-        .await;
+        answer(&server, reply_to, correlation_id, &format!("answer to {body}")).await;
     }
     for (number, (_, _, answers)) in callers.iter_mut().enumerate() {
         for call in [1, 0] {
             let answer = next(answers).await;
             assert_eq!(
-                answer
-                    .properties
-                    .correlation_id()
-                    .as_ref()
-                    .unwrap()
-                    .as_str(),
+                answer.properties.correlation_id().as_ref().unwrap().as_str(),
                 call.to_string()
             );
-            assert_eq!(
-                body(&answer),
-                format!("answer to caller {number} call {call}")
-            );
+            assert_eq!(body(&answer), format!("answer to caller {number} call {call}"));
         }
     }
 }
@@ -140,10 +107,7 @@ async fn a_reply_queue_can_be_asked_for_while_its_channel_lives() {
     let (code, text) = refusal(&error.unwrap_err());
     assert_eq!(
         (code, text),
-        (
-            404,
-            format!("NOT_FOUND - no queue '{reply_to}' in vhost '/'")
-        )
+        (404, format!("NOT_FOUND - no queue '{reply_to}' in vhost '/'"))
     );
 }
 
@@ -152,10 +116,7 @@ async fn an_answer_to_nobody_is_dropped_or_returned() {
     let broker = TestBroker::get();
     let (connection, caller) = open(broker.amqp()).await;
     let server = connection.create_channel().await.unwrap();
-    server
-        .confirm_select(ConfirmSelectOptions::default())
-        .await
-        .unwrap();
+    server.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let queue = server.own_queue().await;
     let mut requests = server.consume_no_ack(&queue).await;
     let _answers = caller.consume_no_ack(REPLY_TO).await;
@@ -164,9 +125,7 @@ async fn an_answer_to_nobody_is_dropped_or_returned() {
     caller.close(200, "Goodbye".into()).await.unwrap();
 
     answer(&server, &reply_to, &correlation_id, "too late").await;
-    server
-        .publish_confirmed("", &queue, b"the channel is still open")
-        .await;
+    server.publish_confirmed("", &queue, b"the channel is still open").await;
     let mandatory = BasicPublishOptions {
         mandatory: true,
         ..BasicPublishOptions::default()
@@ -176,10 +135,6 @@ async fn an_answer_to_nobody_is_dropped_or_returned() {
         .basic_publish("".into(), key, mandatory, b"too late", properties)
         .await
         .unwrap();
-    let returned = confirm
-        .await
-        .unwrap()
-        .take_message()
-        .expect("a returned message");
+    let returned = confirm.await.unwrap().take_message().expect("a returned message");
     assert_eq!(returned.reply_code, 312);
 }

@@ -4,9 +4,8 @@ use lapin::options::*;
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, ExchangeKind};
 use leveret_integration_tests::client::*;
-use leveret_integration_tests::{Broker, broker, wait};
+use leveret_integration_tests::{Broker, wait};
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,18 +33,10 @@ struct Published {
 
 impl Publisher {
     /// Publishes without a pause, calls `kill` when `confirms` messages are confirmed, and goes on until it notices.
-    async fn publish_until_killed(
-        &mut self,
-        amqp: SocketAddr,
-        confirms: u64,
-        kill: impl FnOnce(),
-    ) -> Published {
+    async fn publish_until_killed(&mut self, amqp: SocketAddr, confirms: u64, kill: impl FnOnce()) -> Published {
         let first = self.next;
         let (connection, channel) = open(amqp).await;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await
-            .unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let confirmed_end = Arc::new(AtomicU64::new(first));
         let (outstanding, mut unconfirmed) = tokio::sync::mpsc::channel(WINDOW_MESSAGES);
         let publishing = tokio::spawn(async move {
@@ -71,16 +62,11 @@ impl Publisher {
                 }
             }
         });
-        let enough =
-            || async { (confirmed_end.load(Ordering::SeqCst) >= first + confirms).then_some(()) };
+        let enough = || async { (confirmed_end.load(Ordering::SeqCst) >= first + confirms).then_some(()) };
         wait::until_async("enough confirms", enough).await;
         kill();
-        wait::within("the publisher notices", confirming)
-            .await
-            .unwrap();
-        self.next = wait::within("the publisher ends", publishing)
-            .await
-            .unwrap();
+        wait::within("the publisher notices", confirming).await.unwrap();
+        self.next = wait::within("the publisher ends", publishing).await.unwrap();
         drop(connection);
         Published {
             first,
@@ -94,13 +80,7 @@ async fn publish_number(channel: &Channel, number: u64) -> lapin::Result<lapin::
     let properties = BasicProperties::default().with_delivery_mode(2);
     let options = BasicPublishOptions::default();
     channel
-        .basic_publish(
-            EXCHANGE.into(),
-            "".into(),
-            options,
-            &message(number),
-            properties,
-        )
+        .basic_publish(EXCHANGE.into(), "".into(), options, &message(number), properties)
         .await
 }
 
@@ -121,12 +101,7 @@ async fn declare_orders(channel: &Channel) {
         ..ExchangeDeclareOptions::default()
     };
     channel
-        .exchange_declare(
-            EXCHANGE.into(),
-            ExchangeKind::Fanout,
-            durable,
-            FieldTable::default(),
-        )
+        .exchange_declare(EXCHANGE.into(), ExchangeKind::Fanout, durable, FieldTable::default())
         .await
         .unwrap();
     for queue in QUEUES {
@@ -140,10 +115,7 @@ async fn take_all(channel: &Channel, queue: &str) -> Vec<(u64, bool)> {
     let mut taken = Vec::new();
     while let Some(got) = channel.get(queue).await {
         let number = u64::from_be_bytes(got.data[..8].try_into().unwrap());
-        assert!(
-            got.data == message(number),
-            "the body of {number} is damaged"
-        );
+        assert!(got.data == message(number), "the body of {number} is damaged");
         taken.push((number, got.redelivered));
         got.ack(BasicAckOptions::default()).await.unwrap();
     }
@@ -151,13 +123,7 @@ async fn take_all(channel: &Channel, queue: &str) -> Vec<(u64, bool)> {
 }
 
 /// Asserts that a queue gave what it owed after a kill.
-fn assert_nothing_lost(
-    queue: &str,
-    round: u32,
-    taken: &[(u64, bool)],
-    published: &Published,
-    acked: &HashSet<u64>,
-) {
+fn assert_nothing_lost(queue: &str, round: u32, taken: &[(u64, bool)], published: &Published, acked: &HashSet<u64>) {
     let numbers: Vec<u64> = taken.iter().map(|(number, _)| *number).collect();
     assert!(
         numbers.is_sorted_by(|a, b| a < b),
@@ -167,10 +133,7 @@ fn assert_nothing_lost(
     let lost: Vec<u64> = (published.first..published.confirmed_end)
         .filter(|number| !present.contains(number))
         .collect();
-    assert!(
-        lost.is_empty(),
-        "round {round}, {queue}: confirmed and lost: {lost:?}"
-    );
+    assert!(lost.is_empty(), "round {round}, {queue}: confirmed and lost: {lost:?}");
     for (number, redelivered) in taken {
         assert!(
             *number < published.sent_end,
@@ -203,9 +166,7 @@ async fn thirty_kills_in_mid_publish_lose_no_confirmed_message() {
     for round in 1..=30 {
         let confirms = 10 + u64::from(round) * 37 % 400;
         let amqp = broker.amqp();
-        let published = publisher
-            .publish_until_killed(amqp, confirms, || broker.kill())
-            .await;
+        let published = publisher.publish_until_killed(amqp, confirms, || broker.kill()).await;
         confirmed_in_all += published.confirmed_end - published.first;
 
         broker.start_again();
@@ -245,10 +206,7 @@ async fn a_backlog_grows_over_many_kills_and_keeps_its_order() {
             .iter()
             .map(|(number, _)| *number)
             .collect();
-        assert!(
-            numbers.is_sorted_by(|a, b| a < b),
-            "{queue}: out of order or twice"
-        );
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{queue}: out of order or twice");
         let present: HashSet<u64> = numbers.into_iter().collect();
         assert!(
             confirmed.iter().all(|number| present.contains(number)),
@@ -276,23 +234,12 @@ async fn definitions_survive_a_kill_and_transient_ones_do_not() {
     };
     let none = FieldTable::default;
     channel
-        .exchange_declare(
-            "front".into(),
-            ExchangeKind::Topic,
-            durable_exchange,
-            none(),
-        )
+        .exchange_declare("front".into(), ExchangeKind::Topic, durable_exchange, none())
         .await
         .unwrap();
     let options = ExchangeBindOptions::default();
     channel
-        .exchange_bind(
-            EXCHANGE.into(),
-            "front".into(),
-            "order.#".into(),
-            options,
-            none(),
-        )
+        .exchange_bind(EXCHANGE.into(), "front".into(), "order.#".into(), options, none())
         .await
         .unwrap();
     channel.queue("deleted", durable).await;
@@ -304,9 +251,7 @@ async fn definitions_survive_a_kill_and_transient_ones_do_not() {
         .queue_unbind(QUEUES[1].into(), EXCHANGE.into(), "".into(), none())
         .await
         .unwrap();
-    channel
-        .queue("transient", QueueDeclareOptions::default())
-        .await;
+    channel.queue("transient", QueueDeclareOptions::default()).await;
     let transient = ExchangeDeclareOptions::default();
     channel
         .exchange_declare("transient".into(), ExchangeKind::Fanout, transient, none())
@@ -317,15 +262,9 @@ async fn definitions_survive_a_kill_and_transient_ones_do_not() {
     broker.kill();
     broker.start_again();
     let (connection, channel) = open(broker.amqp()).await;
-    channel
-        .publish_confirmed("front", "order.new", b"hello")
-        .await;
+    channel.publish_confirmed("front", "order.new", b"hello").await;
     assert_eq!(channel.drain(QUEUES[0]).await, ["hello"]);
-    assert_eq!(
-        channel.drain(QUEUES[1]).await,
-        [""; 0],
-        "unbound before the kill"
-    );
+    assert_eq!(channel.drain(QUEUES[1]).await, [""; 0], "unbound before the kill");
     channel
         .queue_declare("with arguments".into(), durable, arguments)
         .await
@@ -403,10 +342,7 @@ async fn unacked_messages_come_back_redelivered_after_a_kill() {
     broker.kill();
     broker.start_again();
     let (_connection, channel) = open(broker.amqp()).await;
-    let first = channel
-        .get("work")
-        .await
-        .expect("the message that was held");
+    let first = channel.get("work").await.expect("the message that was held");
     assert_eq!((body(&first).as_str(), first.redelivered), ("one", true));
     assert_eq!(body(&channel.get("work").await.expect("the other")), "two");
 }
@@ -471,10 +407,7 @@ async fn large_messages_survive_a_kill() {
     let (_connection, channel) = open(broker.amqp()).await;
     let got = channel.get("large").await.expect("the large message");
     assert!(got.data == large);
-    assert_eq!(
-        body(&channel.get("large").await.expect("the small message")),
-        "small"
-    );
+    assert_eq!(body(&channel.get("large").await.expect("the small message")), "small");
 }
 
 /// A start that is itself killed, at one log line after the other.
@@ -491,16 +424,8 @@ async fn kills_during_the_start_lose_nothing() {
             .await;
     }
     broker.kill();
-    for lines in 0..6 {
-        let mut process = broker::serve_command(broker.data_dir(), "127.0.0.1:0")
-            .spawn()
-            .unwrap();
-        // The log goes to stderr.
-        let output = BufReader::new(process.stderr.take().unwrap());
-        let read = output.lines().take(lines).count();
-        process.kill().unwrap();
-        process.wait().unwrap();
-        assert!(read <= lines);
+    for lines in 0..10 {
+        broker.kill_while_starting(lines);
     }
     broker.start_again();
     let (_connection, channel) = open(broker.amqp()).await;

@@ -2,8 +2,8 @@
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::raw::{
-    AMQPClass, BasicProperties, Login, Method, RawClient, basic, channel, confirm, connection,
-    exchange, make, queue, tx,
+    AMQPClass, BasicProperties, Login, Method, RawClient, basic, channel, confirm, connection, exchange, make, queue,
+    tx,
 };
 
 #[test]
@@ -70,8 +70,7 @@ fn row_044_more_channels_than_negotiated() {
     client.open_channel(1);
     client.open_channel(2);
     client.send(3, channel::Open {});
-    let text =
-        "NOT_ALLOWED - number of channels opened (2) has reached the negotiated channel_max (2)";
+    let text = "NOT_ALLOWED - number of channels opened (2) has reached the negotiated channel_max (2)";
     // RabbitMQ refuses before it looks at the method.
     client.expect_connection_close(530, (0, 0), text);
 }
@@ -124,10 +123,7 @@ fn a_reply_text_is_cut_at_255_octets() {
     let full = format!("NOT_FOUND - no queue '{name}' in vhost '/'");
     assert!(full.len() > 255);
     let close: channel::Close = client.expect(1);
-    assert_eq!(
-        (close.reply_code, close.class_id, close.method_id),
-        (404, 50, 10)
-    );
+    assert_eq!((close.reply_code, close.class_id, close.method_id), (404, 50, 10));
     let text = close.reply_text.as_str();
     assert!(text.len() <= 255);
     // How the cut is marked is not said; that most of the text is there matters.
@@ -150,21 +146,11 @@ fn after_channel_close_everything_on_the_channel_is_ignored_until_close_ok() {
     client.publish_to(1, "", "nobody", b"a body");
     client.send(1, make::basic_ack(99));
     client.send(1, basic::Qos::default());
-    client.expect_channel_close(
-        1,
-        404,
-        (50, 10),
-        format!("NOT_FOUND - no queue '{queue}' in vhost '/'"),
-    );
+    client.expect_channel_close(1, 404, (50, 10), format!("NOT_FOUND - no queue '{queue}' in vhost '/'"));
 
     // Nothing of it was done, and the other channel has not noticed anything.
     client.send(2, make::queue_declare_passive(&queue));
-    client.expect_channel_close(
-        2,
-        404,
-        (50, 10),
-        format!("NOT_FOUND - no queue '{queue}' in vhost '/'"),
-    );
+    client.expect_channel_close(2, 404, (50, 10), format!("NOT_FOUND - no queue '{queue}' in vhost '/'"));
     client.close();
 }
 
@@ -194,32 +180,19 @@ fn nowait_does_not_suppress_errors() {
         ..make::queue_declare_passive(&name)
     };
     client.send(1, declare);
-    client.expect_channel_close(
-        1,
-        404,
-        (50, 10),
-        format!("NOT_FOUND - no queue '{name}' in vhost '/'"),
-    );
+    client.expect_channel_close(1, 404, (50, 10), format!("NOT_FOUND - no queue '{name}' in vhost '/'"));
     let bind = queue::Bind {
         nowait: true,
         ..make::queue_bind(&name, "amq.direct", "key")
     };
     client.send(1, bind);
-    client.expect_channel_close(
-        1,
-        404,
-        (50, 20),
-        format!("NOT_FOUND - no queue '{name}' in vhost '/'"),
-    );
+    client.expect_channel_close(1, 404, (50, 20), format!("NOT_FOUND - no queue '{name}' in vhost '/'"));
 }
 
 #[test]
 fn a_method_of_a_channel_on_channel_0_costs_the_connection() {
     let broker = TestBroker::get();
-    for method in [
-        make::queue_declare_passive("q").wrap(),
-        channel::Open {}.wrap(),
-    ] {
+    for method in [make::queue_declare_passive("q").wrap(), channel::Open {}.wrap()] {
         let mut client = RawClient::connect(broker.amqp());
         client.send(0, method);
         let close: connection::Close = client.expect(0);
@@ -237,12 +210,7 @@ fn a_closed_channel_number_may_be_used_again_at_once() {
         client.open_channel(1);
         let queue = client.call(1, make::queue_declare("")).queue;
         let _ok = client.call(1, make::basic_consume(queue.as_str()));
-        client.publish_to(
-            1,
-            "",
-            queue.as_str(),
-            b"perhaps on its way while the channel is closed",
-        );
+        client.publish_to(1, "", queue.as_str(), b"perhaps on its way while the channel is closed");
         let close = channel::Close {
             reply_code: 200,
             ..Default::default()
@@ -250,14 +218,8 @@ fn a_closed_channel_number_may_be_used_again_at_once() {
         client.send(1, close);
         loop {
             match client.next_frame() {
-                Some(leveret_integration_tests::raw::AMQPFrame::Method(
-                    1,
-                    AMQPClass::Channel(method),
-                )) => {
-                    assert!(
-                        matches!(method, channel::AMQPMethod::CloseOk(_)),
-                        "{method:?}"
-                    );
+                Some(leveret_integration_tests::raw::AMQPFrame::Method(1, AMQPClass::Channel(method))) => {
+                    assert!(matches!(method, channel::AMQPMethod::CloseOk(_)), "{method:?}");
                     break;
                 }
                 Some(_delivery) => {}

@@ -2,9 +2,7 @@
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::client::{arguments, text};
-use leveret_integration_tests::raw::{
-    AMQPClass, AMQPFrame, Login, Method, RawClient, basic, channel, make,
-};
+use leveret_integration_tests::raw::{AMQPClass, AMQPFrame, Login, Method, RawClient, basic, channel, make};
 
 /// A client with channel 1 and an exclusive queue.
 fn client_and_queue(broker: &TestBroker) -> (RawClient, String) {
@@ -34,11 +32,7 @@ fn row_110_a_consumer_tag_used_twice() {
     let _ok = client.call(1, consume.clone());
     let _another_channel_has_tags_of_its_own = client.call(2, consume.clone());
     client.send(1, consume);
-    client.expect_connection_close(
-        530,
-        (60, 20),
-        "NOT_ALLOWED - attempt to reuse consumer tag 'mine'",
-    );
+    client.expect_connection_close(530, (60, 20), "NOT_ALLOWED - attempt to reuse consumer tag 'mine'");
 }
 
 #[test]
@@ -55,10 +49,7 @@ fn row_110_a_tag_is_free_again_after_cancel() {
     };
     for _ in 0..3 {
         let _ok = client.call(1, consume.clone());
-        assert_eq!(
-            client.call(1, cancel.clone()).consumer_tag,
-            cancel.consumer_tag
-        );
+        assert_eq!(client.call(1, cancel.clone()).consumer_tag, cancel.consumer_tag);
     }
 }
 
@@ -73,11 +64,7 @@ fn row_111_exclusive_use() {
         ..shared.clone()
     };
     let text = format!("ACCESS_REFUSED - queue '{queue}' in vhost '/' in exclusive use");
-    for (first, second) in [
-        (&exclusive, &shared),
-        (&exclusive, &exclusive),
-        (&shared, &exclusive),
-    ] {
+    for (first, second) in [(&exclusive, &shared), (&exclusive, &exclusive), (&shared, &exclusive)] {
         let consumer_tag = client.call(1, first.clone()).consumer_tag;
         client.send(2, second.clone());
         client.expect_channel_close(2, 403, (60, 20), text.clone());
@@ -114,10 +101,7 @@ fn row_122_a_delivery_tag_that_is_not_outstanding() {
         multiple,
         requeue: false,
     };
-    let ack = |delivery_tag, multiple| basic::Ack {
-        delivery_tag,
-        multiple,
-    };
+    let ack = |delivery_tag, multiple| basic::Ack { delivery_tag, multiple };
     let cases = [
         (ack(82, false).wrap(), 82),
         (ack(82, true).wrap(), 82),
@@ -146,12 +130,7 @@ fn row_122_a_delivery_tag_that_is_not_outstanding() {
     client.expect_content(1);
     client.send(1, make::basic_ack(1));
     client.send(1, make::basic_ack(1));
-    client.expect_channel_close(
-        1,
-        406,
-        (60, 80),
-        "PRECONDITION_FAILED - unknown delivery tag 1",
-    );
+    client.expect_channel_close(1, 406, (60, 80), "PRECONDITION_FAILED - unknown delivery tag 1");
 }
 
 #[test]
@@ -166,12 +145,7 @@ fn row_123_an_ack_for_a_delivery_that_needs_none() {
     client.publish_to(1, "", &queue, b"message");
     client.expect_content(1);
     client.send(1, make::basic_ack(1));
-    client.expect_channel_close(
-        1,
-        406,
-        (60, 80),
-        "PRECONDITION_FAILED - unknown delivery tag 1",
-    );
+    client.expect_channel_close(1, 406, (60, 80), "PRECONDITION_FAILED - unknown delivery tag 1");
 }
 
 #[test]
@@ -183,12 +157,7 @@ fn delivery_tags_belong_to_their_channel() {
     let _ok = client.call(1, make::basic_consume(&queue));
     client.expect_content(1);
     client.send(2, make::basic_ack(1));
-    client.expect_channel_close(
-        2,
-        406,
-        (60, 80),
-        "PRECONDITION_FAILED - unknown delivery tag 1",
-    );
+    client.expect_channel_close(2, 406, (60, 80), "PRECONDITION_FAILED - unknown delivery tag 1");
 }
 
 #[test]
@@ -231,9 +200,7 @@ fn row_127_a_deleted_queue_cancels_the_consumers_of_those_who_want_to_know() {
         let mut client = RawClient::connect_as(broker.amqp(), &login);
         client.open_channel(1);
         let queue = client.call(1, make::queue_declare("")).queue;
-        let consumer_tag = client
-            .call(1, make::basic_consume(queue.as_str()))
-            .consumer_tag;
+        let consumer_tag = client.call(1, make::basic_consume(queue.as_str())).consumer_tag;
         client.send(1, make::queue_delete(queue.as_str()));
         client.send(1, channel::Flow { active: true });
 
@@ -241,10 +208,7 @@ fn row_127_a_deleted_queue_cancels_the_consumers_of_those_who_want_to_know() {
         loop {
             match client.next_method().1 {
                 AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)) => {
-                    assert_eq!(
-                        (cancel.consumer_tag, cancel.nowait),
-                        (consumer_tag.clone(), true)
-                    );
+                    assert_eq!((cancel.consumer_tag, cancel.nowait), (consumer_tag.clone(), true));
                     cancelled = true;
                 }
                 AMQPClass::Channel(_flow_ok) => break,
@@ -255,10 +219,7 @@ fn row_127_a_deleted_queue_cancels_the_consumers_of_those_who_want_to_know() {
             let cancel: basic::Cancel = client.expect(1);
             assert_eq!((cancel.consumer_tag, cancel.nowait), (consumer_tag, true));
         }
-        assert!(
-            wants_to_know || !cancelled,
-            "cancelled without having asked for it"
-        );
+        assert!(wants_to_know || !cancelled, "cancelled without having asked for it");
     }
 }
 

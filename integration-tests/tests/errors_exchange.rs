@@ -2,9 +2,7 @@
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::client::{arguments, text};
-use leveret_integration_tests::raw::{
-    AMQPClass, AMQPValue, BasicProperties, Method, RawClient, exchange, make, queue,
-};
+use leveret_integration_tests::raw::{AMQPClass, AMQPValue, BasicProperties, Method, RawClient, exchange, make, queue};
 
 /// A client with channel 1, and a name for an exchange or queue of this test.
 fn client_and_name(broker: &TestBroker, name: &str) -> (RawClient, String) {
@@ -98,12 +96,7 @@ fn rows_053_and_054_an_exchange_declared_again_otherwise() {
     let first = make::exchange_declare(&name, "direct");
     let _ok = client.call(1, first.clone());
     let cases = [
-        (
-            make::exchange_declare(&name, "fanout"),
-            "type",
-            "fanout",
-            "direct",
-        ),
+        (make::exchange_declare(&name, "fanout"), "type", "fanout", "direct"),
         (
             exchange::Declare {
                 durable: true,
@@ -162,19 +155,11 @@ fn row_055_another_alternate_exchange() {
     let text_of_none = format!("{prefix}none but current is the value 'ae' of type 'longstr'");
     client.expect_channel_close(1, 406, (40, 10), text_of_none);
     client.send(1, with_alternate(&name, text("other")));
-    client.expect_channel_close(
-        1,
-        406,
-        (40, 10),
-        format!("{prefix}'other' but current is 'ae'"),
-    );
+    client.expect_channel_close(1, 406, (40, 10), format!("{prefix}'other' but current is 'ae'"));
 
     // Arguments that mean nothing are not compared.
     let unknown = exchange::Declare {
-        arguments: arguments([
-            ("alternate-exchange", text("ae")),
-            ("x-unknown", text("value")),
-        ]),
+        arguments: arguments([("alternate-exchange", text("ae")), ("x-unknown", text("value"))]),
         ..make::exchange_declare(&name, "direct")
     };
     let _ok = client.call(1, unknown);
@@ -195,17 +180,9 @@ fn row_056_an_alternate_exchange_that_is_no_string() {
 fn row_057_deleting_a_predeclared_exchange() {
     let broker = TestBroker::get();
     let mut client = RawClient::with_channel(broker.amqp());
-    for name in [
-        "amq.direct",
-        "amq.fanout",
-        "amq.topic",
-        "amq.headers",
-        "amq.match",
-    ] {
+    for name in ["amq.direct", "amq.fanout", "amq.topic", "amq.headers", "amq.match"] {
         client.send(1, make::exchange_delete(name));
-        let text = format!(
-            "ACCESS_REFUSED - deletion of system exchange '{name}' in vhost '/' not allowed"
-        );
+        let text = format!("ACCESS_REFUSED - deletion of system exchange '{name}' in vhost '/' not allowed");
         client.expect_channel_close(1, 403, (40, 20), text);
     }
 }
@@ -257,12 +234,7 @@ fn row_063_a_headers_binding_with_a_bad_x_match() {
             ..make::queue_bind(queue.as_str(), "amq.headers", "")
         };
         client.send(1, bind);
-        client.expect_channel_close(
-            1,
-            406,
-            (50, 20),
-            format!("PRECONDITION_FAILED - {explanation}"),
-        );
+        client.expect_channel_close(1, 406, (50, 20), format!("PRECONDITION_FAILED - {explanation}"));
     }
 }
 
@@ -274,12 +246,7 @@ fn row_064_any_number_of_hash_wildcards_may_be_bound() {
     let pattern = "#.a.#.b.#.c.#";
     let _ok = client.call(1, make::queue_bind(queue.as_str(), "amq.topic", pattern));
     let _ok = client.call(1, make::basic_consume(queue.as_str()));
-    client.publish_to(
-        1,
-        "amq.topic",
-        "x.c.b.a",
-        b"the words are there, but in another order",
-    );
+    client.publish_to(1, "amq.topic", "x.c.b.a", b"the words are there, but in another order");
     client.publish_to(1, "amq.topic", "x.a.y.b.z.z.c", b"matches");
     assert_eq!(client.expect_content(1).body, b"matches");
 }
@@ -299,12 +266,7 @@ fn row_064_hostile_patterns_are_matched_at_once() {
     let _ok = client.call(1, make::queue_bind(queue.as_str(), "amq.topic", "end"));
     let _ok = client.call(1, make::basic_consume(queue.as_str()));
     for _ in 0..10 {
-        client.publish_to(
-            1,
-            "amq.topic",
-            &vec!["a"; 100].join("."),
-            b"does not end in b",
-        );
+        client.publish_to(1, "amq.topic", &vec!["a"; 100].join("."), b"does not end in b");
     }
     client.publish_to(1, "amq.topic", "end", b"still quick");
     assert_eq!(client.expect_content(1).body, b"still quick");
@@ -331,12 +293,7 @@ fn the_arguments_are_part_of_a_binding() {
     for value in [1, 2] {
         let headers = arguments([("key", AMQPValue::LongInt(value))]);
         let properties = BasicProperties::default().with_headers(headers);
-        client.publish(
-            1,
-            make::basic_publish("amq.headers", ""),
-            properties,
-            &[value as u8],
-        );
+        client.publish(1, make::basic_publish("amq.headers", ""), properties, &[value as u8]);
     }
     assert_eq!(
         client.expect_content(1).body,

@@ -2,8 +2,8 @@
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::raw::{
-    BODY, BasicProperties, END, HEADER, HEARTBEAT, Login, METHOD, RawClient, Text, connection,
-    header_payload, make, method_payload, open_virtual_host, short_string,
+    BODY, BasicProperties, END, HEADER, HEARTBEAT, Login, METHOD, RawClient, Text, connection, header_payload, make,
+    method_payload, open_virtual_host, short_string,
 };
 
 /// The largest frame that both sides agree on when the client takes what is offered.
@@ -49,10 +49,7 @@ fn row_020_content_on_channel_0() {
     let header = header_payload(60, 4, &[0, 0]);
     let mut client = RawClient::connect(broker.amqp());
     client.send_frame(HEADER, 0, &header);
-    let text = format!(
-        "UNEXPECTED_FRAME - type 2, all octets = {}",
-        erlang_binary(&header)
-    );
+    let text = format!("UNEXPECTED_FRAME - type 2, all octets = {}", erlang_binary(&header));
     client.expect_connection_close(505, (0, 0), text);
 
     let long = [[1, 2].repeat(10), vec![3]].concat();
@@ -75,18 +72,9 @@ fn row_029_a_wrong_end_octet() {
     );
     assert!(declare.len() > 16);
     let mut client = RawClient::with_channel(broker.amqp());
-    client.send_bytes(
-        &[
-            &frame_header(METHOD, 1, declare.len() as u32),
-            &declare[..],
-            &[0xCD],
-        ]
-        .concat(),
-    );
+    client.send_bytes(&[&frame_header(METHOD, 1, declare.len() as u32), &declare[..], &[0xCD]].concat());
     let octets = erlang_binary(&declare[..16]);
-    let text = format!(
-        "FRAME_ERROR - type 1, first 16 octets = {octets}: {{invalid_frame_end_marker,205}}"
-    );
+    let text = format!("FRAME_ERROR - type 1, first 16 octets = {octets}: {{invalid_frame_end_marker,205}}");
     client.expect_connection_close(501, (0, 0), text);
 }
 
@@ -96,14 +84,7 @@ fn row_029_nothing_after_a_framing_error_is_looked_at() {
     let queue = broker.unique("after the error");
     let mut client = RawClient::with_channel(broker.amqp());
     let open = method_payload(20, 10, &[0]);
-    client.send_bytes(
-        &[
-            &frame_header(METHOD, 2, open.len() as u32),
-            &open[..],
-            &[END ^ 1],
-        ]
-        .concat(),
-    );
+    client.send_bytes(&[&frame_header(METHOD, 2, open.len() as u32), &open[..], &[END ^ 1]].concat());
     let declare = leveret_integration_tests::raw::queue::Declare {
         exclusive: false,
         auto_delete: true,
@@ -118,12 +99,7 @@ fn row_029_nothing_after_a_framing_error_is_looked_at() {
 
     let mut client = RawClient::with_channel(broker.amqp());
     client.send(1, make::queue_declare_passive(&queue));
-    client.expect_channel_close(
-        1,
-        404,
-        (50, 10),
-        format!("NOT_FOUND - no queue '{queue}' in vhost '/'"),
-    );
+    client.expect_channel_close(1, 404, (50, 10), format!("NOT_FOUND - no queue '{queue}' in vhost '/'"));
 }
 
 #[test]
@@ -132,8 +108,7 @@ fn row_030_a_frame_above_frame_max() {
     let mut client = RawClient::with_channel(broker.amqp());
     client.send_bytes(&frame_header(BODY, 1, FRAME_MAX + 1));
     let size = FRAME_MAX + 1;
-    let text =
-        format!("FRAME_ERROR - type 3, all octets = <<>>: {{frame_too_large,{size},131064}}");
+    let text = format!("FRAME_ERROR - type 3, all octets = <<>>: {{frame_too_large,{size},131064}}");
     client.expect_connection_close(501, (0, 0), text);
 
     let mut client = RawClient::with_channel(broker.amqp());
@@ -196,8 +171,7 @@ fn row_034_a_header_of_another_class() {
     let mut client = RawClient::with_channel(broker.amqp());
     client.send(1, make::basic_publish("", "nobody"));
     client.send_frame(HEADER, 1, &header_payload(10, 4, &[0, 0]));
-    let text =
-        "UNEXPECTED_FRAME - expected content header for class 60, got one for class 10 instead";
+    let text = "UNEXPECTED_FRAME - expected content header for class 60, got one for class 10 instead";
     client.expect_connection_close(505, (60, 40), text);
 }
 
@@ -244,9 +218,7 @@ fn row_038_an_announced_body_above_512_mebibytes() {
         let mut client = RawClient::with_channel(broker.amqp());
         client.send(1, make::basic_publish("", "nobody"));
         client.send_header(1, BasicProperties::default(), size);
-        let text = format!(
-            "FRAME_ERROR - content body size {size} exceeds maximum allowed size 536870912"
-        );
+        let text = format!("FRAME_ERROR - content body size {size} exceeds maximum allowed size 536870912");
         client.expect_connection_close(501, (60, 40), text);
     }
 }
@@ -257,12 +229,7 @@ fn row_039_arguments_that_cannot_be_decoded() {
     // A queue.declare that ends in its name, one whose table is cut, and a header whose table is.
     let cut_name = method_payload(50, 10, &[0, 0, 200, b'q']);
     let cut_table = [&[0, 0][..], &short_string(b"q"), &[0, 0, 0, 0, 99, 1, b'a']].concat();
-    let unknown_type = [
-        &[0, 0][..],
-        &short_string(b"q"),
-        &[0, 0, 0, 0, 4, 1, b'a', b'?', 1],
-    ]
-    .concat();
+    let unknown_type = [&[0, 0][..], &short_string(b"q"), &[0, 0, 0, 0, 4, 1, b'a', b'?', 1]].concat();
     for payload in [
         cut_name,
         method_payload(50, 10, &cut_table),

@@ -3,9 +3,7 @@
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::client::{arguments, text};
 use leveret_integration_tests::ctl::Ctl;
-use leveret_integration_tests::raw::{
-    AMQPClass, BasicProperties, Login, Method, RawClient, exchange, make,
-};
+use leveret_integration_tests::raw::{AMQPClass, BasicProperties, Login, Method, RawClient, exchange, make};
 
 /// A user that is deleted when the test ends.
 struct User {
@@ -26,38 +24,22 @@ impl User {
     }
 
     fn set_permissions(&self, configure: &str, write: &str, read: &str) {
-        self.ctl.run(&[
-            "set_permissions",
-            "-p",
-            "/",
-            &self.name,
-            configure,
-            write,
-            read,
-        ]);
+        self.ctl
+            .run(&["set_permissions", "-p", "/", &self.name, configure, write, read]);
     }
 
     fn client(&self, broker: &TestBroker) -> RawClient {
-        let mut client =
-            RawClient::connect_as(broker.amqp(), &Login::of(&self.name, "secret", "/"));
+        let mut client = RawClient::connect_as(broker.amqp(), &Login::of(&self.name, "secret", "/"));
         client.open_channel(1);
         client
     }
 
     /// Sends `method` and expects it to be refused for want of `access` to `resource`.
-    fn assert_refused(
-        &self,
-        client: &mut RawClient,
-        method: AMQPClass,
-        access: &str,
-        resource: &str,
-    ) {
+    fn assert_refused(&self, client: &mut RawClient, method: AMQPClass, access: &str, resource: &str) {
         let ids = (method.get_amqp_class_id(), method.get_amqp_method_id());
         client.send(1, method);
         let user = &self.name;
-        let text = format!(
-            "ACCESS_REFUSED - {access} access to {resource} in vhost '/' refused for user '{user}'"
-        );
+        let text = format!("ACCESS_REFUSED - {access} access to {resource} in vhost '/' refused for user '{user}'");
         client.expect_channel_close(1, 403, ids, text);
     }
 }
@@ -84,25 +66,10 @@ fn row_060_and_row_097_without_configure_nothing_is_declared_or_deleted() {
         "configure",
         x,
     );
-    user.assert_refused(
-        &mut client,
-        make::exchange_delete("theirs").wrap(),
-        "configure",
-        x,
-    );
+    user.assert_refused(&mut client, make::exchange_delete("theirs").wrap(), "configure", x);
     let q = "queue 'theirs'";
-    user.assert_refused(
-        &mut client,
-        make::queue_declare("theirs").wrap(),
-        "configure",
-        q,
-    );
-    user.assert_refused(
-        &mut client,
-        make::queue_delete("theirs").wrap(),
-        "configure",
-        q,
-    );
+    user.assert_refused(&mut client, make::queue_declare("theirs").wrap(), "configure", q);
+    user.assert_refused(&mut client, make::queue_delete("theirs").wrap(), "configure", q);
 
     let mine = broker.unique("mine");
     let _ok = client.call(1, make::queue_declare(&mine));
@@ -121,12 +88,7 @@ fn row_061_an_alternate_exchange_needs_write_on_it_and_read_on_the_exchange() {
         arguments: arguments([("alternate-exchange", text("ae"))]),
         ..make::exchange_declare("x", "direct")
     };
-    user.assert_refused(
-        &mut client,
-        declare.clone().wrap(),
-        "write",
-        "exchange 'ae'",
-    );
+    user.assert_refused(&mut client, declare.clone().wrap(), "write", "exchange 'ae'");
     user.set_permissions(".*", ".*", "^$");
     let mut client = user.client(&broker);
     user.assert_refused(&mut client, declare.wrap(), "read", "exchange 'x'");
@@ -139,14 +101,8 @@ fn row_098_a_dead_letter_exchange_needs_write_on_it_and_read_on_the_queue() {
         return;
     };
     let mut client = user.client(&broker);
-    let declare =
-        make::queue_declare_with("q", arguments([("x-dead-letter-exchange", text("dlx"))]));
-    user.assert_refused(
-        &mut client,
-        declare.clone().wrap(),
-        "write",
-        "exchange 'dlx'",
-    );
+    let declare = make::queue_declare_with("q", arguments([("x-dead-letter-exchange", text("dlx"))]));
+    user.assert_refused(&mut client, declare.clone().wrap(), "write", "exchange 'dlx'");
     user.set_permissions(".*", ".*", "^$");
     let mut client = user.client(&broker);
     user.assert_refused(&mut client, declare.wrap(), "read", "queue 'q'");
@@ -175,12 +131,7 @@ fn row_105_binding_needs_write_on_the_destination_and_read_on_the_source() {
         &resource,
     );
     let bind = make::exchange_bind("amq.fanout", "amq.direct");
-    user.assert_refused(
-        &mut client,
-        bind.clone().wrap(),
-        "write",
-        "exchange 'amq.fanout'",
-    );
+    user.assert_refused(&mut client, bind.clone().wrap(), "write", "exchange 'amq.fanout'");
 
     user.set_permissions(".*", ".*", "^$");
     let mut client = user.client(&broker);
@@ -206,24 +157,9 @@ fn row_119_consuming_getting_and_purging_need_read() {
     let queue = broker.unique("q");
     let _ok = client.call(1, make::queue_declare(&queue));
     let resource = format!("queue '{queue}'");
-    user.assert_refused(
-        &mut client,
-        make::basic_consume(&queue).wrap(),
-        "read",
-        &resource,
-    );
-    user.assert_refused(
-        &mut client,
-        make::basic_get(&queue).wrap(),
-        "read",
-        &resource,
-    );
-    user.assert_refused(
-        &mut client,
-        make::queue_purge(&queue).wrap(),
-        "read",
-        &resource,
-    );
+    user.assert_refused(&mut client, make::basic_consume(&queue).wrap(), "read", &resource);
+    user.assert_refused(&mut client, make::basic_get(&queue).wrap(), "read", &resource);
+    user.assert_refused(&mut client, make::queue_purge(&queue).wrap(), "read", &resource);
 }
 
 #[test]
@@ -241,9 +177,8 @@ fn row_130_publishing_needs_write() {
         let publish = make::basic_publish(exchange, "key");
         client.publish(1, publish, BasicProperties::default(), b"body");
         let name = &user.name;
-        let text = format!(
-            "ACCESS_REFUSED - write access to exchange '{printed}' in vhost '/' refused for user '{name}'"
-        );
+        let text =
+            format!("ACCESS_REFUSED - write access to exchange '{printed}' in vhost '/' refused for user '{name}'");
         client.expect_channel_close(1, 403, (60, 40), text);
     }
 }

@@ -2,23 +2,12 @@
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::client::{arguments, text};
-use leveret_integration_tests::raw::{
-    AMQPValue, BasicProperties, FieldArray, RawClient, basic, exchange, make,
-};
+use leveret_integration_tests::raw::{AMQPValue, BasicProperties, FieldArray, RawClient, basic, exchange, make};
 
 /// Publishes with `properties` to nobody and expects the channel to be closed with 406.
-fn assert_properties_refused(
-    client: &mut RawClient,
-    properties: BasicProperties,
-    explanation: &str,
-) {
+fn assert_properties_refused(client: &mut RawClient, properties: BasicProperties, explanation: &str) {
     client.publish(1, make::basic_publish("", "nobody"), properties, b"body");
-    client.expect_channel_close(
-        1,
-        406,
-        (60, 40),
-        format!("PRECONDITION_FAILED - {explanation}"),
-    );
+    client.expect_channel_close(1, 406, (60, 40), format!("PRECONDITION_FAILED - {explanation}"));
 }
 
 #[test]
@@ -40,8 +29,7 @@ fn row_129_a_body_above_the_configured_maximum() {
     let mut client = RawClient::with_channel(broker.amqp());
     client.send(1, make::basic_publish("", "nobody"));
     client.send_header(1, BasicProperties::default(), 134_217_729);
-    let text =
-        "PRECONDITION_FAILED - message size 134217729 is larger than configured max size 134217728";
+    let text = "PRECONDITION_FAILED - message size 134217729 is larger than configured max size 134217728";
     client.expect_channel_close(1, 406, (60, 40), text);
 }
 
@@ -56,8 +44,7 @@ fn row_132_an_internal_exchange() {
     };
     let _ok = client.call(1, declare);
     client.publish_to(1, &name, "", b"body");
-    let text =
-        format!("ACCESS_REFUSED - cannot publish to internal exchange '{name}' in vhost '/'");
+    let text = format!("ACCESS_REFUSED - cannot publish to internal exchange '{name}' in vhost '/'");
     client.expect_channel_close(1, 403, (60, 40), text);
 
     // From another exchange it takes messages.
@@ -97,10 +84,8 @@ fn row_134_cc_or_bcc_that_is_no_array() {
     let broker = TestBroker::get();
     let mut client = RawClient::with_channel(broker.amqp());
     for header in ["CC", "BCC"] {
-        let properties =
-            BasicProperties::default().with_headers(arguments([(header, text("key"))]));
-        let explanation =
-            format!(r#"invalid message: {{unacceptable_type_in_header,"{header}",longstr}}"#);
+        let properties = BasicProperties::default().with_headers(arguments([(header, text("key"))]));
+        let explanation = format!(r#"invalid message: {{unacceptable_type_in_header,"{header}",longstr}}"#);
         assert_properties_refused(&mut client, properties, &explanation);
     }
 }
@@ -115,12 +100,7 @@ fn row_134_cc_and_bcc_are_further_routing_keys() {
     let keys = |queue: &str| AMQPValue::FieldArray(FieldArray::from(vec![text(queue)]));
     let headers = arguments([("CC", keys(&queues[1])), ("BCC", keys(&queues[2]))]);
     let properties = BasicProperties::default().with_headers(headers);
-    client.publish(
-        1,
-        make::basic_publish("", &queues[0]),
-        properties,
-        b"to three",
-    );
+    client.publish(1, make::basic_publish("", &queues[0]), properties, b"to three");
     for queue in &queues {
         let consume = basic::Consume {
             no_ack: true,
@@ -152,11 +132,7 @@ fn row_136_a_direct_reply_to_without_a_consumer() {
     let broker = TestBroker::get();
     let mut client = RawClient::with_channel(broker.amqp());
     let properties = BasicProperties::default().with_reply_to("amq.rabbitmq.reply-to".into());
-    assert_properties_refused(
-        &mut client,
-        properties,
-        "fast reply consumer does not exist",
-    );
+    assert_properties_refused(&mut client, properties, "fast reply consumer does not exist");
 }
 
 fn reply_consumer(no_ack: bool) -> basic::Consume {
@@ -179,12 +155,7 @@ fn row_137_a_reply_consumer_that_acknowledges_or_is_the_second() {
     );
     let _ok = client.call(1, reply_consumer(true));
     client.send(1, reply_consumer(true));
-    client.expect_channel_close(
-        1,
-        406,
-        (60, 20),
-        "PRECONDITION_FAILED - reply consumer already set",
-    );
+    client.expect_channel_close(1, 406, (60, 20), "PRECONDITION_FAILED - reply consumer already set");
 }
 
 #[test]
@@ -193,12 +164,7 @@ fn row_138_a_reply_queue_that_is_gone() {
     let mut client = RawClient::with_channel(broker.amqp());
     let name = "amq.rabbitmq.reply-to.gone.for.good";
     client.send(1, make::queue_declare_passive(name));
-    client.expect_channel_close(
-        1,
-        404,
-        (50, 10),
-        format!("NOT_FOUND - no queue '{name}' in vhost '/'"),
-    );
+    client.expect_channel_close(1, 404, (50, 10), format!("NOT_FOUND - no queue '{name}' in vhost '/'"));
 }
 
 /// The order of checks decides which of several mistakes is named.
@@ -212,12 +178,7 @@ fn the_first_of_several_mistakes_is_named() {
         .with_expiration("abc".into())
         .with_headers(arguments([("CC", text("key"))]))
         .with_user_id("somebody".into());
-    client.publish(
-        1,
-        make::basic_publish(&name, "key"),
-        everything_wrong.clone(),
-        b"body",
-    );
+    client.publish(1, make::basic_publish(&name, "key"), everything_wrong.clone(), b"body");
     client.expect_channel_close(
         1,
         404,
@@ -231,11 +192,7 @@ fn the_first_of_several_mistakes_is_named() {
         "fast reply consumer does not exist",
     );
     let properties = everything_wrong.with_reply_to("elsewhere".into());
-    assert_properties_refused(
-        &mut client,
-        properties.clone(),
-        "invalid expiration 'abc': no_integer",
-    );
+    assert_properties_refused(&mut client, properties.clone(), "invalid expiration 'abc': no_integer");
     let properties = properties.with_expiration("1000".into());
     let explanation = r#"invalid message: {unacceptable_type_in_header,"CC",longstr}"#;
     assert_properties_refused(&mut client, properties, explanation);

@@ -118,22 +118,11 @@ fn rows_072_and_073_a_queue_declared_again_with_other_flags() {
         auto_delete: true,
         ..plain.clone()
     };
-    for (first, second, argument) in [
-        (&plain, &durable, "durable"),
-        (&plain, &auto_delete, "auto_delete"),
-    ] {
-        for (first, second, received, current) in [
-            (first, second, "true", "false"),
-            (second, first, "false", "true"),
-        ] {
+    for (first, second, argument) in [(&plain, &durable, "durable"), (&plain, &auto_delete, "auto_delete")] {
+        for (first, second, received, current) in [(first, second, "true", "false"), (second, first, "false", "true")] {
             let _ok = client.call(1, first.clone());
             client.send(1, second.clone());
-            let text = inequivalent(
-                &name,
-                argument,
-                &format!("'{received}'"),
-                &format!("'{current}'"),
-            );
+            let text = inequivalent(&name, argument, &format!("'{received}'"), &format!("'{current}'"));
             client.expect_channel_close(1, 406, (50, 10), text);
             let _ok = client.call(1, make::queue_delete(&name));
         }
@@ -144,27 +133,12 @@ fn rows_072_and_073_a_queue_declared_again_with_other_flags() {
 fn rows_074_to_076_a_queue_declared_again_with_other_arguments() {
     let broker = TestBroker::get();
     let (mut client, name) = client_and_name(&broker, "declared");
-    let with = |ttl: i32| {
-        make::queue_declare_with(
-            &name,
-            arguments([("x-message-ttl", AMQPValue::LongInt(ttl))]),
-        )
-    };
+    let with = |ttl: i32| make::queue_declare_with(&name, arguments([("x-message-ttl", AMQPValue::LongInt(ttl))]));
     let without = make::queue_declare(&name);
     let typed = |ttl: i32| format!("the value '{ttl}' of type 'signedint'");
     let cases = [
-        (
-            with(1000),
-            with(60_000),
-            "'60000'".to_owned(),
-            "'1000'".to_owned(),
-        ),
-        (
-            without.clone(),
-            with(60_000),
-            typed(60_000),
-            "none".to_owned(),
-        ),
+        (with(1000), with(60_000), "'60000'".to_owned(), "'1000'".to_owned()),
+        (without.clone(), with(60_000), typed(60_000), "none".to_owned()),
         (with(1000), without, "none".to_owned(), typed(1000)),
     ];
     for (first, second, received, current) in cases {
@@ -189,29 +163,13 @@ fn row_078_a_queue_that_is_neither_durable_nor_exclusive_is_taken() {
 }
 
 /// Declares a queue with one argument and expects the explanation.
-fn assert_argument_refused(
-    client: &mut RawClient,
-    name: &str,
-    argument: &str,
-    value: AMQPValue,
-    explanation: &str,
-) {
-    client.send(
-        1,
-        make::queue_declare_with(name, arguments([(argument, value)])),
-    );
-    let text = format!(
-        "PRECONDITION_FAILED - invalid arg '{argument}' for queue '{name}' in vhost '/'{explanation}"
-    );
+fn assert_argument_refused(client: &mut RawClient, name: &str, argument: &str, value: AMQPValue, explanation: &str) {
+    client.send(1, make::queue_declare_with(name, arguments([(argument, value)])));
+    let text = format!("PRECONDITION_FAILED - invalid arg '{argument}' for queue '{name}' in vhost '/'{explanation}");
     client.expect_channel_close(1, 406, (50, 10), text);
 }
 
-const INTEGER_ARGUMENTS: [&str; 4] = [
-    "x-message-ttl",
-    "x-expires",
-    "x-max-length",
-    "x-max-length-bytes",
-];
+const INTEGER_ARGUMENTS: [&str; 4] = ["x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes"];
 
 #[test]
 fn row_079_an_argument_that_is_no_integer() {
@@ -229,13 +187,7 @@ fn row_080_a_negative_argument() {
     let (mut client, name) = client_and_name(&broker, "q");
     for argument in INTEGER_ARGUMENTS {
         let minus_one = AMQPValue::LongInt(-1);
-        assert_argument_refused(
-            &mut client,
-            &name,
-            argument,
-            minus_one,
-            ": {value_negative,-1}",
-        );
+        assert_argument_refused(&mut client, &name, argument, minus_one, ": {value_negative,-1}");
     }
 }
 
@@ -259,13 +211,7 @@ fn row_082_more_than_ten_years() {
     let ten_years_and_one_milliseconds = 315_360_000_001_i64;
     for argument in ["x-message-ttl", "x-expires"] {
         let value = AMQPValue::LongLongInt(ten_years_and_one_milliseconds);
-        assert_argument_refused(
-            &mut client,
-            &name,
-            argument,
-            value,
-            ": {value_too_large,315360000001}",
-        );
+        assert_argument_refused(&mut client, &name, argument, value, ": {value_too_large,315360000001}");
     }
 }
 
@@ -338,13 +284,7 @@ fn row_088_x_single_active_consumer_that_is_no_boolean() {
     let broker = TestBroker::get();
     let (mut client, name) = client_and_name(&broker, "q");
     let (argument, value) = ("x-single-active-consumer", AMQPValue::LongInt(1));
-    assert_argument_refused(
-        &mut client,
-        &name,
-        argument,
-        value,
-        ": {unacceptable_type,signedint}",
-    );
+    assert_argument_refused(&mut client, &name, argument, value, ": {unacceptable_type,signedint}");
 }
 
 #[test]
@@ -367,10 +307,7 @@ fn row_090_queue_version_1() {
         AMQPValue::LongInt(1),
         explanation,
     );
-    let declare = make::queue_declare_with(
-        &name,
-        arguments([("x-queue-version", AMQPValue::LongInt(2))]),
-    );
+    let declare = make::queue_declare_with(&name, arguments([("x-queue-version", AMQPValue::LongInt(2))]));
     let _ok = client.call(1, declare);
 }
 
@@ -473,22 +410,14 @@ fn row_103_an_empty_name_where_no_queue_was_declared() {
         make::basic_consume("").wrap(),
         make::basic_get("").wrap(),
     ];
-    assert_all_refused(
-        &mut client,
-        methods,
-        404,
-        "NOT_FOUND - no previously declared queue",
-    );
+    assert_all_refused(&mut client, methods, 404, "NOT_FOUND - no previously declared queue");
 }
 
 #[test]
 fn row_106_binding_a_reply_queue() {
     let broker = TestBroker::get();
     let mut client = RawClient::with_channel(broker.amqp());
-    client.send(
-        1,
-        make::queue_bind("amq.rabbitmq.reply-to", "amq.direct", "key"),
-    );
+    client.send(1, make::queue_bind("amq.rabbitmq.reply-to", "amq.direct", "key"));
     let text = "ACCESS_REFUSED - cannot bind or unbind to a volatile (direct reply-to) queue";
     client.expect_channel_close(1, 403, (50, 20), text);
 }

@@ -1,8 +1,8 @@
 //! ERRORS.md section 1: mistakes before the connection is open. Test names begin with the row.
 
 use leveret_integration_tests::raw::{
-    AMQPClass, AMQPFrame, AMQPValue, FieldTable, Login, RawClient, channel, connection,
-    long_string, make, open_virtual_host, raw_table, short_string,
+    AMQPClass, AMQPFrame, AMQPValue, FieldTable, Login, RawClient, channel, connection, long_string, make,
+    open_virtual_host, raw_table, short_string,
 };
 use leveret_integration_tests::{TestBroker, wait};
 use std::time::{Duration, Instant};
@@ -46,18 +46,11 @@ fn row_001_the_old_form_of_the_header_is_taken() {
 fn row_002_http_or_tls_on_the_plain_port() {
     let broker = TestBroker::get();
     assert_answers_with_its_header(&broker, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let client_hello = [
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(),
-        &[7; 501],
-    ]
-    .concat();
+    let client_hello = [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(), &[7; 501]].concat();
     assert_answers_with_its_header(&broker, &client_hello);
     if let Some(lines) = broker.log_lines() {
         for word in ["HTTP", "TLS"] {
-            assert!(
-                lines.iter().any(|line| line.contains(word)),
-                "no log line names {word}"
-            );
+            assert!(lines.iter().any(|line| line.contains(word)), "no log line names {word}");
         }
     }
 }
@@ -85,10 +78,7 @@ fn assert_refused_without_a_word(broker: &TestBroker, mechanism: &str, response:
     client.send(0, start_ok(mechanism, response));
     client.expect_end_of_stream();
     let waited = started.elapsed();
-    assert!(
-        waited >= SHORTEST_DELAY,
-        "{mechanism} was refused after {waited:?}"
-    );
+    assert!(waited >= SHORTEST_DELAY, "{mechanism} was refused after {waited:?}");
 }
 
 fn start_ok(mechanism: &str, response: &[u8]) -> connection::StartOk {
@@ -105,10 +95,7 @@ fn row_004_an_unknown_mechanism() {
     let broker = TestBroker::get();
     let (_client, start) = RawClient::started(broker.amqp());
     let offered = start.mechanisms.to_string();
-    assert!(
-        offered.split(' ').any(|mechanism| mechanism == "PLAIN"),
-        "{offered}"
-    );
+    assert!(offered.split(' ').any(|mechanism| mechanism == "PLAIN"), "{offered}");
     assert_refused_without_a_word(&broker, "UNHEARD-OF", b"\0guest\0guest");
 }
 
@@ -134,8 +121,7 @@ fn row_006_a_wrong_login_of_another_client() {
         for (user, password) in WRONG_LOGINS {
             let response = format!("\0{user}\0{password}");
             let broker = &broker;
-            scope
-                .spawn(move || assert_refused_without_a_word(broker, "PLAIN", response.as_bytes()));
+            scope.spawn(move || assert_refused_without_a_word(broker, "PLAIN", response.as_bytes()));
         }
     });
 }
@@ -162,17 +148,12 @@ fn amqplain(entries: &[(&str, AMQPValue)]) -> Vec<u8> {
     let entries: Vec<(&str, Vec<u8>)> = entries
         .iter()
         .map(|(name, value)| match value {
-            AMQPValue::LongString(text) => {
-                (*name, [b"S", &long_string(text.as_bytes())[..]].concat())
-            }
+            AMQPValue::LongString(text) => (*name, [b"S", &long_string(text.as_bytes())[..]].concat()),
             AMQPValue::LongInt(number) => (*name, [b"I", &number.to_be_bytes()[..]].concat()),
             other => panic!("not needed here: {other:?}"),
         })
         .collect();
-    let entries: Vec<(&str, &[u8])> = entries
-        .iter()
-        .map(|(name, value)| (*name, &value[..]))
-        .collect();
+    let entries: Vec<(&str, &[u8])> = entries.iter().map(|(name, value)| (*name, &value[..])).collect();
     raw_table(&entries)[4..].to_vec()
 }
 
@@ -183,10 +164,7 @@ fn row_008_an_incomplete_amqplain_response() {
     let responses = [
         amqplain(&[("LOGIN", guest.clone())]),
         amqplain(&[("PASSWORD", guest.clone())]),
-        amqplain(&[
-            ("LOGIN", AMQPValue::LongInt(1)),
-            ("PASSWORD", guest.clone()),
-        ]),
+        amqplain(&[("LOGIN", AMQPValue::LongInt(1)), ("PASSWORD", guest.clone())]),
         b"\x05LOGINS\xff\xff\xff\xff".to_vec(),
     ];
     std::thread::scope(|scope| {
@@ -211,10 +189,7 @@ fn row_008_a_complete_amqplain_response_logs_in() {
 
 fn login_with_property_of(octets: usize) -> Login {
     let mut client_properties = FieldTable::default();
-    client_properties.insert(
-        "product".into(),
-        AMQPValue::LongString("x".repeat(octets).into()),
-    );
+    client_properties.insert("product".into(), AMQPValue::LongString("x".repeat(octets).into()));
     Login {
         client_properties,
         ..Login::default()
@@ -275,31 +250,15 @@ fn row_012_tune_ok_out_of_range() {
     let broker = TestBroker::get();
     let too_high = "is higher than the maximum allowed value";
     let cases = [
-        (
-            2047,
-            131_073,
-            format!("frame_max = 131073 {too_high} (131072)"),
-        ),
-        (
-            2047,
-            0,
-            format!("frame_max = 0 (no limit) {too_high} (131072)"),
-        ),
+        (2047, 131_073, format!("frame_max = 131073 {too_high} (131072)")),
+        (2047, 0, format!("frame_max = 0 (no limit) {too_high} (131072)")),
         (
             2047,
             4095,
             "frame_max = 4095 is lower than the minimum allowed value (4096)".to_owned(),
         ),
-        (
-            2048,
-            131_072,
-            format!("channel_max = 2048 {too_high} (2047)"),
-        ),
-        (
-            0,
-            131_072,
-            format!("channel_max = 0 (no limit) {too_high} (2047)"),
-        ),
+        (2048, 131_072, format!("channel_max = 2048 {too_high} (2047)")),
+        (0, 131_072, format!("channel_max = 0 (no limit) {too_high} (2047)")),
     ];
     for (channel_max, frame_max, text) in cases {
         let login = Login {
@@ -348,11 +307,7 @@ fn row_013_a_virtual_host_that_does_not_exist() {
     let name = broker.unique("no such vhost");
     let mut client = RawClient::tuned(broker.amqp(), &Login::default());
     client.send(0, open_virtual_host(&name));
-    client.expect_connection_close(
-        530,
-        (10, 40),
-        format!("NOT_ALLOWED - vhost {name} not found"),
-    );
+    client.expect_connection_close(530, (10, 40), format!("NOT_ALLOWED - vhost {name} not found"));
 }
 
 #[test]

@@ -53,10 +53,5 @@ fn row_148_a_tag_settled_twice_inside_a_transaction() {
     client.expect_content(1);
     client.send(1, make::basic_ack(1));
     client.send(1, make::basic_ack(1));
-    client.expect_channel_close(
-        1,
-        406,
-        (60, 80),
-        "PRECONDITION_FAILED - unknown delivery tag 1",
-    );
+    client.expect_channel_close(1, 406, (60, 80), "PRECONDITION_FAILED - unknown delivery tag 1");
 }

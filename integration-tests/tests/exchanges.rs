@@ -27,9 +27,7 @@ async fn a_direct_exchange_routes_by_exact_key_and_once_to_each_queue() {
         channel.bind(queue, &exchange, key).await;
     }
     for key in ["a", "b", "A", "a.b", ""] {
-        channel
-            .publish_confirmed(&exchange, key, key.as_bytes())
-            .await;
+        channel.publish_confirmed(&exchange, key, key.as_bytes()).await;
     }
     assert_eq!(channel.drain(&both).await, ["a", "b"]);
     assert_eq!(channel.drain(&second).await, ["b"]);
@@ -44,9 +42,7 @@ async fn a_fanout_exchange_ignores_the_routing_key() {
     let queues = [channel.own_queue().await, channel.own_queue().await];
     channel.bind(&queues[0], &exchange, "some").await;
     channel.bind(&queues[1], &exchange, "other").await;
-    channel
-        .publish_confirmed(&exchange, "none", b"for all")
-        .await;
+    channel.publish_confirmed(&exchange, "none", b"for all").await;
     for queue in &queues {
         assert_eq!(channel.drain(queue).await, ["for all"]);
     }
@@ -76,9 +72,7 @@ async fn a_topic_exchange_matches_words_and_wildcards() {
         queues.push(queue);
     }
     for key in ["", "a", "a.b", "a.b.c", "a..c", "b.a"] {
-        channel
-            .publish_confirmed(&exchange, key, key.as_bytes())
-            .await;
+        channel.publish_confirmed(&exchange, key, key.as_bytes()).await;
     }
     for ((pattern, expected), queue) in cases.iter().zip(&queues) {
         assert_eq!(channel.drain(queue).await, *expected, "{pattern:?}");
@@ -108,31 +102,17 @@ async fn overlapping_topic_bindings_still_give_one_copy() {
         )
         .await
         .unwrap();
-    channel
-        .publish_confirmed(&exchange, "a.b", b"still once")
-        .await;
-    channel
-        .publish_confirmed(&exchange, "c", b"not any more")
-        .await;
+    channel.publish_confirmed(&exchange, "a.b", b"still once").await;
+    channel.publish_confirmed(&exchange, "c", b"not any more").await;
     assert_eq!(channel.drain(&queue).await, ["still once"]);
 }
 
 /// Binds a fresh queue to a headers exchange.
-async fn bind_headers<const N: usize>(
-    channel: &Channel,
-    exchange: &str,
-    entries: [(&str, AMQPValue); N],
-) -> String {
+async fn bind_headers<const N: usize>(channel: &Channel, exchange: &str, entries: [(&str, AMQPValue); N]) -> String {
     let queue = channel.own_queue().await;
     let (name, options) = (queue.as_str().into(), QueueBindOptions::default());
     channel
-        .queue_bind(
-            name,
-            exchange.into(),
-            "".into(),
-            options,
-            arguments(entries),
-        )
+        .queue_bind(name, exchange.into(), "".into(), options, arguments(entries))
         .await
         .unwrap();
     queue
@@ -151,35 +131,16 @@ async fn publish_headers(channel: &Channel, exchange: &str, body: &str, headers:
 async fn a_headers_exchange_matches_all_or_any_of_its_arguments() {
     let broker = TestBroker::get();
     let (_connection, channel) = open(broker.amqp()).await;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await
-        .unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let exchange = broker.unique("headers");
     channel.exchange(&exchange, ExchangeKind::Headers).await;
     let (a, b) = (("a", AMQPValue::LongInt(1)), ("b", text("two")));
-    let all = bind_headers(
-        &channel,
-        &exchange,
-        [("x-match", text("all")), a.clone(), b.clone()],
-    )
-    .await;
+    let all = bind_headers(&channel, &exchange, [("x-match", text("all")), a.clone(), b.clone()]).await;
     let by_default = bind_headers(&channel, &exchange, [a.clone(), b.clone()]).await;
-    let any = bind_headers(
-        &channel,
-        &exchange,
-        [("x-match", text("any")), a.clone(), b.clone()],
-    )
-    .await;
+    let any = bind_headers(&channel, &exchange, [("x-match", text("any")), a.clone(), b.clone()]).await;
     let present = bind_headers(&channel, &exchange, [("a", AMQPValue::Void)]).await;
 
-    publish_headers(
-        &channel,
-        &exchange,
-        "both",
-        arguments([a.clone(), b.clone()]),
-    )
-    .await;
+    publish_headers(&channel, &exchange, "both", arguments([a.clone(), b.clone()])).await;
     publish_headers(&channel, &exchange, "a", arguments([a])).await;
     publish_headers(
         &channel,
@@ -200,44 +161,26 @@ async fn a_headers_exchange_matches_all_or_any_of_its_arguments() {
     assert_eq!(channel.drain(&all).await, ["both"]);
     assert_eq!(channel.drain(&by_default).await, ["both"]);
     assert_eq!(channel.drain(&any).await, ["both", "a", "wide a"]);
-    assert_eq!(
-        channel.drain(&present).await,
-        ["both", "a", "another a", "wide a"]
-    );
+    assert_eq!(channel.drain(&present).await, ["both", "a", "another a", "wide a"]);
 }
 
 #[tokio::test]
 async fn arguments_that_begin_with_x_count_only_when_asked_for() {
     let broker = TestBroker::get();
     let (_connection, channel) = open(broker.amqp()).await;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await
-        .unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let exchange = broker.unique("headers");
     channel.exchange(&exchange, ExchangeKind::Headers).await;
     let (x, y) = (("x-custom", text("1")), ("y", text("1")));
     let mut queues = Vec::new();
     for kind in ["all", "any", "all-with-x", "any-with-x"] {
-        queues.push(
-            bind_headers(
-                &channel,
-                &exchange,
-                [("x-match", text(kind)), x.clone(), y.clone()],
-            )
-            .await,
-        );
+        queues.push(bind_headers(&channel, &exchange, [("x-match", text(kind)), x.clone(), y.clone()]).await);
     }
     publish_headers(&channel, &exchange, "x", arguments([x.clone()])).await;
     publish_headers(&channel, &exchange, "y", arguments([y.clone()])).await;
     publish_headers(&channel, &exchange, "both", arguments([x, y])).await;
 
-    let expected: [&[&str]; 4] = [
-        &["y", "both"],
-        &["y", "both"],
-        &["both"],
-        &["x", "y", "both"],
-    ];
+    let expected: [&[&str]; 4] = [&["y", "both"], &["y", "both"], &["both"], &["x", "y", "both"]];
     for (queue, expected) in queues.iter().zip(expected) {
         assert_eq!(channel.drain(queue).await, expected);
     }
@@ -273,19 +216,10 @@ async fn exchanges_bound_to_exchanges_pass_messages_on_without_loops_or_copies()
     channel.bind(&queue, &middle, "").await;
     channel.bind(&queue, &back, "a.b").await;
 
-    channel
-        .publish_confirmed(&front, "a.b", b"through all three")
-        .await;
-    channel
-        .publish_confirmed(&front, "b.b", b"matched by none")
-        .await;
-    channel
-        .publish_confirmed(&middle, "b.b", b"in the middle")
-        .await;
-    assert_eq!(
-        channel.drain(&queue).await,
-        ["through all three", "in the middle"]
-    );
+    channel.publish_confirmed(&front, "a.b", b"through all three").await;
+    channel.publish_confirmed(&front, "b.b", b"matched by none").await;
+    channel.publish_confirmed(&middle, "b.b", b"in the middle").await;
+    assert_eq!(channel.drain(&queue).await, ["through all three", "in the middle"]);
 
     channel
         .exchange_unbind(
@@ -299,9 +233,7 @@ async fn exchanges_bound_to_exchanges_pass_messages_on_without_loops_or_copies()
         .unwrap();
     let last = channel.own_queue().await;
     channel.bind(&last, &middle, "").await;
-    channel
-        .publish_confirmed(&front, "a.c", b"no longer passed on")
-        .await;
+    channel.publish_confirmed(&front, "a.c", b"no longer passed on").await;
     assert_eq!(channel.drain(&last).await, [""; 0]);
 }
 
@@ -330,9 +262,7 @@ async fn unrouted_messages_go_to_the_alternate_exchange() {
     channel.bind(&caught, &last, "").await;
 
     channel.publish_confirmed(&first, "known", b"routed").await;
-    channel
-        .publish_confirmed(&first, "unknown", b"caught")
-        .await;
+    channel.publish_confirmed(&first, "unknown", b"caught").await;
     assert_eq!(channel.drain(&routed).await, ["routed"]);
     assert_eq!(channel.drain(&caught).await, ["caught"]);
 
@@ -343,13 +273,7 @@ async fn unrouted_messages_go_to_the_alternate_exchange() {
     };
     let (exchange, properties) = (first.as_str().into(), BasicProperties::default());
     let confirm = channel
-        .basic_publish(
-            exchange,
-            "unknown".into(),
-            mandatory,
-            b"mandatory",
-            properties,
-        )
+        .basic_publish(exchange, "unknown".into(), mandatory, b"mandatory", properties)
         .await
         .unwrap();
     assert_eq!(confirm.await.unwrap().take_message(), None);
@@ -375,9 +299,7 @@ async fn an_auto_delete_exchange_goes_with_its_last_binding_but_not_before_the_f
     let (connection, channel) = open(broker.amqp()).await;
     let exchange = broker.unique("auto-delete");
     channel.exchange(&exchange, ExchangeKind::Direct).await;
-    channel
-        .publish_confirmed(&exchange, "a", b"still there")
-        .await;
+    channel.publish_confirmed(&exchange, "a", b"still there").await;
     let queue = channel.own_queue().await;
     channel.bind(&queue, &exchange, "a").await;
     channel.bind(&queue, &exchange, "b").await;
@@ -390,9 +312,7 @@ async fn an_auto_delete_exchange_goes_with_its_last_binding_but_not_before_the_f
         )
     };
     unbind("a").await.unwrap();
-    channel
-        .publish_confirmed(&exchange, "b", b"still there")
-        .await;
+    channel.publish_confirmed(&exchange, "b", b"still there").await;
     unbind("b").await.unwrap();
 
     let channel = connection.create_channel().await.unwrap();
@@ -452,12 +372,7 @@ async fn removing_what_is_not_there_is_no_error() {
         .await
         .unwrap();
     channel
-        .queue_unbind(
-            queue.as_str().into(),
-            "amq.direct".into(),
-            "k".into(),
-            none(),
-        )
+        .queue_unbind(queue.as_str().into(), "amq.direct".into(), "k".into(), none())
         .await
         .unwrap();
     channel
@@ -470,13 +385,7 @@ async fn removing_what_is_not_there_is_no_error() {
         .unwrap();
     let options = ExchangeUnbindOptions::default();
     channel
-        .exchange_unbind(
-            missing.into(),
-            "amq.direct".into(),
-            "k".into(),
-            options,
-            none(),
-        )
+        .exchange_unbind(missing.into(), "amq.direct".into(), "k".into(), options, none())
         .await
         .unwrap();
 }

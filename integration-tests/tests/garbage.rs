@@ -131,8 +131,7 @@ fn known_methods_with_random_arguments_do_no_harm() {
                 let mut client = RawClient::with_channel(broker.amqp());
                 let length = random.below(48);
                 // Small octets make plausible lengths, so that more of them decode.
-                let arguments: Vec<u8> =
-                    random.bytes(length).iter().map(|octet| octet % 7).collect();
+                let arguments: Vec<u8> = random.bytes(length).iter().map(|octet| octet % 7).collect();
                 client.send_method_bytes(1, class_id, *method_id, &arguments);
                 client.shut_down_writing();
                 client.read_to_end();
@@ -182,8 +181,7 @@ fn recorded_conversation() -> Vec<u8> {
     use leveret_integration_tests::raw::{
         AMQPContentHeader, AMQPFrame, BasicProperties, Method, basic, channel, encode,
     };
-    let method =
-        |method: leveret_integration_tests::raw::AMQPClass| encode(&AMQPFrame::Method(1, method));
+    let method = |method: leveret_integration_tests::raw::AMQPClass| encode(&AMQPFrame::Method(1, method));
     let properties = BasicProperties::default()
         .with_content_type("text/plain".into())
         .with_headers(arguments([("key", text("value"))]))

@@ -14,10 +14,7 @@ fn assert_grown(broker: &Broker, before: &Metrics, expected: &[(&str, f64)]) {
         let grown = || Metrics::fetch(broker.metrics()).value(&name) - before.value_or_zero(&name);
         wait::until(&format!("{name} grows by {growth}"), || {
             let grown = grown();
-            assert!(
-                grown <= *growth,
-                "{name} grew by {grown}, expected {growth}"
-            );
+            assert!(grown <= *growth, "{name} grew by {grown}, expected {growth}");
             (grown == *growth).then_some(())
         });
     }
@@ -41,13 +38,7 @@ async fn publish(channel: &Channel, exchange: &str, key: &str, mandatory: bool) 
     };
     let properties = BasicProperties::default().with_delivery_mode(2);
     let publish = channel
-        .basic_publish(
-            exchange.into(),
-            key.into(),
-            options,
-            b"0123456789",
-            properties,
-        )
+        .basic_publish(exchange.into(), key.into(), options, b"0123456789", properties)
         .await
         .unwrap();
     wait::within("a confirm, if any", publish).await.unwrap();
@@ -61,9 +52,7 @@ async fn message_counters_add_up_to_what_the_clients_did() {
     let (connection, channel) = open(broker.amqp()).await;
     let queue = "counted";
     channel.queue(queue, QueueDeclareOptions::durable()).await;
-    channel
-        .queue("second", QueueDeclareOptions::durable())
-        .await;
+    channel.queue("second", QueueDeclareOptions::durable()).await;
     for name in [queue, "second"] {
         channel.bind(name, "amq.fanout", "").await;
     }
@@ -96,17 +85,12 @@ async fn message_counters_add_up_to_what_the_clients_did() {
     assert_grown(&broker, &before, &published);
     assert_gauges(
         &broker,
-        &[
-            ("queue_messages_ready", 100.0),
-            ("queue_messages_unacked", 0.0),
-        ],
+        &[("queue_messages_ready", 100.0), ("queue_messages_unacked", 0.0)],
     );
 
     // Of the 80 in the first queue: 10 by get with and 5 without ack, 25 by consumer with ack of which 7 are sent back.
     for number in 0..15 {
-        let options = BasicGetOptions {
-            no_ack: number >= 10,
-        };
+        let options = BasicGetOptions { no_ack: number >= 10 };
         let message = channel
             .basic_get(queue.into(), options)
             .await
@@ -116,10 +100,7 @@ async fn message_counters_add_up_to_what_the_clients_did() {
             message.ack(BasicAckOptions::default()).await.unwrap();
         }
     }
-    channel
-        .basic_qos(25, BasicQosOptions::default())
-        .await
-        .unwrap();
+    channel.basic_qos(25, BasicQosOptions::default()).await.unwrap();
     let mut consumer = channel.consume(queue).await;
     let mut held = Vec::new();
     for _ in 0..25 {
@@ -131,17 +112,11 @@ async fn message_counters_add_up_to_what_the_clients_did() {
         .unwrap();
     assert_gauges(
         &broker,
-        &[
-            ("queue_messages_ready", 60.0),
-            ("queue_messages_unacked", 25.0),
-        ],
+        &[("queue_messages_ready", 60.0), ("queue_messages_unacked", 25.0)],
     );
     for (number, delivery) in held.iter().enumerate() {
         match number < 7 {
-            true => delivery
-                .reject(BasicRejectOptions { requeue: true })
-                .await
-                .unwrap(),
+            true => delivery.reject(BasicRejectOptions { requeue: true }).await.unwrap(),
             false => delivery.ack(BasicAckOptions::default()).await.unwrap(),
         };
     }
@@ -165,10 +140,7 @@ async fn message_counters_add_up_to_what_the_clients_did() {
     assert_grown(&broker, &before, &delivered);
     assert_gauges(
         &broker,
-        &[
-            ("queue_messages_ready", 20.0),
-            ("queue_messages_unacked", 0.0),
-        ],
+        &[("queue_messages_ready", 20.0), ("queue_messages_unacked", 0.0)],
     );
 }
 
@@ -264,10 +236,7 @@ async fn gauges_follow_connections_channels_queues_and_consumers() {
     );
 
     connection.close(200, "Goodbye".into()).await.unwrap();
-    assert_gauges(
-        &broker,
-        &[("connections", 0.0), ("channels", 0.0), ("queues", 0.0)],
-    );
+    assert_gauges(&broker, &[("connections", 0.0), ("channels", 0.0), ("queues", 0.0)]);
     let expected = [
         ("connections_opened_total", 1.0),
         ("connections_closed_total", 1.0),
@@ -346,16 +315,9 @@ fn information_metrics_carry_the_labels_that_dashboards_join_on() {
     for name in ["rabbitmq_identity_info", "rabbitmq_build_info"] {
         assert_eq!(metrics.value(name), 1.0, "{name}");
     }
-    let identity = [
-        "rabbitmq_node",
-        "rabbitmq_cluster",
-        "rabbitmq_cluster_permanent_id",
-    ];
+    let identity = ["rabbitmq_node", "rabbitmq_cluster", "rabbitmq_cluster_permanent_id"];
     for label in identity {
-        assert!(
-            !metrics.label("rabbitmq_identity_info", label).is_empty(),
-            "{label}"
-        );
+        assert!(!metrics.label("rabbitmq_identity_info", label).is_empty(), "{label}");
     }
     assert_eq!(
         metrics.label("rabbitmq_identity_info", "rabbitmq_endpoint"),
@@ -370,10 +332,7 @@ fn information_metrics_carry_the_labels_that_dashboards_join_on() {
         "product_version",
     ];
     for label in build {
-        assert!(
-            !metrics.label("rabbitmq_build_info", label).is_empty(),
-            "{label}"
-        );
+        assert!(!metrics.label("rabbitmq_build_info", label).is_empty(), "{label}");
     }
 }
 
@@ -392,16 +351,12 @@ async fn labels_and_histogram_bounds_are_written_as_rabbitmq_writes_them() {
     let received = "rabbitmq_global_messages_received_total";
     assert_eq!(metrics.label(received, "protocol"), "amqp091");
     let delivered = "rabbitmq_global_messages_delivered_total";
-    assert_eq!(
-        metrics.label(delivered, "queue_type"),
-        "rabbit_classic_queue"
-    );
+    assert_eq!(metrics.label(delivered, "queue_type"), "rabbit_classic_queue");
 
     let (_, text) = get(broker.metrics(), "/metrics");
     let bucket = |bound: &str| {
         let line = text.lines().find(|line| {
-            line.starts_with("rabbitmq_message_size_bytes_bucket")
-                && line.contains(&format!("le=\"{bound}\""))
+            line.starts_with("rabbitmq_message_size_bytes_bucket") && line.contains(&format!("le=\"{bound}\""))
         });
         let line = line.unwrap_or_else(|| panic!("no bucket {bound}"));
         line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
@@ -409,10 +364,7 @@ async fn labels_and_histogram_bounds_are_written_as_rabbitmq_writes_them() {
     let bounds = [
         "100.0", "1000.0", "10000.0", "100000.0", "1e+06", "1e+07", "5e+07", "1e+08", "+Inf",
     ];
-    assert_eq!(
-        bounds.map(bucket),
-        [1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0]
-    );
+    assert_eq!(bounds.map(bucket), [1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0]);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::raw::{
-    BODY, HEADER, Login, METHOD, RawClient, Text, array_nested, connection, header_payload,
-    long_string, make, method_payload, raw_table, short_string, table_nested,
+    BODY, HEADER, Login, METHOD, RawClient, Text, array_nested, connection, header_payload, long_string, make,
+    method_payload, raw_table, short_string, table_nested,
 };
 
 /// The deepest nesting that is taken.
@@ -46,11 +46,7 @@ fn a_deeply_nested_amqplain_response_closes_the_socket() {
     let broker = TestBroker::get();
     for table in nested(1_000) {
         let (mut client, _start) = RawClient::started(broker.amqp());
-        client.send_frame(
-            METHOD,
-            0,
-            &start_ok(&raw_table(&[]), b"AMQPLAIN", &table[4..]),
-        );
+        client.send_frame(METHOD, 0, &start_ok(&raw_table(&[]), b"AMQPLAIN", &table[4..]));
         client.expect_end_of_stream();
     }
     RawClient::connect(broker.amqp()).close();
@@ -109,7 +105,7 @@ fn nesting_up_to_the_limit_is_taken() {
     let broker = TestBroker::get();
     let mut client = RawClient::connect_as(broker.amqp(), &Login::default());
     client.open_channel(1);
-    // The table itself is one level, and so is the innermost array.
+    // With the table around the arrays, and the innermost array, the limit is just kept.
     let depth = DEPTH_MAX - 2;
     for (number, table) in nested(depth).into_iter().enumerate() {
         let name = short_string(format!("{}-{number}", broker.unique("nested")).as_bytes());
@@ -131,10 +127,7 @@ fn nesting_up_to_the_limit_is_taken() {
 fn assert_frame_error(client: &mut RawClient) {
     let close: connection::Close = client.expect(0);
     assert_eq!(close.reply_code, 501, "{close:?}");
-    assert!(
-        close.reply_text.as_str().starts_with("FRAME_ERROR - "),
-        "{close:?}"
-    );
+    assert!(close.reply_text.as_str().starts_with("FRAME_ERROR - "), "{close:?}");
     client.send(0, connection::CloseOk {});
     client.expect_end_of_stream();
 }

@@ -5,8 +5,8 @@ use lapin::types::{AMQPValue, FieldArray};
 use lapin::{BasicProperties, Confirmation};
 use leveret_integration_tests::client::*;
 use leveret_integration_tests::raw::{
-    self, AMQPClass, BODY, HEADER, RawClient, basic, confirm, header_payload, long_string, queue,
-    raw_table, short_string,
+    self, AMQPClass, BODY, HEADER, RawClient, basic, confirm, header_payload, long_string, queue, raw_table,
+    short_string,
 };
 use leveret_integration_tests::{TestBroker, wait};
 use std::collections::BTreeSet;
@@ -16,21 +16,12 @@ async fn every_publish_is_confirmed_and_stored_in_order() {
     let broker = TestBroker::get();
     let (_connection, channel) = open(broker.amqp()).await;
     let queue = channel.own_queue().await;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await
-        .unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let mut confirms = Vec::new();
     for number in 0..1000 {
         let (body, options) = (number.to_string(), BasicPublishOptions::default());
         let properties = BasicProperties::default();
-        let publish = channel.basic_publish(
-            "".into(),
-            queue.as_str().into(),
-            options,
-            body.as_bytes(),
-            properties,
-        );
+        let publish = channel.basic_publish("".into(), queue.as_str().into(), options, body.as_bytes(), properties);
         confirms.push(publish.await.unwrap());
     }
     for confirm in confirms {
@@ -60,12 +51,7 @@ fn confirms_number_the_publishes_of_their_channel_from_one() {
     while !outstanding.is_empty() {
         let ack: basic::Ack = client.expect(1);
         let known = match ack.multiple {
-            true => {
-                outstanding
-                    .extract_if(..=ack.delivery_tag, |_| true)
-                    .count()
-                    > 0
-            }
+            true => outstanding.extract_if(..=ack.delivery_tag, |_| true).count() > 0,
             false => outstanding.remove(&ack.delivery_tag),
         };
         assert!(known, "{ack:?} confirms nothing of {outstanding:?}");
@@ -76,10 +62,7 @@ fn confirms_number_the_publishes_of_their_channel_from_one() {
 async fn an_unroutable_mandatory_message_is_returned_whole() {
     let broker = TestBroker::get();
     let (_connection, channel) = open(broker.amqp()).await;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await
-        .unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let mandatory = BasicPublishOptions {
         mandatory: true,
         ..BasicPublishOptions::default()
@@ -96,18 +79,12 @@ async fn an_unroutable_mandatory_message_is_returned_whole() {
     let Confirmation::Ack(Some(returned)) = publish.await.unwrap().await.unwrap() else {
         panic!("not returned")
     };
-    assert_eq!(
-        (returned.reply_code, returned.reply_text.as_str()),
-        (312, "NO_ROUTE")
-    );
+    assert_eq!((returned.reply_code, returned.reply_text.as_str()), (312, "NO_ROUTE"));
     assert_eq!(
         (returned.exchange.as_str(), returned.routing_key.as_str()),
         (exchange, key.as_str())
     );
-    assert_eq!(
-        (body(&returned).as_str(), &returned.properties),
-        ("lost", &properties)
-    );
+    assert_eq!((body(&returned).as_str(), &returned.properties), ("lost", &properties));
 }
 
 #[test]
@@ -137,10 +114,7 @@ fn the_return_comes_before_the_confirm() {
     client.publish(1, publish, BasicProperties::default(), b"back to me");
     let returned = client.expect_content(1);
     assert!(
-        matches!(
-            returned.method,
-            AMQPClass::Basic(basic::AMQPMethod::Return(_))
-        ),
+        matches!(returned.method, AMQPClass::Basic(basic::AMQPMethod::Return(_))),
         "{returned:?}"
     );
     assert_eq!(returned.body, b"back to me");
@@ -185,15 +159,8 @@ async fn all_properties_and_header_types_pass_through() {
     let broker = TestBroker::get();
     let (_connection, channel) = open(broker.amqp()).await;
     let queue = channel.own_queue().await;
-    let nested = arguments([
-        ("inner", AMQPValue::LongLongInt(i64::MIN)),
-        ("empty", text("")),
-    ]);
-    let array = FieldArray::from(vec![
-        AMQPValue::Boolean(true),
-        text("element"),
-        AMQPValue::Void,
-    ]);
+    let nested = arguments([("inner", AMQPValue::LongLongInt(i64::MIN)), ("empty", text(""))]);
+    let array = FieldArray::from(vec![AMQPValue::Boolean(true), text("element"), AMQPValue::Void]);
     let headers = arguments([
         ("boolean", AMQPValue::Boolean(false)),
         ("short short", AMQPValue::ShortShortInt(-1)),
@@ -222,13 +189,7 @@ async fn all_properties_and_header_types_pass_through() {
         .with_cluster_id("cluster".into());
     let options = BasicPublishOptions::default();
     channel
-        .basic_publish(
-            "".into(),
-            queue.as_str().into(),
-            options,
-            b"body",
-            properties.clone(),
-        )
+        .basic_publish("".into(), queue.as_str().into(), options, b"body", properties.clone())
         .await
         .unwrap();
     let mut consumer = channel.consume_no_ack(&queue).await;
@@ -249,10 +210,7 @@ fn header_bytes_come_back_exactly_as_they_were_sent() {
     let mut client = RawClient::with_channel(broker.amqp());
     let queue = declare_own_queue(&mut client);
     let headers = raw_table(&[
-        (
-            "z",
-            &[b"S", &long_string(b"last letter first")[..]].concat(),
-        ),
+        ("z", &[b"S", &long_string(b"last letter first")[..]].concat()),
         ("a", b"t\x01"),
         ("a", b"t\x00"),
         ("u", b"u\xff\xfe"),
@@ -288,9 +246,7 @@ fn header_bytes_come_back_exactly_as_they_were_sent() {
         let (kind, channel, method) = client.next_frame_bytes();
         assert_eq!((kind, channel), (raw::METHOD, 1));
         const GET_OK: [u8; 4] = [0, 60, 0, 71];
-        method
-            .starts_with(&GET_OK)
-            .then(|| client.next_frame_bytes())
+        method.starts_with(&GET_OK).then(|| client.next_frame_bytes())
     });
     assert_eq!(got, (HEADER, 1, header));
     assert_eq!(client.next_frame_bytes(), (BODY, 1, b"body".to_vec()));

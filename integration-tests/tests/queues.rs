@@ -106,9 +106,7 @@ async fn an_auto_delete_queue_goes_with_its_last_consumer_but_not_before_the_fir
     channel
         .queue(&queue, QueueDeclareOptions::default().auto_delete())
         .await;
-    channel
-        .publish_confirmed("", &queue, b"a get is no consumer")
-        .await;
+    channel.publish_confirmed("", &queue, b"a get is no consumer").await;
     let message = channel.get(&queue).await.expect("a message");
     message.ack(BasicAckOptions::default()).await.unwrap();
     assert_eq!(channel.counts(&queue).await, (0, 0));
@@ -188,25 +186,14 @@ async fn delete_with_conditions_deletes_when_they_hold() {
         if_empty: true,
         ..QueueDeleteOptions::default()
     };
-    channel
-        .queue_delete(queue.as_str().into(), options)
-        .await
-        .unwrap();
+    channel.queue_delete(queue.as_str().into(), options).await.unwrap();
     let queue = channel.own_queue().await;
-    channel
-        .publish_confirmed("", &queue, b"not empty, but unused")
-        .await;
+    channel.publish_confirmed("", &queue, b"not empty, but unused").await;
     let options = QueueDeleteOptions {
         if_unused: true,
         ..QueueDeleteOptions::default()
     };
-    assert_eq!(
-        channel
-            .queue_delete(queue.as_str().into(), options)
-            .await
-            .unwrap(),
-        1
-    );
+    assert_eq!(channel.queue_delete(queue.as_str().into(), options).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -254,11 +241,7 @@ async fn arguments_are_the_same_whatever_integer_type_they_have() {
     ] {
         let arguments = arguments([("x-max-length", length.clone())]);
         let declared = channel
-            .queue_declare(
-                queue.as_str().into(),
-                QueueDeclareOptions::exclusive(),
-                arguments,
-            )
+            .queue_declare(queue.as_str().into(), QueueDeclareOptions::exclusive(), arguments)
             .await;
         assert!(declared.is_ok(), "{length:?}: {declared:?}");
     }

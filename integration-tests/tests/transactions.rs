@@ -56,10 +56,7 @@ async fn closing_the_channel_forgets_what_was_not_committed() {
     channel.publish("", &queue, b"forgotten").await;
     channel.close(200, "Goodbye".into()).await.unwrap();
     let message = observer.get(&queue).await.expect("a message");
-    assert_eq!(
-        (body(&message).as_str(), message.redelivered),
-        ("before", true)
-    );
+    assert_eq!((body(&message).as_str(), message.redelivered), ("before", true));
     assert!(observer.get(&queue).await.is_none());
 }
 
@@ -68,9 +65,7 @@ async fn acks_count_with_the_commit_and_a_rollback_leaves_the_message_unacked() 
     let broker = TestBroker::get();
     let (_connection, observer, channel, queue) = open_transaction(&broker).await;
     for body in ["committed", "rolled back"] {
-        observer
-            .publish_confirmed("", &queue, body.as_bytes())
-            .await;
+        observer.publish_confirmed("", &queue, body.as_bytes()).await;
     }
     let committed = channel.get(&queue).await.expect("a message");
     committed.ack(BasicAckOptions::default()).await.unwrap();
@@ -78,10 +73,7 @@ async fn acks_count_with_the_commit_and_a_rollback_leaves_the_message_unacked() 
 
     let rolled_back = channel.get(&queue).await.expect("a message");
     let tag = rolled_back.delivery.delivery_tag;
-    channel
-        .basic_ack(tag, BasicAckOptions::default())
-        .await
-        .unwrap();
+    channel.basic_ack(tag, BasicAckOptions::default()).await.unwrap();
     channel.tx_rollback().await.unwrap();
     // It is outstanding as before: neither ready nor gone, and it may be settled again.
     assert_eq!(observer.counts(&queue).await.0, 0);

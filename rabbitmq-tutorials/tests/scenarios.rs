@@ -1,9 +1,6 @@
 //! Runs every tutorial for real, as the processes a reader of the tutorials would start, and checks what each receiver got.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "test code, also outside of test functions"
-)]
+#![allow(clippy::unwrap_used, reason = "test code, also outside of test functions")]
 
 mod program;
 
@@ -39,10 +36,7 @@ fn hello_world_reaches_a_receiver_started_before_or_after_the_sender() {
     receiver.expect(&[" [x] Received 'Hello World!'"]);
 
     scenario.run(SEND, &[]);
-    receiver.expect(&[
-        " [x] Received 'Hello World!'",
-        " [x] Received 'Hello World!'",
-    ]);
+    receiver.expect(&[" [x] Received 'Hello World!'", " [x] Received 'Hello World!'"]);
 }
 
 #[test]
@@ -56,10 +50,7 @@ fn a_busy_worker_gets_no_second_task_while_another_is_free() {
     let mut expected = Vec::new();
     for number in 1..=6 {
         let task = format!("task {number}.");
-        assert_eq!(
-            scenario.run(NEW_TASK, &[&task]),
-            [format!(" [x] Sent '{task}'")]
-        );
+        assert_eq!(scenario.run(NEW_TASK, &[&task]), [format!(" [x] Sent '{task}'")]);
         expected.push(format!(" [x] Received '{task}'"));
         expected.push(" [x] Done".to_owned());
     }
@@ -98,10 +89,7 @@ fn every_subscriber_gets_every_log_line_sent_while_it_listens() {
     scenario.run(EMIT_LOG, &["info: nobody listens yet"]);
 
     let first = scenario.start_receiver(RECEIVE_LOGS, &[], WAITING_FOR_LOGS);
-    assert_eq!(
-        scenario.run(EMIT_LOG, &[]),
-        [" [x] Sent 'info: Hello World!'"]
-    );
+    assert_eq!(scenario.run(EMIT_LOG, &[]), [" [x] Sent 'info: Hello World!'"]);
     let second = scenario.start_receiver(RECEIVE_LOGS, &[], WAITING_FOR_LOGS);
     scenario.run(EMIT_LOG, &["warning:", "two", "listeners"]);
 
@@ -116,16 +104,9 @@ fn every_subscriber_gets_every_log_line_sent_while_it_listens() {
 fn routing_gives_each_receiver_the_severities_it_asked_for() {
     let scenario = Scenario::start();
     let errors = scenario.start_receiver(RECEIVE_LOGS_DIRECT, &["error"], WAITING_FOR_LOGS);
-    let all = scenario.start_receiver(
-        RECEIVE_LOGS_DIRECT,
-        &["info", "warning", "error"],
-        WAITING_FOR_LOGS,
-    );
+    let all = scenario.start_receiver(RECEIVE_LOGS_DIRECT, &["info", "warning", "error"], WAITING_FOR_LOGS);
 
-    assert_eq!(
-        scenario.run(EMIT_LOG_DIRECT, &[]),
-        [" [x] Sent 'info':'Hello World!'"]
-    );
+    assert_eq!(scenario.run(EMIT_LOG_DIRECT, &[]), [" [x] Sent 'info':'Hello World!'"]);
     scenario.run(EMIT_LOG_DIRECT, &["warning", "getting", "full"]);
     scenario.run(EMIT_LOG_DIRECT, &["debug", "nobody", "asked"]);
     scenario.run(EMIT_LOG_DIRECT, &["error", "disk", "full"]);
@@ -144,11 +125,7 @@ fn topics_give_each_receiver_what_its_patterns_match() {
     let everything = scenario.start_receiver(RECEIVE_LOGS_TOPIC, &["#"], WAITING_FOR_LOGS);
     let kernel = scenario.start_receiver(RECEIVE_LOGS_TOPIC, &["kern.*"], WAITING_FOR_LOGS);
     let critical = scenario.start_receiver(RECEIVE_LOGS_TOPIC, &["*.critical"], WAITING_FOR_LOGS);
-    let both = scenario.start_receiver(
-        RECEIVE_LOGS_TOPIC,
-        &["kern.*", "*.critical"],
-        WAITING_FOR_LOGS,
-    );
+    let both = scenario.start_receiver(RECEIVE_LOGS_TOPIC, &["kern.*", "*.critical"], WAITING_FOR_LOGS);
     let deep = scenario.start_receiver(RECEIVE_LOGS_TOPIC, &["kern.#"], WAITING_FOR_LOGS);
 
     scenario.run(EMIT_LOG_TOPIC, &["kern.info", "one"]);
@@ -156,10 +133,7 @@ fn topics_give_each_receiver_what_its_patterns_match() {
     scenario.run(EMIT_LOG_TOPIC, &["kern.disk.critical", "three"]);
     scenario.run(EMIT_LOG_TOPIC, &["kern", "four"]);
     assert_eq!(
-        scenario.run(
-            EMIT_LOG_TOPIC,
-            &["kern.critical", "A", "critical", "kernel", "error"]
-        ),
+        scenario.run(EMIT_LOG_TOPIC, &["kern.critical", "A", "critical", "kernel", "error"]),
         [" [x] Sent 'kern.critical':'A critical kernel error'"]
     );
 
@@ -181,11 +155,7 @@ fn several_callers_at_once_get_the_answers_to_their_own_requests() {
     let servers = [0, 1].map(|_| scenario.start_receiver(RPC_SERVER, &[], AWAITING_REQUESTS));
 
     // Every caller begins with its largest number, so that the later answers of the other server overtake it.
-    let calls = [
-        ["24", "5", "6", "7"],
-        ["23", "10", "11", "12"],
-        ["22", "0", "1", "2"],
-    ];
+    let calls = [["24", "5", "6", "7"], ["23", "10", "11", "12"], ["22", "0", "1", "2"]];
     let answers = [
         ["46368", "5", "8", "13"],
         ["28657", "55", "89", "144"],
@@ -197,14 +167,9 @@ fn several_callers_at_once_get_the_answers_to_their_own_requests() {
         .collect();
 
     for ((client, numbers), answers) in clients.into_iter().zip(calls).zip(answers) {
-        let requests = numbers
-            .iter()
-            .map(|number| format!(" [x] Requesting fib({number})"));
+        let requests = numbers.iter().map(|number| format!(" [x] Requesting fib({number})"));
         let responses = answers.iter().map(|answer| format!(" [.] Got '{answer}'"));
-        assert_eq!(
-            client.finish(),
-            requests.chain(responses).collect::<Vec<_>>()
-        );
+        assert_eq!(client.finish(), requests.chain(responses).collect::<Vec<_>>());
     }
 
     let mut served: Vec<String> = servers.iter().flat_map(|server| server.printed()).collect();

@@ -49,13 +49,7 @@ impl RawClient {
     /// Reads the `channel.close` that must come next on `channel`, confirms it, and makes sure that it cost the
     /// channel only: the channel can be opened again. `ids` are class and method of what failed.
     #[track_caller]
-    pub fn expect_channel_close(
-        &mut self,
-        channel: u16,
-        code: u16,
-        ids: (u16, u16),
-        text: impl Into<Text>,
-    ) {
+    pub fn expect_channel_close(&mut self, channel: u16, code: u16, ids: (u16, u16), text: impl Into<Text>) {
         let text = text.into();
         let close = self.read_close();
         let expected = Close::new(Level::Channel(channel), code, ids, text.to_string());
@@ -98,10 +92,7 @@ impl RawClient {
     fn read_close(&mut self) -> Close {
         loop {
             match self.next_frame() {
-                Some(AMQPFrame::Method(
-                    channel,
-                    AMQPClass::Channel(channel::AMQPMethod::Close(close)),
-                )) => {
+                Some(AMQPFrame::Method(channel, AMQPClass::Channel(channel::AMQPMethod::Close(close)))) => {
                     let ids = (close.class_id, close.method_id);
                     return Close::new(
                         Level::Channel(channel),
@@ -110,17 +101,9 @@ impl RawClient {
                         close.reply_text.to_string(),
                     );
                 }
-                Some(AMQPFrame::Method(
-                    0,
-                    AMQPClass::Connection(connection::AMQPMethod::Close(close)),
-                )) => {
+                Some(AMQPFrame::Method(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)))) => {
                     let ids = (close.class_id, close.method_id);
-                    return Close::new(
-                        Level::Connection,
-                        close.reply_code,
-                        ids,
-                        close.reply_text.to_string(),
-                    );
+                    return Close::new(Level::Connection, close.reply_code, ids, close.reply_text.to_string());
                 }
                 Some(AMQPFrame::Method(channel, AMQPClass::Basic(_))) if channel > 0 => {}
                 Some(AMQPFrame::Heartbeat | AMQPFrame::Header(..) | AMQPFrame::Body(..)) => {}
@@ -148,18 +131,12 @@ struct Close {
 
 impl Close {
     fn new(level: Level, code: u16, ids: (u16, u16), text: String) -> Self {
-        Self {
-            level,
-            code,
-            ids,
-            text,
-        }
+        Self { level, code, ids, text }
     }
 
     #[track_caller]
     fn assert_is(&self, expected: &Self, text: &Text) {
-        let same =
-            self.level == expected.level && self.code == expected.code && self.ids == expected.ids;
+        let same = self.level == expected.level && self.code == expected.code && self.ids == expected.ids;
         assert!(
             same && text.matches(&self.text),
             "\n     got {self}\nexpected {expected}"

@@ -123,8 +123,6 @@ mod tests {
         let [AMQPValue::FieldArray(middle)] = outer.as_slice() else {
             panic!("no array in {outer:?}")
         };
-        assert!(
-            matches!(middle.as_slice(), [AMQPValue::FieldArray(inner)] if inner.as_slice().is_empty())
-        );
+        assert!(matches!(middle.as_slice(), [AMQPValue::FieldArray(inner)] if inner.as_slice().is_empty()));
     }
 }

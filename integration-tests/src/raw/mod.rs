@@ -14,8 +14,8 @@ pub use amq_protocol::protocol::{
 pub use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 pub use expect::Text;
 pub use frames::{
-    BODY, END, HEADER, HEARTBEAT, METHOD, array_nested, encode, frame_bytes, header_payload,
-    long_string, method_payload, raw_table, short_string, table_nested,
+    BODY, END, HEADER, HEARTBEAT, METHOD, array_nested, encode, frame_bytes, header_payload, long_string,
+    method_payload, raw_table, short_string, table_nested,
 };
 pub use methods::{Method, Request};
 
@@ -76,8 +76,7 @@ impl Login {
             _ => FieldTable::default(),
         };
         capabilities.insert(name.into(), AMQPValue::Boolean(true));
-        self.client_properties
-            .insert(key, AMQPValue::FieldTable(capabilities));
+        self.client_properties.insert(key, AMQPValue::FieldTable(capabilities));
         self
     }
 
@@ -187,9 +186,7 @@ impl RawClient {
         self.send(number, channel::Open {});
         loop {
             match self.next_frame().expect("channel.open-ok") {
-                AMQPFrame::Method(on, AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)))
-                    if on == number =>
-                {
+                AMQPFrame::Method(on, AMQPClass::Channel(channel::AMQPMethod::OpenOk(_))) if on == number => {
                     return;
                 }
                 frame => collect(frame),
@@ -242,18 +239,8 @@ impl RawClient {
     }
 
     /// Sends a method frame of which only the ids are given a meaning.
-    pub fn send_method_bytes(
-        &mut self,
-        channel: u16,
-        class_id: u16,
-        method_id: u16,
-        arguments: &[u8],
-    ) {
-        self.send_frame(
-            METHOD,
-            channel,
-            &method_payload(class_id, method_id, arguments),
-        );
+    pub fn send_method_bytes(&mut self, channel: u16, class_id: u16, method_id: u16, arguments: &[u8]) {
+        self.send_frame(METHOD, channel, &method_payload(class_id, method_id, arguments));
     }
 
     /// Sends a method and reads the answer that belongs to it.
@@ -264,13 +251,7 @@ impl RawClient {
     }
 
     /// Sends `basic.publish` with a header frame and as many body frames as needed.
-    pub fn publish(
-        &mut self,
-        channel: u16,
-        publish: basic::Publish,
-        properties: BasicProperties,
-        body: &[u8],
-    ) {
+    pub fn publish(&mut self, channel: u16, publish: basic::Publish, properties: BasicProperties, body: &[u8]) {
         self.send(channel, publish);
         self.send_header(channel, properties, body.len() as u64);
         for part in body.chunks(self.frame_max - FRAME_OVERHEAD) {
@@ -346,8 +327,7 @@ impl RawClient {
 
     fn read_before(&mut self, give_up: Instant) -> std::io::Result<usize> {
         let left = give_up.saturating_duration_since(Instant::now());
-        self.stream
-            .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let mut part = [0; 65536];
         let length = self.stream.read(&mut part)?;
         self.buffer.extend_from_slice(&part[..length]);
@@ -408,8 +388,7 @@ impl RawClient {
     pub fn expect<M: Method>(&mut self, channel: u16) -> M {
         let (on_channel, method) = self.next_method();
         assert_eq!(on_channel, channel, "on another channel: {method:?}");
-        M::unwrap_from(method)
-            .unwrap_or_else(|method| panic!("expected {}, got {method:?}", M::NAME))
+        M::unwrap_from(method).unwrap_or_else(|method| panic!("expected {}, got {method:?}", M::NAME))
     }
 
     /// The next message, whether delivered, returned or got.
@@ -450,9 +429,6 @@ pub fn open_virtual_host(name: &str) -> connection::Open {
 fn hung_up(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::BrokenPipe
-            | ErrorKind::NotConnected
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::NotConnected
     )
 }

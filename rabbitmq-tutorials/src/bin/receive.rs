@@ -7,11 +7,7 @@ use lapin::{Result, options::*, types::FieldTable};
 async fn main() -> Result<()> {
     let (_connection, channel) = rabbitmq_tutorials::open_channel().await?;
     channel
-        .queue_declare(
-            "hello".into(),
-            QueueDeclareOptions::default(),
-            FieldTable::default(),
-        )
+        .queue_declare("hello".into(), QueueDeclareOptions::default(), FieldTable::default())
         .await?;
 
     // With `no_ack` the broker forgets a message as soon as it has sent it. Tutorial 2 shows how not to lose any.

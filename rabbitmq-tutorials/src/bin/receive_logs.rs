@@ -19,11 +19,7 @@ async fn main() -> Result<()> {
     // A queue of our own: the broker picks a fresh name because we give none,
     // and deletes the queue with this connection because it is exclusive.
     let queue = channel
-        .queue_declare(
-            "".into(),
-            QueueDeclareOptions::exclusive(),
-            FieldTable::default(),
-        )
+        .queue_declare("".into(), QueueDeclareOptions::exclusive(), FieldTable::default())
         .await?;
     let queue = queue.name().clone();
 

@@ -21,11 +21,7 @@ async fn main() -> Result<()> {
         )
         .await?;
     let queue = channel
-        .queue_declare(
-            "".into(),
-            QueueDeclareOptions::exclusive(),
-            FieldTable::default(),
-        )
+        .queue_declare("".into(), QueueDeclareOptions::exclusive(), FieldTable::default())
         .await?;
     let queue = queue.name().clone();
 

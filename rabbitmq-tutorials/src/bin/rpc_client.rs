@@ -15,23 +15,14 @@ async fn main() -> Result<()> {
 
     // One queue of our own receives the answers to all our requests.
     let callback_queue = channel
-        .queue_declare(
-            "".into(),
-            QueueDeclareOptions::exclusive(),
-            FieldTable::default(),
-        )
+        .queue_declare("".into(), QueueDeclareOptions::exclusive(), FieldTable::default())
         .await?;
     let options = BasicConsumeOptions {
         no_ack: true,
         ..BasicConsumeOptions::default()
     };
     let mut answers = channel
-        .basic_consume(
-            callback_queue.name().clone(),
-            "".into(),
-            options,
-            FieldTable::default(),
-        )
+        .basic_consume(callback_queue.name().clone(), "".into(), options, FieldTable::default())
         .await?;
 
     // All requests go out before the first answer is awaited, so several servers can work on them at once.

@@ -8,11 +8,7 @@ async fn main() -> Result<()> {
 
     // Sender and receiver both declare the queue, because either may be started first. Declaring it again changes nothing.
     channel
-        .queue_declare(
-            "hello".into(),
-            QueueDeclareOptions::default(),
-            FieldTable::default(),
-        )
+        .queue_declare("hello".into(), QueueDeclareOptions::default(), FieldTable::default())
         .await?;
 
     // A message always goes to an exchange. The one with the empty name, which every broker has,

@@ -10,10 +10,7 @@ use std::time::Duration;
 #[tokio::main]
 async fn main() -> Result<()> {
     let seconds = arguments().first().map_or(Ok(1.0), |word| word.parse());
-    let Some(time_per_dot) = seconds
-        .ok()
-        .and_then(|s| Duration::try_from_secs_f64(s).ok())
-    else {
+    let Some(time_per_dot) = seconds.ok().and_then(|s| Duration::try_from_secs_f64(s).ok()) else {
         usage("worker [seconds per dot]");
     };
 
