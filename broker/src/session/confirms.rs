@@ -38,6 +38,8 @@ pub struct Confirmed {
     pub last: u64,
     /// May one `basic.ack` with `multiple` say it, because nothing before `first` is open?
     pub multiple: bool,
+    /// How many of them were not answered before.
+    pub count: u64,
 }
 
 impl Confirms {
@@ -57,11 +59,7 @@ impl Confirms {
 
     /// Publishes `first..=last` need not wait.
     pub fn answer_at_once(&mut self, first: u64, last: u64) -> Confirmed {
-        Confirmed {
-            first,
-            last,
-            multiple: self.waiting.is_empty(),
-        }
+        Confirmed { first, last, multiple: self.waiting.is_empty(), count: last - first + 1 }
     }
 
     /// What the store's progress up to `durable` answers.
@@ -70,12 +68,9 @@ impl Confirms {
         while let Some(run) = self.waiting.front()
             && run.ticket <= durable
         {
-            let first = answered.map_or(run.first, |confirmed| confirmed.first);
-            answered = Some(Confirmed {
-                first,
-                last: run.last,
-                multiple: true,
-            });
+            let (first, count) = answered.map_or((run.first, 0), |confirmed| (confirmed.first, confirmed.count));
+            let count = count + run.last - run.first + 1;
+            answered = Some(Confirmed { first, last: run.last, multiple: true, count });
             self.waiting.pop_front();
         }
         answered
@@ -102,7 +97,7 @@ impl Confirmed {
                 hot::write_ack(out, channel, number, false);
             }
         }
-        self.last - self.first + 1
+        self.count
     }
 }
 
@@ -190,7 +185,7 @@ mod tests {
         confirms.wait(4, 6, ticket(6));
         confirms.wait(7, 9, ticket(7));
         assert_eq!(confirms.committed(ticket(4)), None);
-        assert_eq!(confirms.committed(ticket(6)), Some(Confirmed { first: 1, last: 6, multiple: true }));
+        assert_eq!(confirms.committed(ticket(6)), Some(Confirmed { first: 1, last: 6, multiple: true, count: 6 }));
         assert_eq!(confirms.first_ticket(), Some(ticket(7)));
         assert!(confirms.is_waiting());
     }
@@ -200,20 +195,23 @@ mod tests {
         let mut confirms = Confirms::default();
         confirms.wait(1, 2, ticket(1));
         let answer = confirms.answer_at_once(3, 4);
-        assert_eq!(
-            answer,
-            Confirmed {
-                first: 3,
-                last: 4,
-                multiple: false
-            }
-        );
+        assert_eq!(answer, Confirmed { first: 3, last: 4, multiple: false, count: 2 });
         let mut out = Vec::new();
         assert_eq!(answer.write(&mut out, 1), 2);
         let mut expected = Vec::new();
         hot::write_ack(&mut expected, 1, 3, false);
         hot::write_ack(&mut expected, 1, 4, false);
         assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn publishes_answered_before_their_commit_are_not_counted_with_it() {
+        let mut confirms = Confirms::default();
+        confirms.wait(1, 2, ticket(1));
+        assert_eq!(confirms.answer_at_once(3, 5).count, 3);
+        confirms.wait(6, 6, ticket(1));
+        let answer = Confirmed { first: 1, last: 6, multiple: true, count: 3 };
+        assert_eq!(confirms.committed(ticket(1)), Some(answer));
     }
 
     #[test]

@@ -21,8 +21,9 @@ impl Vhost {
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_queue_binding(actor, queue, exchange)?;
-        let destination = self.binding_queue(actor, queue, exchange)?;
-        self.bind(exchange, Destination::Queue(destination), routing_key, arguments)
+        let mut topology = self.topology.write();
+        let destination = self.binding_queue(&topology, actor, queue, exchange)?;
+        self.bind(&mut topology, exchange, Destination::Queue(destination), routing_key, arguments)
     }
 
     /// `queue.unbind`. Whatever is missing is as good as unbound.
@@ -35,8 +36,11 @@ impl Vhost {
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_queue_binding(actor, queue, exchange)?;
-        match self.binding_queue(actor, queue, exchange) {
-            Ok(destination) => self.unbind(exchange, Destination::Queue(destination), routing_key, arguments),
+        let mut topology = self.topology.write();
+        match self.binding_queue(&topology, actor, queue, exchange) {
+            Ok(destination) => {
+                self.unbind(&mut topology, exchange, Destination::Queue(destination), routing_key, arguments)
+            }
             Err(OperationError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -54,8 +58,15 @@ impl Vhost {
     }
 
     /// The queue to bind; when the exchange is missing too, that is what the answer names.
-    fn binding_queue(&self, actor: &Actor, queue: &str, exchange: &str) -> Result<u32, OperationError> {
-        let topology = self.topology.read();
+    ///
+    /// Its index is good as long as the topology stays locked: another queue may have it later.
+    fn binding_queue(
+        &self,
+        topology: &Topology,
+        actor: &Actor,
+        queue: &str,
+        exchange: &str,
+    ) -> Result<u32, OperationError> {
         if topology.routing.exchange(exchange).is_none() {
             return Err(OperationError::NotFound(self.exchange_resource(exchange)));
         }
@@ -66,13 +77,13 @@ impl Vhost {
 
     pub(super) fn bind(
         &self,
+        topology: &mut Topology,
         source: &str,
         destination: Destination<u32, &str>,
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_store()?;
-        let mut topology = self.topology.write();
         let is_new = topology
             .routing
             .bind(source, destination, routing_key, arguments)
@@ -90,15 +101,15 @@ impl Vhost {
 
     pub(super) fn unbind(
         &self,
+        topology: &mut Topology,
         source: &str,
         destination: Destination<u32, &str>,
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_store()?;
-        let mut topology = self.topology.write();
         let removed = topology.routing.unbind(source, destination, routing_key, arguments);
-        Ok(self.forget(&topology, &removed, None))
+        Ok(self.forget(topology, &removed, None))
     }
 
     /// Deletes the stored definitions of what an edit removed, and those of `queue` with its messages.

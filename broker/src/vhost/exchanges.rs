@@ -127,7 +127,7 @@ impl Vhost {
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_exchange_binding(actor, destination, source)?;
-        self.bind(source, Destination::Exchange(destination), routing_key, arguments)
+        self.bind(&mut self.topology.write(), source, Destination::Exchange(destination), routing_key, arguments)
     }
 
     /// `exchange.unbind`. Whatever is missing is as good as unbound.
@@ -140,7 +140,7 @@ impl Vhost {
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_exchange_binding(actor, destination, source)?;
-        self.unbind(source, Destination::Exchange(destination), routing_key, arguments)
+        self.unbind(&mut self.topology.write(), source, Destination::Exchange(destination), routing_key, arguments)
     }
 
     fn check_exchange_binding(&self, actor: &Actor, destination: &str, source: &str) -> Result<(), OperationError> {
