@@ -50,12 +50,21 @@ thread_local! {
 pub async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
     let Ok(local) = stream.local_addr() else { return };
     let now = clock::now();
-    let info = Arc::new(ConnectionInfo::new(broker.next_connection_id(), peer, local, INITIAL_FRAME_MAX, now));
+    let info = Arc::new(ConnectionInfo::new(
+        broker.next_connection_id(),
+        peer,
+        local,
+        INITIAL_FRAME_MAX,
+        now,
+    ));
     broker.connection_accepted(&info);
     let session = Session::new(broker.clone(), info.clone(), now);
     let mut connection = Connection {
         outbox: info.outbox.clone(),
-        guard: Registered { broker: broker.clone(), id: info.id },
+        guard: Registered {
+            broker: broker.clone(),
+            id: info.id,
+        },
         session,
         stream,
         unfinished: Vec::new(),
@@ -69,7 +78,9 @@ pub async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
     connection.session.terminate();
     match result {
         Ok(()) if !connection.received_any => tracing::debug!(connection = %info.name, "closed without a byte"),
-        Ok(()) => tracing::info!(connection = %info.name, user = %info.user(), vhost = %info.vhost(), "connection closed"),
+        Ok(()) => {
+            tracing::info!(connection = %info.name, user = %info.user(), vhost = %info.vhost(), "connection closed")
+        }
         Err(error) => {
             tracing::info!(
                 connection = %info.name, user = %info.user(), vhost = %info.vhost(), "connection lost: {error}"
@@ -147,7 +158,8 @@ impl Connection {
     }
 
     fn may_read(&self) -> bool {
-        self.session.accepts_input() && self.sending.len() - self.sent + self.outbox.lock().bytes_waiting() < UNSENT_BYTES_MAX
+        self.session.accepts_input()
+            && self.sending.len() - self.sent + self.outbox.lock().bytes_waiting() < UNSENT_BYTES_MAX
     }
 
     async fn wait(&mut self, timer: &mut Option<Pin<Box<Sleep>>>) -> Ready {
@@ -290,9 +302,15 @@ fn arm(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Option<Instant>) {
 }
 
 /// Checks a login; sources that keep failing wait longer and longer for the answer.
-async fn log_in(broker: &Arc<Broker>, info: &ConnectionInfo, credentials: Credentials) -> Result<Arc<User>, LoginRefused> {
+async fn log_in(
+    broker: &Arc<Broker>,
+    info: &ConnectionInfo,
+    credentials: Credentials,
+) -> Result<Arc<User>, LoginRefused> {
     let ip = info.peer.ip();
-    let result = broker.users.authenticate(&credentials.username, credentials.password.expose(), ip);
+    let result = broker
+        .users
+        .authenticate(&credentials.username, credentials.password.expose(), ip);
     if result.is_err() {
         let delay = broker.throttle.lock().record_failure(ip, clock::now());
         // The session itself makes a refused client wait for the usual delay.

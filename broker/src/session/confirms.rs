@@ -59,7 +59,12 @@ impl Confirms {
 
     /// Publishes `first..=last` need not wait.
     pub fn answer_at_once(&mut self, first: u64, last: u64) -> Confirmed {
-        Confirmed { first, last, multiple: self.waiting.is_empty(), count: last - first + 1 }
+        Confirmed {
+            first,
+            last,
+            multiple: self.waiting.is_empty(),
+            count: last - first + 1,
+        }
     }
 
     /// What the store's progress up to `durable` answers.
@@ -70,7 +75,12 @@ impl Confirms {
         {
             let (first, count) = answered.map_or((run.first, 0), |confirmed| (confirmed.first, confirmed.count));
             let count = count + run.last - run.first + 1;
-            answered = Some(Confirmed { first, last: run.last, multiple: true, count });
+            answered = Some(Confirmed {
+                first,
+                last: run.last,
+                multiple: true,
+                count,
+            });
             self.waiting.pop_front();
         }
         answered
@@ -157,10 +167,12 @@ impl Session {
     /// Has a commit happened that answers a publish?
     pub(super) fn has_answerable_confirms(&self, durable: Ticket) -> bool {
         let channels = self.publisher.waiting_channels.iter();
-        let waiting = channels.filter_map(|number| match &self.channels.get(usize::from(*number))?.as_deref()?.mode {
-            ChannelMode::Confirm(confirms) => confirms.first_ticket(),
-            ChannelMode::Plain | ChannelMode::Transaction(_) => None,
-        });
+        let waiting = channels.filter_map(
+            |number| match &self.channels.get(usize::from(*number))?.as_deref()?.mode {
+                ChannelMode::Confirm(confirms) => confirms.first_ticket(),
+                ChannelMode::Plain | ChannelMode::Transaction(_) => None,
+            },
+        );
         waiting.min().is_some_and(|ticket| ticket <= durable)
     }
 
@@ -185,7 +197,15 @@ mod tests {
         confirms.wait(4, 6, ticket(6));
         confirms.wait(7, 9, ticket(7));
         assert_eq!(confirms.committed(ticket(4)), None);
-        assert_eq!(confirms.committed(ticket(6)), Some(Confirmed { first: 1, last: 6, multiple: true, count: 6 }));
+        assert_eq!(
+            confirms.committed(ticket(6)),
+            Some(Confirmed {
+                first: 1,
+                last: 6,
+                multiple: true,
+                count: 6
+            })
+        );
         assert_eq!(confirms.first_ticket(), Some(ticket(7)));
         assert!(confirms.is_waiting());
     }
@@ -195,7 +215,15 @@ mod tests {
         let mut confirms = Confirms::default();
         confirms.wait(1, 2, ticket(1));
         let answer = confirms.answer_at_once(3, 4);
-        assert_eq!(answer, Confirmed { first: 3, last: 4, multiple: false, count: 2 });
+        assert_eq!(
+            answer,
+            Confirmed {
+                first: 3,
+                last: 4,
+                multiple: false,
+                count: 2
+            }
+        );
         let mut out = Vec::new();
         assert_eq!(answer.write(&mut out, 1), 2);
         let mut expected = Vec::new();
@@ -210,7 +238,12 @@ mod tests {
         confirms.wait(1, 2, ticket(1));
         assert_eq!(confirms.answer_at_once(3, 5).count, 3);
         confirms.wait(6, 6, ticket(1));
-        let answer = Confirmed { first: 1, last: 6, multiple: true, count: 3 };
+        let answer = Confirmed {
+            first: 1,
+            last: 6,
+            multiple: true,
+            count: 3,
+        };
         assert_eq!(confirms.committed(ticket(1)), Some(answer));
     }
 

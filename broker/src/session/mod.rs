@@ -108,9 +108,13 @@ enum Phase {
     Handshake(Handshake),
     Running,
     /// connection.close is sent; only close and close-ok count until the deadline.
-    Closing { deadline: Instant },
+    Closing {
+        deadline: Instant,
+    },
     /// Refused before login: silent until the deadline, then dropped.
-    Dropping { deadline: Instant },
+    Dropping {
+        deadline: Instant,
+    },
     /// Nothing more is read; what is in the outbox is still written.
     Finished,
 }
@@ -203,8 +207,12 @@ impl Session {
 
     /// The hot path: a publish whose header and body follow in the same input.
     fn step_whole_publish(&mut self, now: Instant, input: &[u8]) -> usize {
-        let Some(whole) = hot::parse_whole_publish(input, self.frame_max) else { return 0 };
-        let ready = self.channel_slot(whole.channel).is_some_and(|channel| channel.is_idle());
+        let Some(whole) = hot::parse_whole_publish(input, self.frame_max) else {
+            return 0;
+        };
+        let ready = self
+            .channel_slot(whole.channel)
+            .is_some_and(|channel| channel.is_idle());
         if !ready {
             return 0;
         }
@@ -243,7 +251,10 @@ impl Session {
         }
         match method::class_and_method(frame.payload) {
             Some((10, 50)) => {
-                self.reply(0, AMQPClass::Connection(connection_class::AMQPMethod::CloseOk(connection_class::CloseOk {})));
+                self.reply(
+                    0,
+                    AMQPClass::Connection(connection_class::AMQPMethod::CloseOk(connection_class::CloseOk {})),
+                );
                 self.phase = Phase::Finished;
             }
             Some((10, 51)) => self.phase = Phase::Finished,
@@ -328,7 +339,9 @@ impl Session {
             self.commit_happened(now);
         }
         loop {
-            let Some(event) = self.outbox.lock().next_event() else { break };
+            let Some(event) = self.outbox.lock().next_event() else {
+                break;
+            };
             match event {
                 Event::ConsumerCancelled { channel, origin, queue } => self.consumer_cancelled(channel, origin, queue),
                 Event::Close(error) => self.close_from_outside(now, error),
@@ -461,7 +474,11 @@ mod tests {
 
     /// A session of guest with channel 1 in confirm mode and a durable queue `q`, over a store that commits by hand.
     fn session(pending_bytes_max: usize) -> Session {
-        let options = StoreOptions { manual_commit: true, pending_bytes_max, ..StoreOptions::default() };
+        let options = StoreOptions {
+            manual_commit: true,
+            pending_bytes_max,
+            ..StoreOptions::default()
+        };
         let broker = crate::server::start(Config::default(), Store::in_memory(options), &Registry::new()).unwrap();
         let address = "127.0.0.1:5672".parse().unwrap();
         let now = crate::clock::now();
@@ -470,16 +487,46 @@ mod tests {
         let mut session = Session::new(broker.clone(), info, now);
         assert_eq!(session.receive(now, &AMQP_0_9_1), AMQP_0_9_1.len());
         let response = "\0guest\0guest".into();
-        let start_ok = connection::StartOk { mechanism: "PLAIN".into(), response, ..Default::default() };
-        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::StartOk(start_ok)));
+        let start_ok = connection::StartOk {
+            mechanism: "PLAIN".into(),
+            response,
+            ..Default::default()
+        };
+        say(
+            &mut session,
+            0,
+            AMQPClass::Connection(connection::AMQPMethod::StartOk(start_ok)),
+        );
         assert!(session.take_login().is_some());
         session.login_result(now, Ok(broker.users.get("guest").unwrap()));
-        let tune_ok = connection::TuneOk { channel_max: 1, frame_max: 4096, heartbeat: 0 };
-        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune_ok)));
-        let open = connection::Open { virtual_host: "/".into() };
-        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::Open(open)));
-        say(&mut session, 1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
-        say(&mut session, 1, AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select { nowait: false })));
+        let tune_ok = connection::TuneOk {
+            channel_max: 1,
+            frame_max: 4096,
+            heartbeat: 0,
+        };
+        say(
+            &mut session,
+            0,
+            AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune_ok)),
+        );
+        let open = connection::Open {
+            virtual_host: "/".into(),
+        };
+        say(
+            &mut session,
+            0,
+            AMQPClass::Connection(connection::AMQPMethod::Open(open)),
+        );
+        say(
+            &mut session,
+            1,
+            AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})),
+        );
+        say(
+            &mut session,
+            1,
+            AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select { nowait: false })),
+        );
         declare(&mut session);
         broker.store.commit(false);
         session.wake(now);
@@ -494,20 +541,54 @@ mod tests {
     }
 
     fn declare(session: &mut Session) {
-        let declare = queue::Declare { queue: "q".into(), durable: true, ..Default::default() };
+        let declare = queue::Declare {
+            queue: "q".into(),
+            durable: true,
+            ..Default::default()
+        };
         say(session, 1, AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
     }
 
     fn delete(session: &mut Session) {
-        let delete = queue::Delete { queue: "q".into(), ..Default::default() };
+        let delete = queue::Delete {
+            queue: "q".into(),
+            ..Default::default()
+        };
         say(session, 1, AMQPClass::Queue(queue::AMQPMethod::Delete(delete)));
     }
 
     /// A persistent message of one octet.
     fn publish(session: &mut Session) {
-        let publish = basic::Publish { routing_key: "q".into(), ..Default::default() };
+        let publish = basic::Publish {
+            routing_key: "q".into(),
+            ..Default::default()
+        };
         say(session, 1, AMQPClass::Basic(basic::AMQPMethod::Publish(publish)));
-        let header = [2, 0, 1, 0, 0, 0, 15, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 2, frame::FRAME_END];
+        let header = [
+            2,
+            0,
+            1,
+            0,
+            0,
+            0,
+            15,
+            0,
+            60,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            1,
+            0x10,
+            0,
+            2,
+            frame::FRAME_END,
+        ];
         let body = [3, 0, 1, 0, 0, 0, 1, b'x', frame::FRAME_END];
         let content = [&header[..], &body].concat();
         assert_eq!(session.receive(crate::clock::now(), &content), content.len());

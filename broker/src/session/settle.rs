@@ -34,8 +34,7 @@ impl SettleBatch {
         if settlement == Settlement::Ack {
             self.acknowledged += 1;
         }
-        let same =
-            |group: &SettleGroup| Arc::ptr_eq(&group.queue, &origin.queue) && group.settlement == settlement;
+        let same = |group: &SettleGroup| Arc::ptr_eq(&group.queue, &origin.queue) && group.settlement == settlement;
         // Settlements of one batch mostly concern the queue of the one before.
         let used = &mut self.groups[..self.used];
         let index = match used.iter().rposition(same) {
@@ -55,7 +54,11 @@ impl SettleBatch {
                 group.queue = queue.clone();
                 group.settlement = settlement;
             }
-            None => self.groups.push(SettleGroup { queue: queue.clone(), settlement, entries: Vec::new() }),
+            None => self.groups.push(SettleGroup {
+                queue: queue.clone(),
+                settlement,
+                entries: Vec::new(),
+            }),
         }
         index
     }
@@ -67,12 +70,20 @@ impl Session {
     }
 
     pub(super) fn nack(&mut self, channel: u16, nack: Nack) -> Result<(), AmqpError> {
-        let settlement = if nack.requeue { Settlement::Requeue { failed: false } } else { Settlement::Reject };
+        let settlement = if nack.requeue {
+            Settlement::Requeue { failed: false }
+        } else {
+            Settlement::Reject
+        };
         self.settle(channel, nack.delivery_tag, nack.multiple, settlement)
     }
 
     pub(super) fn reject(&mut self, channel: u16, reject: Reject) -> Result<(), AmqpError> {
-        let settlement = if reject.requeue { Settlement::Requeue { failed: true } } else { Settlement::Reject };
+        let settlement = if reject.requeue {
+            Settlement::Requeue { failed: true }
+        } else {
+            Settlement::Reject
+        };
         self.settle(channel, reject.delivery_tag, false, settlement)
     }
 
@@ -92,7 +103,9 @@ impl Session {
         settlement: Settlement,
     ) -> Result<(), AmqpError> {
         let mut outbox = self.outbox.lock();
-        let Some(channel) = outbox.channel(number) else { return Ok(()) };
+        let Some(channel) = outbox.channel(number) else {
+            return Ok(());
+        };
         let batch = &mut self.settles;
         channel
             .settle(tag, multiple, |origin, unacked| batch.add(settlement, origin, unacked))
@@ -148,20 +161,36 @@ impl Session {
         }
         for (queue, origin, unacked) in again {
             // Never hold the outbox while asking the queue: it may be delivering to this very connection.
-            let Some(message) = queue.unacked_message(unacked.slot, unacked.position) else { continue };
+            let Some(message) = queue.unacked_message(unacked.slot, unacked.position) else {
+                continue;
+            };
             let mut outbox = self.outbox.lock();
             let frame_max = outbox.frame_max();
             let Some(channel) = outbox.channel(number) else { return };
             let tag = channel.next_tag();
-            let consumer_tag = channel.origins.get(origin as usize).map(|origin| origin.consumer_tag.clone());
+            let consumer_tag = channel
+                .origins
+                .get(origin as usize)
+                .map(|origin| origin.consumer_tag.clone());
             channel.track(tag, origin, unacked.slot, unacked.position);
             let Some(consumer_tag) = consumer_tag else { continue };
-            hot::write_deliver(outbox.bytes_mut(), number, &consumer_tag, tag, true, &message.view(), frame_max);
+            hot::write_deliver(
+                outbox.bytes_mut(),
+                number,
+                &consumer_tag,
+                tag,
+                true,
+                &message.view(),
+                frame_max,
+            );
         }
     }
 }
 
 /// ERRORS row 122, compared for equality by clients' tests.
 pub(super) fn unknown_delivery_tag(delivery_tag: u64) -> AmqpError {
-    AmqpError::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {delivery_tag}"))
+    AmqpError::new(
+        ReplyCode::PreconditionFailed,
+        format!("unknown delivery tag {delivery_tag}"),
+    )
 }
