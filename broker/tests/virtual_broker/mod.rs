@@ -93,10 +93,13 @@ impl World {
 
     /// Lets all connections work until none has anything to do.
     pub fn settle(&self, wires: &mut [Wire]) {
-        while wires
-            .iter_mut()
-            .fold(false, |any, wire| wire.turn(&self.broker, self.now) || any)
-        {}
+        let mut busy = true;
+        while busy {
+            busy = false;
+            for wire in wires.iter_mut() {
+                busy |= wire.turn(&self.broker, self.now);
+            }
+        }
     }
 }
 
