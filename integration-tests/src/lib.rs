@@ -1,6 +1,6 @@
 //! The harness of the integration tests: it runs the real `leveret` binary and talks to it as clients do, and as no client would.
 //!
-//! - [`broker`] starts, stops, kills and restarts the binary. Most tests share one broker: see [`TestBroker`].
+//! - [`broker`] starts, stops, kills and restarts the binary. Most tests share one: see [`shared`].
 //! - [`raw`] is a small blocking AMQP client that sends whatever bytes it is told to.
 //! - [`client`] holds the few lines that most lapin tests begin with.
 //! - [`wait`] waits for conditions. Tests do not sleep.
@@ -19,8 +19,11 @@ pub mod broker;
 pub mod client;
 pub mod ctl;
 mod log;
+pub mod random;
 pub mod raw;
 pub mod scrape;
+pub mod shared;
 pub mod wait;
 
-pub use broker::{Broker, TestBroker};
+pub use broker::Broker;
+pub use shared::TestBroker;

@@ -114,6 +114,21 @@ fn row_025_deleting_a_user_or_virtual_host_closes_its_connections() {
 }
 
 #[test]
+fn row_022_an_operator_closes_a_connection_with_a_reason() {
+    let broker = TestBroker::get();
+    let Some(tenant) = Tenant::new(&broker) else { return };
+    let mut client = tenant.client(&broker);
+    let connections = tenant.ctl.run(&["list_connections", "name", "user"]);
+    let line = connections
+        .lines()
+        .find(|line| line.ends_with(&tenant.user))
+        .expect("a line for the connection");
+    let name = line.strip_suffix(&tenant.user).unwrap().trim();
+    tenant.ctl.run(&["close_connection", name, "for a reason"]);
+    client.expect_connection_close(320, (0, 0), "CONNECTION_FORCED - for a reason");
+}
+
+#[test]
 fn deleting_a_virtual_host_deletes_all_that_is_in_it() {
     let broker = TestBroker::get();
     let Some(tenant) = Tenant::new(&broker) else {

@@ -183,6 +183,30 @@ async fn thirty_kills_in_mid_publish_lose_no_confirmed_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orderly_stops_in_mid_publish_lose_no_confirmed_message() {
+    let Some(mut broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (connection, channel) = open(broker.amqp()).await;
+    declare_orders(&channel).await;
+    drop((connection, channel));
+    let mut publisher = Publisher { next: 1 };
+    for round in 1..=5 {
+        let published = publisher
+            .publish_until_killed(broker.amqp(), 200, || broker.stop())
+            .await;
+        broker.start_again();
+        let (connection, channel) = open(broker.amqp()).await;
+        for queue in QUEUES {
+            let taken = take_all(&channel, queue).await;
+            // What is acknowledged before an orderly stop does not come again.
+            assert_nothing_lost(queue, round, &taken, &published, &HashSet::new());
+        }
+        connection.close(200, "Goodbye".into()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_grows_over_many_kills_and_keeps_its_order() {
     let Some(mut broker) = Broker::start_unless_external() else {
         return;

@@ -407,3 +407,45 @@ async fn a_deleted_exchange_takes_its_bindings_along() {
         .await;
     assert_eq!(channel.counts(&queue).await.0, 0);
 }
+
+/// A connection may remember where its messages went. It must not remember that for too long.
+#[tokio::test]
+async fn other_connections_see_every_change_of_the_topology_at_once() {
+    let broker = TestBroker::get();
+    let (_publishing, publisher) = open(broker.amqp()).await;
+    let (_changing, channel) = open(broker.amqp()).await;
+    let (exchange, key) = (broker.unique("changing"), "key");
+    channel.exchange(&exchange, ExchangeKind::Direct).await;
+    let keeper = channel.own_queue().await;
+    channel.bind(&keeper, &exchange, "keeps the exchange").await;
+    for _ in 0..20 {
+        let queue = channel.own_queue().await;
+        publisher.publish_confirmed(&exchange, key, b"before").await;
+        channel.bind(&queue, &exchange, key).await;
+        publisher.publish_confirmed(&exchange, key, b"bound").await;
+        assert_eq!(channel.drain(&queue).await, ["bound"]);
+
+        let unbind = channel.queue_unbind(
+            queue.as_str().into(),
+            exchange.as_str().into(),
+            key.into(),
+            FieldTable::default(),
+        );
+        unbind.await.unwrap();
+        publisher.publish_confirmed(&exchange, key, b"after").await;
+        assert_eq!(channel.counts(&queue).await.0, 0);
+
+        // Through the default exchange, and then to a new queue of the same name.
+        let name = broker.unique("same name");
+        for body in ["first", "second"] {
+            channel.queue(&name, QueueDeclareOptions::exclusive()).await;
+            publisher.publish_confirmed("", &name, body.as_bytes()).await;
+            assert_eq!(channel.drain(&name).await, [body]);
+            channel
+                .queue_delete(name.as_str().into(), QueueDeleteOptions::default())
+                .await
+                .unwrap();
+            publisher.publish_confirmed("", &name, b"to nobody").await;
+        }
+    }
+}

@@ -1,27 +1,8 @@
 //! Bytes that nobody should send. The broker may close what it likes, but it lives on and answers others.
 
 use leveret_integration_tests::TestBroker;
+use leveret_integration_tests::random::Random;
 use leveret_integration_tests::raw::{END, METHOD, PROTOCOL_HEADER, RawClient, frame_bytes, make};
-
-/// A small generator of numbers (xorshift), so that a failure can be repeated from its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
-    }
-}
 
 /// A client that is not impressed by whatever the other connections do.
 struct Witness {
@@ -49,7 +30,7 @@ impl Witness {
 fn assert_harmless_before_login(seed: u64, make_bytes: impl Fn(&mut Random) -> Vec<u8>) {
     let broker = TestBroker::get();
     let mut witness = Witness::new(&broker);
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut clients: Vec<RawClient> = (0..50).map(|_| RawClient::socket(broker.amqp())).collect();
     for client in &mut clients {
         client.send_bytes(&make_bytes(&mut random));
@@ -90,7 +71,7 @@ fn frames_with_random_payloads_before_login_do_no_harm() {
 fn well_formed_frames_with_random_payloads_do_no_harm() {
     let broker = TestBroker::get();
     let mut witness = Witness::new(&broker);
-    let mut random = Random(0x5eed_0003);
+    let mut random = Random::new(0x5eed_0003);
     for _ in 0..200 {
         let mut client = RawClient::with_channel(broker.amqp());
         for _ in 0..5 {
@@ -109,7 +90,7 @@ fn well_formed_frames_with_random_payloads_do_no_harm() {
 fn known_methods_with_random_arguments_do_no_harm() {
     let broker = TestBroker::get();
     let mut witness = Witness::new(&broker);
-    let mut random = Random(0x5eed_0004);
+    let mut random = Random::new(0x5eed_0004);
     let classes: [(u16, &[u16]); 8] = [
         (10, &[10, 11, 20, 21, 30, 31, 40, 41, 51, 60, 61, 70, 71]),
         (20, &[10, 11, 20, 21, 40, 41]),
@@ -145,7 +126,7 @@ fn known_methods_with_random_arguments_do_no_harm() {
 fn valid_conversations_with_flipped_bits_do_no_harm() {
     let broker = TestBroker::get();
     let mut witness = Witness::new(&broker);
-    let mut random = Random(0x5eed_0005);
+    let mut random = Random::new(0x5eed_0005);
     let conversation = recorded_conversation();
     for _ in 0..200 {
         let mut bytes = conversation.clone();

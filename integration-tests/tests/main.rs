@@ -21,4 +21,6 @@ mod metrics;
 mod nested_tables;
 mod publishing;
 mod queues;
+mod scale;
+mod stress;
 mod transactions;
