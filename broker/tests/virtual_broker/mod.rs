@@ -93,13 +93,13 @@ impl World {
 
     /// Lets all connections work until none has anything to do.
     pub fn settle(&self, wires: &mut [Wire]) {
-        let mut busy = true;
-        while busy {
-            busy = false;
-            for wire in wires.iter_mut() {
-                busy |= wire.turn(&self.broker, self.now);
-            }
-        }
+        // All of them take their turn before anybody takes another.
+        while wires
+            .iter_mut()
+            .filter_map(|wire| wire.turn(&self.broker, self.now).then_some(()))
+            .count()
+            > 0
+        {}
     }
 }
 
