@@ -109,7 +109,9 @@ impl Session {
         };
         let batch = &mut self.settles;
         channel
-            .settle(tag, multiple, |origin, unacked| batch.add(settlement, &origin.queue, unacked))
+            .settle(tag, multiple, |origin, unacked| {
+                batch.add(settlement, &origin.queue, unacked)
+            })
             .map_err(|unknown| unknown_delivery_tag(unknown.0))
     }
 
@@ -136,7 +138,8 @@ impl Session {
     /// Everything a closed channel had not acknowledged goes back to its place.
     pub(super) fn requeue_all(&mut self, deliveries: &ChannelDeliveries) {
         for (origin, unacked) in deliveries.outstanding() {
-            self.settles.add(Settlement::Requeue { failed: true }, &origin.queue, *unacked);
+            self.settles
+                .add(Settlement::Requeue { failed: true }, &origin.queue, *unacked);
         }
         self.flush_settles();
     }
@@ -168,8 +171,7 @@ impl Session {
             };
             let mut outbox = self.outbox.lock();
             if outbox.bytes_waiting() >= OUTBOX_BYTES_MAX {
-                self.settles
-                    .add(Settlement::Requeue { failed: false }, &queue, unacked);
+                self.settles.add(Settlement::Requeue { failed: false }, &queue, unacked);
                 continue;
             }
             let frame_max = outbox.frame_max();
