@@ -32,7 +32,11 @@ impl Session {
             AMQPMethod::Qos(qos) => self.qos(channel, &qos, prefetch_size.unwrap_or(0)),
             AMQPMethod::Consume(consume) => self.consume(channel, &consume),
             AMQPMethod::Cancel(cancel) => self.cancel(channel, &cancel),
-            AMQPMethod::Get(get) => self.get(channel, &get),
+            AMQPMethod::Get(get) => {
+                self.get(channel, &get)?;
+                self.pause_for_reader();
+                Ok(())
+            }
             AMQPMethod::Recover(recover) => {
                 // The answer goes first: what is delivered again comes after it.
                 self.reply(channel, AMQPClass::Basic(AMQPMethod::RecoverOk(RecoverOk {})));

@@ -56,6 +56,9 @@ use outbox::{Event, Outbox};
 use publish::Publisher;
 use settle::SettleBatch;
 
+/// Bytes of answers that may wait for a client before it is not read any more.
+const UNSENT_ANSWERS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// One client connection.
 pub struct Session {
     broker: Arc<Broker>,
@@ -127,6 +130,8 @@ enum Pause {
     Login,
     /// The store has more waiting than it should; publishers wait for the next commit.
     Congestion,
+    /// The client has to read its answers first.
+    Unsent,
 }
 
 impl Session {
@@ -295,6 +300,14 @@ impl Session {
         self.pause = Some(Pause::Commit { ticket, replies });
     }
 
+    /// Takes no more input while the client has too much to read. For methods whose answers are much larger than
+    /// themselves: many of them fit into one `receive`.
+    fn pause_for_reader(&mut self) {
+        if self.pause.is_none() && self.outbox.lock().bytes_waiting() >= UNSENT_ANSWERS_BYTES_MAX {
+            self.pause = Some(Pause::Unsent);
+        }
+    }
+
     /// Hands collected publishes and settlements to their queues and confirms what needs no disk.
     fn flush(&mut self) {
         self.flush_publishes();
@@ -358,6 +371,9 @@ impl Session {
     /// The socket took everything that was in the outbox.
     pub fn written(&mut self, now: Instant) {
         self.heartbeat.sent(now);
+        if let Some(Pause::Unsent) = self.pause {
+            self.pause = None;
+        }
         self.resume_stalled();
     }
 
@@ -433,8 +449,9 @@ impl Session {
             frame::write_heartbeat(self.outbox.lock().bytes_mut());
             self.heartbeat.sent(now);
         }
-        // A blocked connection is not read, so nothing can be missed on it.
-        if !self.accepts_input() {
+        // A blocked connection is not read, so nothing can be missed on it; but a client that is not read because it
+        // does not read has to show that it lives.
+        if !self.accepts_input() && !matches!(self.pause, Some(Pause::Unsent)) {
             self.heartbeat.received(now);
         } else if self.heartbeat.is_missed(now) {
             let seconds = self.heartbeat.interval_seconds();
