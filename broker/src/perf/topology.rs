@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(shares(2, 5), [vec![0, 2, 4], vec![1, 3]]);
         assert_eq!(shares(5, 2), [[0], [1], [0], [1], [0]]);
         assert_eq!(shares(2, 2), [[0], [1]]);
-        assert_eq!(shares(1, 0), [[]; 1]);
+        assert!(shares(1, 0).concat().is_empty());
     }
 
     #[test]
