@@ -35,6 +35,8 @@ const READ_BYTES: usize = 256 * 1024;
 const READ_BUFFER_BYTES: usize = READ_BYTES + 160 * 1024;
 /// After a read of this size the task lets others run before it reads on.
 const YIELD_AFTER_BYTES: usize = 64 * 1024;
+/// After this much written at a stretch, as when a fast reader drains a long queue, the task lets others run.
+const YIELD_AFTER_WRITTEN_BYTES: usize = 1024 * 1024;
 /// While this much waits for the socket, the client is not read: it must first read its answers.
 const UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a closed connection's last bytes may take to reach the client.
@@ -117,6 +119,15 @@ struct Connection {
     received_any: bool,
 }
 
+/// How a turn of writing ended.
+#[derive(PartialEq, Eq)]
+enum Written {
+    /// There is nothing to write now, or the socket takes nothing.
+    All,
+    /// There may be more, but others should run first.
+    Enough,
+}
+
 /// Why the task woke up.
 #[derive(Default)]
 struct Ready {
@@ -128,7 +139,9 @@ impl Connection {
     async fn serve(&mut self, broker: &Arc<Broker>, info: &ConnectionInfo) -> io::Result<()> {
         let mut timer: Option<Pin<Box<Sleep>>> = None;
         loop {
-            self.write()?;
+            if self.write()? == Written::Enough {
+                tokio::task::yield_now().await;
+            }
             if self.session.is_finished() {
                 return self.finish().await;
             }
@@ -188,10 +201,14 @@ impl Connection {
         .await
     }
 
-    /// Writes until everything is out or the socket takes no more.
-    fn write(&mut self) -> io::Result<()> {
+    /// Writes until everything is out, the socket takes no more, or others should have their turn.
+    fn write(&mut self) -> io::Result<Written> {
+        let mut total = 0;
         loop {
             if self.sent == self.sending.len() {
+                if total >= YIELD_AFTER_WRITTEN_BYTES {
+                    return Ok(Written::Enough);
+                }
                 self.sending.clear();
                 self.sent = 0;
                 self.outbox.lock().take_bytes(&mut self.sending);
@@ -199,18 +216,19 @@ impl Connection {
                     if self.sending.capacity() > KEPT_CAPACITY_BYTES {
                         self.sending = Vec::new();
                     }
-                    return Ok(());
+                    return Ok(Written::All);
                 }
             }
             match self.stream.try_write(&self.sending[self.sent..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     self.sent += written;
+                    total += written;
                     if self.sent < self.sending.len() {
                         self.session.drained(clock::now());
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::All),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

@@ -319,15 +319,21 @@ impl Session {
 
     /// Lets consumers of this connection that were refused try again, if they may.
     fn resume_stalled(&mut self) {
-        let stalled = {
+        let mut stalled = {
             let mut outbox = self.outbox.lock();
             if !outbox.has_stalled() {
                 return;
             }
             outbox.take_stalled()
         };
-        for consumer in stalled {
-            consumer.queue.resume(consumer.key, &mut self.scratch);
+        // Consumers of one queue are resumed together, else the first of them would take everything.
+        stalled.sort_by_key(|consumer| Arc::as_ptr(&consumer.queue).addr());
+        for consumers in stalled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
+            if let [first, ..] = consumers {
+                first
+                    .queue
+                    .resume(consumers.iter().map(|consumer| consumer.key), &mut self.scratch);
+            }
         }
     }
 

@@ -135,8 +135,8 @@ impl QueueHandle {
     }
 
     /// Lets stalled consumers have deliveries again.
-    pub fn resume(&self, key: ConsumerKey, scratch: &mut Scratch) {
-        self.with(scratch, |queue, sink| queue.resume(key, sink));
+    pub fn resume(&self, keys: impl Iterator<Item = ConsumerKey>, scratch: &mut Scratch) {
+        self.with(scratch, |queue, sink| queue.resume_all(keys, sink));
     }
 
     /// `basic.get`: takes the head of the queue.
