@@ -86,13 +86,28 @@ fn settling_alone_neither_commits_nor_syncs_until_its_time_has_come() {
     for position in 0..10 {
         let mut writer = store.writer();
         writer.settle(QueueId(1), Position(position));
-        writer.delivered(QueueId(1), Position(position));
         writer.submit();
     }
     assert_eq!(store.statistics().commits, before.commits);
     append(&store, QueueId(2), 0..1);
     let after = store.statistics();
     assert_eq!((after.commits, after.syncs), (before.commits + 1, before.syncs + 1));
+}
+
+#[test]
+fn what_was_delivered_is_written_at_once_and_unsynced() {
+    let store = Store::in_memory(patient());
+    append(&store, QueueId(1), 0..10);
+    let before = store.statistics();
+    let mut writer = store.writer();
+    writer.delivered(QueueId(1), Position(3));
+    assert_eq!(writer.submit(), Ticket::NONE, "nobody waits for it");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while store.statistics().commits == before.commits {
+        assert!(Instant::now() < deadline, "the delivery was never written");
+        std::thread::yield_now();
+    }
+    assert_eq!(store.statistics().syncs, before.syncs);
 }
 
 #[test]
