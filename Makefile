@@ -58,7 +58,7 @@ clippy:
 	else echo "SKIPPED: clippy's warnings were not checked, because clippy is not installed (rustup component add clippy)"; fi
 
 doc:
-	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --document-private-items
 
 bench-route: setup ## Measure routing: nanoseconds per route for each kind of exchange
 	cargo bench $(CARGO_FLAGS) --package leveret-routing --bench '*' -- $(BENCH_ARGS)

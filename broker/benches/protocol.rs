@@ -13,15 +13,8 @@ const PLAIN: &[u8] = &[0x10, 0, 2];
 /// Property bytes with a content type, three headers, delivery mode, message id, timestamp and type.
 fn rich_properties() -> Vec<u8> {
     let mut headers = FieldTable::default();
-    for (key, value) in [
-        ("trace-id", "5f2c8a9d"),
-        ("tenant", "acme"),
-        ("attempt", "first"),
-    ] {
-        headers.insert(
-            key.into(),
-            amq_protocol::types::AMQPValue::LongString(value.into()),
-        );
+    for (key, value) in [("trace-id", "5f2c8a9d"), ("tenant", "acme"), ("attempt", "first")] {
+        headers.insert(key.into(), amq_protocol::types::AMQPValue::LongString(value.into()));
     }
     let mut out = vec![0b1011_0000, 0b1110_0000];
     wire::put_shortstr(&mut out, "application/json");
@@ -81,12 +74,7 @@ fn reading(criterion: &mut Criterion) {
             let whole = parse_whole_publish(black_box(&input), FRAME_MAX)?;
             only_delivery_mode(whole.header.properties)?;
             let names = whole.publish.exchange_and_key;
-            Some(Message::new(
-                &mut scratch,
-                names,
-                whole.header.payload,
-                whole.body,
-            ))
+            Some(Message::new(&mut scratch, names, whole.header.payload, whole.body))
         });
     });
     let mut ack = Vec::new();

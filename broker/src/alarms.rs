@@ -69,13 +69,21 @@ struct Level {
 impl Level {
     /// Is the alarm on after this look, given whether it was before?
     fn next(self, was_on: bool) -> bool {
-        if was_on { self.used > self.limit / 100 * (100 - HYSTERESIS_PERCENT) } else { self.used > self.limit }
+        if was_on {
+            self.used > self.limit / 100 * (100 - HYSTERESIS_PERCENT)
+        } else {
+            self.used > self.limit
+        }
     }
 }
 
 /// The same for a quantity that must not fall below its limit.
 fn falls_short(free: u64, limit: u64, was_on: bool) -> bool {
-    if was_on { free < limit + limit / 100 * HYSTERESIS_PERCENT } else { free < limit }
+    if was_on {
+        free < limit + limit / 100 * HYSTERESIS_PERCENT
+    } else {
+        free < limit
+    }
 }
 
 /// Looks at memory and disk for as long as the broker runs.
@@ -83,12 +91,19 @@ pub async fn watch(broker: Arc<Broker>) {
     let alarms = &broker.alarms;
     let memory_limit = memory_limit_bytes(&broker.config.memory_high_watermark);
     alarms.memory_limit_bytes.store(memory_limit, Ordering::Relaxed);
-    tracing::info!(memory_limit_bytes = memory_limit, "publishers are blocked above this memory");
+    tracing::info!(
+        memory_limit_bytes = memory_limit,
+        "publishers are blocked above this memory"
+    );
     let mut ticks = tokio::time::interval(CHECK_INTERVAL);
     loop {
         ticks.tick().await;
         let used = crate::metrics::process::resident_memory_bytes();
-        let memory = Level { used, limit: memory_limit }.next(alarms.memory.load(Ordering::Acquire));
+        let memory = Level {
+            used,
+            limit: memory_limit,
+        }
+        .next(alarms.memory.load(Ordering::Acquire));
         let disk = check_disk(&broker);
         if alarms.set(memory, disk) {
             match alarms.reason() {
@@ -102,7 +117,9 @@ pub async fn watch(broker: Arc<Broker>) {
 
 fn check_disk(broker: &Broker) -> bool {
     let alarms = &broker.alarms;
-    let Some((free, total)) = disk_space(&broker.config.data_dir) else { return false };
+    let Some((free, total)) = disk_space(&broker.config.data_dir) else {
+        return false;
+    };
     let limit = match broker.config.disk_free_limit {
         DiskFreeLimit::Bytes(bytes) => bytes,
         DiskFreeLimit::Auto => DISK_FREE_MIN_BYTES.max(total / 100 * DISK_FREE_PERCENT),
@@ -127,9 +144,17 @@ fn memory_limit_bytes(watermark: &MemoryWatermark) -> u64 {
 
 /// What this process may use: the machine's memory, or less if a control group (version 2 or 1) says so.
 fn available_memory_bytes() -> u64 {
-    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limits = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
     let limit = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    limits.into_iter().filter_map(limit).chain(machine_memory_bytes()).min().unwrap_or(u64::MAX)
+    limits
+        .into_iter()
+        .filter_map(limit)
+        .chain(machine_memory_bytes())
+        .min()
+        .unwrap_or(u64::MAX)
 }
 
 fn machine_memory_bytes() -> Option<u64> {

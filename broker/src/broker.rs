@@ -125,7 +125,11 @@ impl ConnectionInfo {
     /// What the client calls itself, for the log.
     pub fn client_name(&self) -> String {
         let identity = self.identity.read();
-        identity.connection_name.clone().or_else(|| identity.product.clone()).unwrap_or_default()
+        identity
+            .connection_name
+            .clone()
+            .or_else(|| identity.product.clone())
+            .unwrap_or_default()
     }
 
     /// Remembers the client's properties.
@@ -156,7 +160,10 @@ impl ConnectionInfo {
 
     /// The negotiated frame size and heartbeat interval.
     pub fn tuning(&self) -> (u32, u16) {
-        (self.frame_max.load(Ordering::Relaxed), self.heartbeat_seconds.load(Ordering::Relaxed))
+        (
+            self.frame_max.load(Ordering::Relaxed),
+            self.heartbeat_seconds.load(Ordering::Relaxed),
+        )
     }
 
     /// Remembers how many channels are open.
@@ -202,9 +209,20 @@ pub enum AdminError {
 
 impl Broker {
     /// A broker without virtual hosts.
-    pub fn new(config: Config, users: Users, store: Store, counters: Arc<Counters>, names: Names, now: Instant) -> Broker {
+    pub fn new(
+        config: Config,
+        users: Users,
+        store: Store,
+        counters: Arc<Counters>,
+        names: Names,
+        now: Instant,
+    ) -> Broker {
         let node_name = config.node_name.replace("{hostname}", &crate::names::host_name());
-        let cluster_name = if config.cluster_name.is_empty() { node_name.clone() } else { config.cluster_name.clone() };
+        let cluster_name = if config.cluster_name.is_empty() {
+            node_name.clone()
+        } else {
+            config.cluster_name.clone()
+        };
         Broker {
             config,
             users,
@@ -260,14 +278,23 @@ impl Broker {
         let vhost = Vhost::new(name, self.store.clone(), self.counters.clone());
         vhosts.insert(name.to_owned(), Arc::new(vhost));
         let mut writer = self.store.writer();
-        writer.put(&Definition::Vhost(VhostRecord { name: name.to_owned(), ..VhostRecord::default() }));
+        writer.put(&Definition::Vhost(VhostRecord {
+            name: name.to_owned(),
+            ..VhostRecord::default()
+        }));
         Ok(writer.submit())
     }
 
     /// Deletes a virtual host with everything in it and closes its connections.
     pub fn delete_vhost(&self, name: &str) -> Result<Ticket, AdminError> {
-        let vhost = self.vhosts.write().remove(name).ok_or_else(|| AdminError::NoSuchVhost(name.to_owned()))?;
-        self.close_connections(&format!("vhost '{name}' is deleted"), |identity| &*identity.vhost == name);
+        let vhost = self
+            .vhosts
+            .write()
+            .remove(name)
+            .ok_or_else(|| AdminError::NoSuchVhost(name.to_owned()))?;
+        self.close_connections(&format!("vhost '{name}' is deleted"), |identity| {
+            &*identity.vhost == name
+        });
         let mut edit = self.users.edit();
         edit.clear_vhost(name);
         vhost.delete_everything();
@@ -299,7 +326,9 @@ impl Broker {
     /// What follows from a change of users.
     pub fn user_changed(&self, event: &UserEvent) {
         if let UserEvent::Deleted { name } = event {
-            self.close_connections(&format!("user '{name}' is deleted"), |identity| &*identity.user == name.as_str());
+            self.close_connections(&format!("user '{name}' is deleted"), |identity| {
+                &*identity.user == name.as_str()
+            });
         }
     }
 
@@ -335,9 +364,16 @@ impl Broker {
 
     /// Closes the connections whose identity matches, with 320 and this reason; how many.
     pub fn close_connections(&self, reason: &str, matches: impl Fn(&Identity) -> bool) -> usize {
-        let chosen: Vec<_> = self.connections().into_iter().filter(|info| matches(&info.identity())).collect();
+        let chosen: Vec<_> = self
+            .connections()
+            .into_iter()
+            .filter(|info| matches(&info.identity()))
+            .collect();
         for info in &chosen {
-            info.outbox.notify(Event::Close(AmqpError::new(ReplyCode::ConnectionForced, reason.to_owned())));
+            info.outbox.notify(Event::Close(AmqpError::new(
+                ReplyCode::ConnectionForced,
+                reason.to_owned(),
+            )));
         }
         chosen.len()
     }
@@ -346,7 +382,10 @@ impl Broker {
     pub fn close_connection(&self, name: &str, reason: &str) -> bool {
         let found = self.connections().into_iter().find(|info| info.name == name);
         if let Some(info) = &found {
-            info.outbox.notify(Event::Close(AmqpError::new(ReplyCode::ConnectionForced, reason.to_owned())));
+            info.outbox.notify(Event::Close(AmqpError::new(
+                ReplyCode::ConnectionForced,
+                reason.to_owned(),
+            )));
         }
         found.is_some()
     }

@@ -17,7 +17,9 @@ pub struct Names {
 impl Names {
     /// A source of names.
     pub fn new() -> Names {
-        Names { counter: AtomicU64::new(1) }
+        Names {
+            counter: AtomicU64::new(1),
+        }
     }
 
     /// A queue name for a client that left it to the server.
@@ -56,7 +58,11 @@ impl Default for Names {
 pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
-    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+    if name.is_empty() {
+        "localhost".to_owned()
+    } else {
+        name.to_owned()
+    }
 }
 
 #[cfg(test)]

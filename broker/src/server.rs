@@ -1,6 +1,7 @@
 //! The broker as a process: what is opened in which order, and how it stops.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +83,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         tokio::spawn(listener::accept_amqp(listener, broker.clone(), stopped.clone()));
     }
     for listener in metrics {
-        tokio::spawn(endpoint::serve(listener, broker.clone(), registry.clone(), stopped.clone()));
+        tokio::spawn(endpoint::serve(
+            listener,
+            broker.clone(),
+            registry.clone(),
+            stopped.clone(),
+        ));
     }
     tokio::spawn(ctl.serve(broker.clone()));
     tokio::spawn(alarms::watch(broker.clone()));
@@ -109,8 +115,15 @@ fn remedy(reason: &StorageError) -> &'static str {
 /// Tells a newcomer how to point a client here. A password that somebody chose is not shown.
 fn welcome(broker: &Broker) {
     let user = &broker.config.default_user;
-    let known_password = broker.config.default_pass.expose() == DEFAULT_PASSWORD;
-    let Some(address) = broker.listeners().iter().find_map(|listener| listener.strip_prefix("amqp ").map(reachable)) else {
+    let known_password = broker
+        .users
+        .authenticate(user, DEFAULT_PASSWORD, Ipv4Addr::LOCALHOST.into())
+        .is_ok();
+    let Some(address) = broker
+        .listeners()
+        .iter()
+        .find_map(|listener| listener.strip_prefix("amqp ").map(reachable))
+    else {
         return;
     };
     if broker.users.get(user).is_none() {
@@ -132,17 +145,23 @@ fn reachable(address: &str) -> String {
 /// Opens the store in the data directory and starts a broker on it.
 fn open(config: Config, registry: &Registry) -> Result<Arc<Broker>, StartError> {
     let directory = config.data_dir.clone();
-    std::fs::create_dir_all(&directory)
-        .map_err(|reason| StartError::DataDirectory { directory: directory.clone(), reason })?;
-    let store = Store::open(&directory, store_options(&config))
-        .map_err(|reason| StartError::Store { directory: directory.clone(), reason })?;
+    std::fs::create_dir_all(&directory).map_err(|reason| StartError::DataDirectory {
+        directory: directory.clone(),
+        reason,
+    })?;
+    let store = Store::open(&directory, store_options(&config)).map_err(|reason| StartError::Store {
+        directory: directory.clone(),
+        reason,
+    })?;
     start(config, store, registry)
 }
 
 /// Brings back what is in the store, or makes the first users and virtual hosts.
 pub fn start(config: Config, store: Store, registry: &Registry) -> Result<Arc<Broker>, StartError> {
     let directory = config.data_dir.clone();
-    let definitions = store.definitions().map_err(|reason| StartError::Store { directory, reason })?;
+    let definitions = store
+        .definitions()
+        .map_err(|reason| StartError::Store { directory, reason })?;
     let counters = Arc::new(Counters::new(registry)?);
     let users = recover_users(&config, &definitions);
     let broker = Arc::new(Broker::new(config, users, store, counters, Names::new(), clock::now()));
@@ -172,7 +191,10 @@ fn store_options(config: &Config) -> StoreOptions {
         }
         Fsync::Never => tracing::warn!("fsync = never: a power failure loses what was confirmed lately"),
     }
-    StoreOptions { fsync, ..StoreOptions::default() }
+    StoreOptions {
+        fsync,
+        ..StoreOptions::default()
+    }
 }
 
 fn recover_users(config: &Config, definitions: &[Definition]) -> Users {
@@ -228,7 +250,10 @@ fn recover(broker: &Broker, definitions: &[Definition]) -> Result<(), StartError
     let vhost = |name: &str| {
         let found = broker.vhost(name);
         if found.is_none() {
-            tracing::error!(vhost = name, "a stored definition belongs to a virtual host that does not exist");
+            tracing::error!(
+                vhost = name,
+                "a stored definition belongs to a virtual host that does not exist"
+            );
         }
         found
     };

@@ -7,10 +7,7 @@
 //! `topic/...` is the mean number of queues found.
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
-#![expect(
-    unsafe_code,
-    reason = "the standard library cannot tell a thread's CPU time"
-)]
+#![expect(unsafe_code, reason = "the standard library cannot tell a thread's CPU time")]
 
 use std::hint::black_box;
 
@@ -19,9 +16,7 @@ use criterion::{
     BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main,
     measurement::{Measurement, ValueFormatter, WallTime},
 };
-use leveret_routing::{
-    Destination, ExchangeKind, ExchangeOptions, NoHeaders, Routable, RouteBuffer, RoutingTable,
-};
+use leveret_routing::{Destination, ExchangeKind, ExchangeOptions, NoHeaders, Routable, RouteBuffer, RoutingTable};
 
 const BINDING_COUNTS: [u32; 4] = [1, 100, 10_000, 100_000];
 const KEY_COUNT: usize = 4096;
@@ -59,10 +54,7 @@ impl Measurement for CpuTime {
 }
 
 fn cpu_time_ns() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a timespec of our own, which the call fills in.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
@@ -87,16 +79,12 @@ impl Random {
 
 fn table(kind: ExchangeKind) -> RoutingTable<u32> {
     let mut table = RoutingTable::new();
-    table
-        .declare_exchange("x", ExchangeOptions::new(kind))
-        .unwrap();
+    table.declare_exchange("x", ExchangeOptions::new(kind)).unwrap();
     table
 }
 
 fn bind(table: &mut RoutingTable<u32>, queue: u32, key: &str, arguments: &FieldTable) {
-    table
-        .bind("x", Destination::Queue(queue), key, arguments)
-        .unwrap();
+    table.bind("x", Destination::Queue(queue), key, arguments).unwrap();
 }
 
 fn route_keys(
@@ -117,20 +105,16 @@ fn route_keys(
         buffer.queues().len()
     };
     let found: usize = keys.iter().map(|key| route(key)).sum();
-    println!(
-        "{group}/{count}: {:.2} matches",
-        found as f64 / keys.len() as f64
-    );
+    println!("{group}/{count}: {:.2} matches", found as f64 / keys.len() as f64);
     let mut next = 0;
-    criterion.benchmark_group(group).bench_function(
-        BenchmarkId::from_parameter(count),
-        |bencher| {
+    criterion
+        .benchmark_group(group)
+        .bench_function(BenchmarkId::from_parameter(count), |bencher| {
             bencher.iter(|| {
                 next = if next + 1 < keys.len() { next + 1 } else { 0 };
                 black_box(route(black_box(&keys[next])))
             });
-        },
-    );
+        });
 }
 
 fn default_and_direct(criterion: &mut Criterion<CpuTime>) {
@@ -156,13 +140,7 @@ fn fanout(criterion: &mut Criterion<CpuTime>) {
         for queue in 0..count {
             bind(&mut table, queue, "", &FieldTable::default());
         }
-        route_keys(
-            criterion,
-            ("fanout", count),
-            &table,
-            "x",
-            &["any.key".to_owned()],
-        );
+        route_keys(criterion, ("fanout", count), &table, "x", &["any.key".to_owned()]);
     }
 }
 
@@ -251,26 +229,15 @@ impl Topics {
 fn headers(criterion: &mut Criterion<CpuTime>) {
     let headers = |first: u64, second: u64| {
         let mut table = FieldTable::default();
-        table.insert(
-            "customer".into(),
-            AMQPValue::LongString(format!("c{first}").into()),
-        );
-        table.insert(
-            "format".into(),
-            AMQPValue::LongString(format!("f{second}").into()),
-        );
+        table.insert("customer".into(), AMQPValue::LongString(format!("c{first}").into()));
+        table.insert("format".into(), AMQPValue::LongString(format!("f{second}").into()));
         table
     };
     for count in BINDING_COUNTS {
         let mut random = Random(3);
         let mut table = table(ExchangeKind::Headers);
         for queue in 0..count {
-            bind(
-                &mut table,
-                queue,
-                "",
-                &headers(queue.into(), random.below(10)),
-            );
+            bind(&mut table, queue, "", &headers(queue.into(), random.below(10)));
         }
         let mut bound = Random(3);
         let formats: Vec<_> = (0..count).map(|_| bound.below(10)).collect();
@@ -280,15 +247,11 @@ fn headers(criterion: &mut Criterion<CpuTime>) {
             .collect();
         let mut buffer = RouteBuffer::new();
         let mut next = 0;
-        criterion.benchmark_group("headers").bench_function(
-            BenchmarkId::from_parameter(count),
-            |bencher| {
+        criterion
+            .benchmark_group("headers")
+            .bench_function(BenchmarkId::from_parameter(count), |bencher| {
                 bencher.iter(|| {
-                    next = if next + 1 < messages.len() {
-                        next + 1
-                    } else {
-                        0
-                    };
+                    next = if next + 1 < messages.len() { next + 1 } else { 0 };
                     buffer.clear();
                     let message = Routable {
                         routing_key: "",
@@ -297,8 +260,7 @@ fn headers(criterion: &mut Criterion<CpuTime>) {
                     table.route("x", &message, &mut buffer).unwrap();
                     assert_eq!(buffer.queues().len(), 1);
                 });
-            },
-        );
+            });
     }
 }
 
@@ -309,12 +271,7 @@ fn remove_queue(criterion: &mut Criterion<CpuTime>) {
         let mut table = table(ExchangeKind::Topic);
         for number in 0..100_000_u32 {
             let queue = if number % 33 == 0 { 0 } else { number };
-            bind(
-                &mut table,
-                queue,
-                &format!("a.{}.*.{number}", number % 1000),
-                &none,
-            );
+            bind(&mut table, queue, &format!("a.{}.*.{number}", number % 1000), &none);
         }
         table
     };

@@ -24,11 +24,7 @@ impl<T> Arena<T> {
 
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         let id = self.next_id();
-        match self
-            .free
-            .pop()
-            .and_then(|id| self.slots.get_mut(id as usize))
-        {
+        match self.free.pop().and_then(|id| self.slots.get_mut(id as usize)) {
             Some(slot) => *slot = Some(value),
             None => self.slots.push(Some(value)),
         }

@@ -16,15 +16,11 @@ pub(crate) struct DirectMatcher<Q> {
 
 impl<Q: Copy + Eq + Hash> DirectMatcher<Q> {
     pub(crate) fn new() -> Self {
-        Self {
-            keys: KeyMap::new(),
-        }
+        Self { keys: KeyMap::new() }
     }
 
     pub(crate) fn insert(&mut self, key: &str, entry: Entry<Q>) -> u32 {
-        self.keys
-            .get_or_insert_with(key, || EntryList::Empty)
-            .push(entry)
+        self.keys.get_or_insert_with(key, || EntryList::Empty).push(entry)
     }
 
     pub(crate) fn remove(&mut self, key: &str, slot: u32) -> Option<u32> {

@@ -20,10 +20,7 @@ pub(crate) struct Entry<Q> {
 /// Two bindings to one target are two entries (they may differ in their arguments): the route
 /// buffer takes a queue once anyway.
 #[derive(Debug)]
-#[expect(
-    clippy::box_collection,
-    reason = "most keys have one entry; the box halves the list"
-)]
+#[expect(clippy::box_collection, reason = "most keys have one entry; the box halves the list")]
 pub(crate) enum EntryList<Q> {
     Empty,
     One(Entry<Q>),

@@ -63,16 +63,13 @@ impl RoutingError {
             Self::Predeclared(name) => {
                 format!("deletion of system exchange '{name}' in vhost '{vhost}' not allowed")
             }
-            Self::Inequivalent {
-                exchange,
-                difference,
-            } => difference.explanation(&format!("exchange '{exchange}' in vhost '{vhost}'")),
+            Self::Inequivalent { exchange, difference } => {
+                difference.explanation(&format!("exchange '{exchange}' in vhost '{vhost}'"))
+            }
             Self::AlternateExchangeType { .. } => {
                 format!("{self} in exchange '{exchange}' in vhost '{vhost}'")
             }
-            Self::DefaultExchange | Self::UnknownMatchMode(_) | Self::MatchModeType(_) => {
-                self.to_string()
-            }
+            Self::DefaultExchange | Self::UnknownMatchMode(_) | Self::MatchModeType(_) => self.to_string(),
         }
     }
 }
@@ -107,11 +104,7 @@ impl Inequivalence {
 impl fmt::Display for Inequivalence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let (Some(received), Some(current)) = (&self.received, &self.current) {
-            return write!(
-                f,
-                "received '{}' but current is '{}'",
-                received.text, current.text
-            );
+            return write!(f, "received '{}' but current is '{}'", received.text, current.text);
         }
         let side = |value: &Option<ArgumentValue>| match value {
             None => "none".to_owned(),
@@ -170,14 +163,8 @@ mod tests {
     fn explanations_are_those_of_rabbitmq() {
         let value = AMQPValue::LongString("foo".into());
         for (error, text) in [
-            (
-                RoutingError::NotFound("X".into()),
-                "no exchange 'X' in vhost '/'",
-            ),
-            (
-                RoutingError::InUse("X".into()),
-                "exchange 'X' in vhost '/' in use",
-            ),
+            (RoutingError::NotFound("X".into()), "no exchange 'X' in vhost '/'"),
+            (RoutingError::InUse("X".into()), "exchange 'X' in vhost '/' in use"),
             (
                 RoutingError::DefaultExchange,
                 "operation not permitted on the default exchange",
@@ -187,9 +174,7 @@ mod tests {
                 "deletion of system exchange 'amq.direct' in vhost '/' not allowed",
             ),
             (
-                RoutingError::AlternateExchangeType {
-                    type_name: "signedint",
-                },
+                RoutingError::AlternateExchangeType { type_name: "signedint" },
                 "invalid type 'signedint' for arg 'alternate-exchange' in exchange 'X' in vhost '/'",
             ),
             (

@@ -92,9 +92,7 @@ impl ExchangeOptions {
     pub fn with_arguments(mut self, arguments: FieldTable) -> Result<Self, RoutingError> {
         self.alternate_exchange = match arguments.inner().get(ALTERNATE_EXCHANGE) {
             None => None,
-            Some(AMQPValue::LongString(name)) => {
-                Some(String::from_utf8_lossy(name.as_bytes()).into_owned())
-            }
+            Some(AMQPValue::LongString(name)) => Some(String::from_utf8_lossy(name.as_bytes()).into_owned()),
             Some(other) => {
                 return Err(RoutingError::AlternateExchangeType {
                     type_name: type_name(other),
@@ -207,10 +205,7 @@ impl<Q: Copy + Eq + Hash + fmt::Debug> Exchange<Q> {
 
     /// Any binding that has the exchange at one of its ends.
     pub(crate) fn last_binding(&self) -> Option<u32> {
-        self.bindings_from
-            .last()
-            .or(self.bindings_to.last())
-            .copied()
+        self.bindings_from.last().or(self.bindings_to.last()).copied()
     }
 
     pub(crate) fn view(&self) -> ExchangeRef<'_> {
@@ -287,9 +282,7 @@ mod tests {
         let options = ExchangeOptions::new(ExchangeKind::Topic);
         assert_eq!(
             options.with_arguments(arguments),
-            Err(RoutingError::AlternateExchangeType {
-                type_name: "signedint"
-            })
+            Err(RoutingError::AlternateExchangeType { type_name: "signedint" })
         );
     }
 }

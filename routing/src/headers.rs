@@ -130,11 +130,7 @@ impl<Q: Copy + Eq + Hash> HeadersMatcher<Q> {
         }
     }
 
-    pub(crate) fn insert(
-        &mut self,
-        arguments: &FieldTable,
-        entry: Entry<Q>,
-    ) -> Result<u32, RoutingError> {
+    pub(crate) fn insert(&mut self, arguments: &FieldTable, entry: Entry<Q>) -> Result<u32, RoutingError> {
         let mode = MatchMode::of(arguments)?;
         let tests: Box<[Test]> = arguments
             .into_iter()
@@ -263,9 +259,7 @@ impl Test {
         let Some(actual) = headers.inner().get(&*self.header) else {
             return false;
         };
-        self.value
-            .as_ref()
-            .is_none_or(|wanted| values_equal(wanted, actual))
+        self.value.as_ref().is_none_or(|wanted| values_equal(wanted, actual))
     }
 }
 

@@ -75,19 +75,14 @@ impl<V> KeyMap<V> {
         let is_key = |(key, _): &(Key, V)| key.as_bytes() == text;
         let rehash = |(key, _): &(Key, V)| hasher.hash_one(key.as_bytes());
         let entry = entries.entry(hasher.hash_one(text), is_key, rehash);
-        &mut entry
-            .or_insert_with(|| (Key::new(text), value()))
-            .into_mut()
-            .1
+        &mut entry.or_insert_with(|| (Key::new(text), value())).into_mut().1
     }
 
     /// The entry of a key, to be changed or removed.
     pub(crate) fn find_entry(&mut self, text: &str) -> Option<OccupiedEntry<'_, (Key, V)>> {
         let text = text.as_bytes();
         let hash = self.hasher.hash_one(text);
-        self.entries
-            .find_entry(hash, |(key, _)| key.as_bytes() == text)
-            .ok()
+        self.entries.find_entry(hash, |(key, _)| key.as_bytes() == text).ok()
     }
 
     pub(crate) fn remove(&mut self, text: &str) -> Option<V> {

@@ -39,9 +39,7 @@ const DEFAULT_EXCHANGE_ID: u32 = 0;
 /// exchange is one of them.
 #[must_use]
 pub fn is_predeclared(name: &str) -> bool {
-    PREDECLARED
-        .iter()
-        .any(|(predeclared, ..)| *predeclared == name)
+    PREDECLARED.iter().any(|(predeclared, ..)| *predeclared == name)
 }
 
 /// The exchanges and bindings of one virtual host, and the queues they lead to.
@@ -109,11 +107,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     ///
     /// # Errors
     /// [`RoutingError::Inequivalent`] with the first difference, [`RoutingError::DefaultExchange`].
-    pub fn declare_exchange(
-        &mut self,
-        name: &str,
-        options: ExchangeOptions,
-    ) -> Result<Declared, RoutingError> {
+    pub fn declare_exchange(&mut self, name: &str, options: ExchangeOptions) -> Result<Declared, RoutingError> {
         if name == DEFAULT_EXCHANGE {
             return Err(RoutingError::DefaultExchange);
         }
@@ -136,11 +130,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     /// # Errors
     /// [`RoutingError::InUse`] if `if_unused` is set and the exchange is the source of a binding,
     /// [`RoutingError::DefaultExchange`] and [`RoutingError::Predeclared`].
-    pub fn delete_exchange(
-        &mut self,
-        name: &str,
-        if_unused: bool,
-    ) -> Result<Removed<Q>, RoutingError> {
+    pub fn delete_exchange(&mut self, name: &str, if_unused: bool) -> Result<Removed<Q>, RoutingError> {
         if name == DEFAULT_EXCHANGE {
             return Err(RoutingError::DefaultExchange);
         }
@@ -149,10 +139,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
         }
         let mut removed = Removed::default();
         if let Some(id) = self.exchange_id(name) {
-            let in_use = self
-                .exchanges
-                .get(id)
-                .is_some_and(|e| !e.bindings_from.is_empty());
+            let in_use = self.exchanges.get(id).is_some_and(|e| !e.bindings_from.is_empty());
             if if_unused && in_use {
                 return Err(RoutingError::InUse(name.to_owned()));
             }
@@ -200,11 +187,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     pub fn remove_queue(&mut self, queue: Q) -> Removed<Q> {
         let mut removed = Removed::default();
         let mut emptied = Vec::new();
-        while let Some(id) = self
-            .queues
-            .get(&queue)
-            .and_then(|q| q.bindings.last().copied())
-        {
+        while let Some(id) = self.queues.get(&queue).and_then(|q| q.bindings.last().copied()) {
             self.remove_binding(id, &mut removed, &mut emptied);
         }
         if let Some(name) = self.queues.remove(&queue).and_then(|record| record.name) {

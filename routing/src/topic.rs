@@ -177,10 +177,7 @@ impl<Q: Copy> TopicTrie<Q> {
         let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
-        let Some(tail) = node
-            .tail()
-            .map(|tail| String::from_utf8_lossy(tail).into_owned())
-        else {
+        let Some(tail) = node.tail().map(|tail| String::from_utf8_lossy(tail).into_owned()) else {
             return;
         };
         let entries = std::mem::replace(&mut node.entries, EntryList::Empty);
@@ -217,9 +214,7 @@ impl<Q: Copy> TopicTrie<Q> {
                     .get(edge.child)
                     .is_some_and(|node| node.parent == parent && node.word() == word)
         };
-        self.edges
-            .find(spread(hash), is_edge)
-            .map_or(NONE, |edge| edge.child)
+        self.edges.find(spread(hash), is_edge).map_or(NONE, |edge| edge.child)
     }
 
     fn add_child(&mut self, parent: u32, token: Token<'_>) -> u32 {
@@ -236,8 +231,7 @@ impl<Q: Copy> TopicTrie<Q> {
                 node.literals += 1;
                 let hash = edge_hash(parent, self.hasher.hash_one(word.as_bytes()));
                 let edge = Edge { hash, child };
-                self.edges
-                    .insert_unique(spread(hash), edge, |edge| spread(edge.hash));
+                self.edges.insert_unique(spread(hash), edge, |edge| spread(edge.hash));
             }
         }
         child
@@ -254,10 +248,7 @@ impl<Q: Copy> TopicTrie<Q> {
             Token::Literal(word) => {
                 node.literals -= 1;
                 let hash = edge_hash(parent, self.hasher.hash_one(word.as_bytes()));
-                if let Ok(edge) = self
-                    .edges
-                    .find_entry(spread(hash), |edge| edge.child == child)
-                {
+                if let Ok(edge) = self.edges.find_entry(spread(hash), |edge| edge.child == child) {
                     edge.remove();
                 }
             }
@@ -286,10 +277,7 @@ impl<Q> Node<Q> {
 
     #[inline]
     fn word(&self) -> &[u8] {
-        self.label
-            .as_bytes()
-            .get(..self.word_len as usize)
-            .unwrap_or_default()
+        self.label.as_bytes().get(..self.word_len as usize).unwrap_or_default()
     }
 
     #[inline]
@@ -316,10 +304,7 @@ impl<Q> Node<Q> {
 
     /// Whether no binding ends here or below.
     fn is_bare(&self) -> bool {
-        matches!(self.entries, EntryList::Empty)
-            && self.star == NONE
-            && self.hash == NONE
-            && self.literals == 0
+        matches!(self.entries, EntryList::Empty) && self.star == NONE && self.hash == NONE && self.literals == 0
     }
 
     /// Whether this node, reached by `#`, may be entered with several numbers of words.
@@ -427,10 +412,7 @@ mod tests {
     /// Number of nodes and of words in tails.
     fn size(trie: &TopicTrie<u32>) -> u64 {
         let tail_words = |node: &Node<u32>| node.tail().map_or(0, |t| t.split(is_dot).count());
-        trie.nodes
-            .values()
-            .map(|node| 1 + tail_words(node) as u64)
-            .sum()
+        trie.nodes.values().map(|node| 1 + tail_words(node) as u64).sum()
     }
 
     #[test]
@@ -569,10 +551,7 @@ mod tests {
             let steps = keys.map(|key| matches(&trie, &key.replace(['*', '#'], "x")).1);
             steps.sum::<u64>()
         });
-        assert!(
-            many <= 5 * few,
-            "{few} steps with 100 bindings, {many} with 50,000"
-        );
+        assert!(many <= 5 * few, "{few} steps with 100 bindings, {many} with 50,000");
     }
 
     struct Random(u64);

@@ -53,9 +53,7 @@ pub fn values_equal(left: &AMQPValue, right: &AMQPValue) -> bool {
             let (left, right) = (left.as_slice(), right.as_slice());
             left.len() == right.len() && left.iter().zip(right).all(|(l, r)| values_equal(l, r))
         }
-        (AMQPValue::FieldTable(left), AMQPValue::FieldTable(right)) => {
-            same_entries(left, right, values_equal)
-        }
+        (AMQPValue::FieldTable(left), AMQPValue::FieldTable(right)) => same_entries(left, right, values_equal),
         // Booleans, decimals and voids equal their own kind only.
         _ => left == right,
     }
@@ -83,10 +81,7 @@ pub(crate) fn hash_value<H: Hasher>(value: &AMQPValue, state: &mut H) {
         AMQPValue::DecimalValue(decimal) => decimal.hash(state),
         AMQPValue::FieldArray(array) => {
             state.write_usize(array.as_slice().len());
-            array
-                .as_slice()
-                .iter()
-                .for_each(|item| hash_value(item, state));
+            array.as_slice().iter().for_each(|item| hash_value(item, state));
         }
         AMQPValue::FieldTable(table) => hash_table(table, state),
         _ => state.write_u8(0),
@@ -145,18 +140,12 @@ impl fmt::Display for Term<'_> {
     }
 }
 
-fn same_entries(
-    left: &FieldTable,
-    right: &FieldTable,
-    same: fn(&AMQPValue, &AMQPValue) -> bool,
-) -> bool {
+fn same_entries(left: &FieldTable, right: &FieldTable, same: fn(&AMQPValue, &AMQPValue) -> bool) -> bool {
     left.inner().len() == right.inner().len()
         && left
             .into_iter()
             .zip(right)
-            .all(|((left_key, left), (right_key, right))| {
-                left_key == right_key && same(left, right)
-            })
+            .all(|((left_key, left), (right_key, right))| left_key == right_key && same(left, right))
 }
 
 fn same_value(left: &AMQPValue, right: &AMQPValue) -> bool {
@@ -309,26 +298,14 @@ mod tests {
         for (left, right) in ones.iter().flat_map(|l| ones.iter().map(move |r| (l, r))) {
             assert!(values_equal(left, right), "{left:?} {right:?}");
         }
-        assert!(!values_equal(
-            &AMQPValue::LongInt(-1),
-            &AMQPValue::Timestamp(u64::MAX)
-        ));
+        assert!(!values_equal(&AMQPValue::LongInt(-1), &AMQPValue::Timestamp(u64::MAX)));
     }
 
     #[test]
     fn an_integer_never_equals_a_float_and_a_nan_equals_nothing() {
-        assert!(!values_equal(
-            &AMQPValue::LongInt(1),
-            &AMQPValue::Double(1.0)
-        ));
-        assert!(values_equal(
-            &AMQPValue::Float(1.0),
-            &AMQPValue::Double(1.0)
-        ));
-        assert!(values_equal(
-            &AMQPValue::Float(0.0),
-            &AMQPValue::Double(-0.0)
-        ));
+        assert!(!values_equal(&AMQPValue::LongInt(1), &AMQPValue::Double(1.0)));
+        assert!(values_equal(&AMQPValue::Float(1.0), &AMQPValue::Double(1.0)));
+        assert!(values_equal(&AMQPValue::Float(0.0), &AMQPValue::Double(-0.0)));
         let nan = AMQPValue::Double(f64::NAN);
         assert!(!values_equal(&nan, &nan));
         assert!(same_value(&nan, &nan));
@@ -368,23 +345,14 @@ mod tests {
             (AMQPValue::LongString(r#"a"\b"#.into()), r#"<<"a\"\\b">>"#),
             (AMQPValue::LongString("größe".into()), r#"<<"größe"/utf8>>"#),
             (AMQPValue::LongString("".into()), "<<>>"),
-            (
-                AMQPValue::ByteArray([1, 255].as_slice().into()),
-                "<<1,255>>",
-            ),
+            (AMQPValue::ByteArray([1, 255].as_slice().into()), "<<1,255>>"),
             (AMQPValue::Double(1.5), "1.5"),
             (AMQPValue::Double(1.0), "1.0"),
             (
-                AMQPValue::DecimalValue(DecimalValue {
-                    scale: 2,
-                    value: 314,
-                }),
+                AMQPValue::DecimalValue(DecimalValue { scale: 2, value: 314 }),
                 "{2,314}",
             ),
-            (
-                AMQPValue::FieldArray(array.into()),
-                "[{bool,true},{double,1.0e20}]",
-            ),
+            (AMQPValue::FieldArray(array.into()), "[{bool,true},{double,1.0e20}]"),
             (
                 AMQPValue::FieldTable(table),
                 r#"[{<<"a">>,longstr,<<"b">>},{<<"n">>,signedint,-5}]"#,

@@ -12,9 +12,7 @@ use std::{
 };
 
 use amq_protocol_types::{AMQPValue, FieldTable};
-use leveret_routing::{
-    Destination, ExchangeKind, ExchangeOptions, Routable, RouteBuffer, RoutingTable,
-};
+use leveret_routing::{Destination, ExchangeKind, ExchangeOptions, Routable, RouteBuffer, RoutingTable};
 
 thread_local! {
     /// Allocations of this thread; the test harness has threads of its own.
@@ -80,11 +78,7 @@ fn busy_table() -> (RoutingTable<u32>, FieldTable) {
             .declare_exchange(kind.as_str(), ExchangeOptions::new(kind))
             .unwrap();
     }
-    for (name, alternate) in [
-        ("chain", None),
-        ("lost", Some("lost too")),
-        ("lost too", None),
-    ] {
+    for (name, alternate) in [("chain", None), ("lost", Some("lost too")), ("lost too", None)] {
         let options = ExchangeOptions {
             alternate_exchange: alternate.map(str::to_owned),
             ..ExchangeOptions::new(ExchangeKind::Topic)

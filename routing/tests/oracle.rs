@@ -8,9 +8,7 @@ mod model;
 use std::collections::BTreeSet;
 
 use amq_protocol_types::{AMQPValue, FieldTable};
-use leveret_routing::{
-    Destination, ExchangeKind, ExchangeOptions, NoHeaders, Routable, RouteBuffer, RoutingTable,
-};
+use leveret_routing::{Destination, ExchangeKind, ExchangeOptions, NoHeaders, Routable, RouteBuffer, RoutingTable};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use model::{Model, topic_matches};
@@ -21,15 +19,7 @@ fn key(words: &'static [&'static str]) -> impl Strategy<Value = String> {
 }
 
 fn pattern() -> impl Strategy<Value = String> {
-    key(&[
-        "a",
-        "b",
-        "",
-        "*",
-        "#",
-        "#",
-        "a word longer than is kept in place",
-    ])
+    key(&["a", "b", "", "*", "#", "#", "a word longer than is kept in place"])
 }
 
 fn routing_key() -> impl Strategy<Value = String> {
@@ -180,9 +170,7 @@ fn take(step: &Step, table: &mut RoutingTable<u32>, model: &mut Model) {
         Step::Route(exchange, keys, headers) => {
             let keys: Vec<_> = keys.iter().map(String::as_str).collect();
             let mut buffer = RouteBuffer::new();
-            let routed = table
-                .route_by_keys(exchange, &keys, headers, &mut buffer)
-                .ok();
+            let routed = table.route_by_keys(exchange, &keys, headers, &mut buffer).ok();
             let queues = routed.map(|()| distinct(buffer.queues()));
             assert_eq!(queues, model.route(exchange, &keys, headers));
         }

@@ -17,27 +17,20 @@
 //! `''` is the empty name or key. Values are `text`, `1` (signedint), `1l` (long), `1s` (short),
 //! `1t` (timestamp), `1.0` (double), `true`, `void`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use amq_protocol_types::{AMQPValue, FieldTable};
 use leveret_routing::{
-    ALTERNATE_EXCHANGE, Binding, Declared, Destination, ExchangeKind, ExchangeOptions, Removed,
-    RouteBuffer, RoutingError, RoutingTable, value_text,
+    ALTERNATE_EXCHANGE, Binding, Declared, Destination, ExchangeKind, ExchangeOptions, Removed, RouteBuffer,
+    RoutingError, RoutingTable, value_text,
 };
 
 #[test]
 fn every_script_answers_as_written() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
-    let mut paths: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .collect();
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     paths.sort();
     assert!(paths.len() > 20, "the scripts are missing");
     let mut failures = Vec::new();
@@ -47,11 +40,7 @@ fn every_script_answers_as_written() {
         if std::env::var_os("UPDATE_SCRIPTS").is_some() {
             fs::write(&path, &answered).unwrap();
         } else if written != answered {
-            failures.push(format!(
-                "{}\n{}",
-                path.display(),
-                first_difference(&written, &answered)
-            ));
+            failures.push(format!("{}\n{}", path.display(), first_difference(&written, &answered)));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
@@ -60,11 +49,7 @@ fn every_script_answers_as_written() {
 fn first_difference(written: &str, answered: &str) -> String {
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let (written, answered) = (lines(written), lines(answered));
-    let at = written
-        .iter()
-        .zip(&answered)
-        .take_while(|(w, a)| w == a)
-        .count();
+    let at = written.iter().zip(&answered).take_while(|(w, a)| w == a).count();
     let line = |lines: &[String]| lines.get(at).cloned().unwrap_or_default();
     format!(
         "line {}\n  written:  {}\n  answered: {}",
@@ -112,9 +97,7 @@ impl Script {
         match words.as_slice() {
             ["declare", name, rest @ ..] => self.declare(name, rest),
             ["policy", name, rest @ ..] => {
-                let alternate = rest
-                    .first()
-                    .and_then(|word| word.strip_prefix("alternate="));
+                let alternate = rest.first().and_then(|word| word.strip_prefix("alternate="));
                 let set = self
                     .table
                     .set_policy_alternate_exchange(name, alternate.map(str::to_owned));
@@ -163,11 +146,7 @@ impl Script {
                 "internal" => options.internal = true,
                 other => {
                     let (name, text) = other.split_once('=').unwrap();
-                    let name = if name == "alternate" {
-                        ALTERNATE_EXCHANGE
-                    } else {
-                        name
-                    };
+                    let name = if name == "alternate" { ALTERNATE_EXCHANGE } else { name };
                     arguments.insert(name.into(), value(text));
                 }
             }
@@ -186,59 +165,32 @@ impl Script {
         let keys: Vec<_> = keys.split(',').collect();
         let mut buffer = RouteBuffer::new();
         let headers = (!headers.is_empty()).then(|| field_table(headers));
-        let routed = self
-            .table
-            .route_by_keys(exchange, &keys, &headers, &mut buffer);
-        let names = buffer
-            .queues()
-            .iter()
-            .map(|queue| self.queue_name(*queue))
-            .collect();
+        let routed = self.table.route_by_keys(exchange, &keys, &headers, &mut buffer);
+        let names = buffer.queues().iter().map(|queue| self.queue_name(*queue)).collect();
         answer(routed.map(|()| joined(names, " ", "no queue")), exchange)
     }
 
     fn list(&mut self, words: &[&str]) -> String {
         let lines: Vec<_> = match words {
-            ["queues"] => self
-                .table
-                .queues()
-                .map(|(name, _)| name.to_owned())
-                .collect(),
+            ["queues"] => self.table.queues().map(|(name, _)| name.to_owned()).collect(),
             ["exchanges"] => self
                 .table
                 .exchanges()
                 .map(|x| {
-                    let alternate = x
-                        .alternate_exchange
-                        .map(|name| format!(" alternate={name}"));
+                    let alternate = x.alternate_exchange.map(|name| format!(" alternate={name}"));
                     let counts = format!("from={} to={}", x.bindings_from, x.bindings_to);
-                    format!(
-                        "'{}' {} {counts}{}",
-                        x.name,
-                        x.kind(),
-                        alternate.unwrap_or_default()
-                    )
+                    format!("'{}' {} {counts}{}", x.name, x.kind(), alternate.unwrap_or_default())
                 })
                 .collect(),
             ["bindings"] => self.table.bindings().map(|b| self.binding(&b)).collect(),
-            ["bindings-from", name] => self
-                .table
-                .bindings_from(name)
-                .map(|b| self.binding(&b))
-                .collect(),
+            ["bindings-from", name] => self.table.bindings_from(name).map(|b| self.binding(&b)).collect(),
             ["bindings-to", name] => {
                 let to = Destination::Exchange(*name);
-                self.table
-                    .bindings_to(to)
-                    .map(|b| self.binding(&b))
-                    .collect()
+                self.table.bindings_to(to).map(|b| self.binding(&b)).collect()
             }
             ["bindings-to-queue", name] => {
                 let to = Destination::Queue(self.queue(name));
-                self.table
-                    .bindings_to(to)
-                    .map(|b| self.binding(&b))
-                    .collect()
+                self.table.bindings_to(to).map(|b| self.binding(&b)).collect()
             }
             _ => panic!("not a command: {words:?}"),
         };
@@ -252,12 +204,7 @@ impl Script {
     }
 
     fn queue_name(&self, queue: u32) -> String {
-        self.queues
-            .iter()
-            .find(|(_, id)| **id == queue)
-            .unwrap()
-            .0
-            .clone()
+        self.queues.iter().find(|(_, id)| **id == queue).unwrap().0.clone()
     }
 
     fn destination<'a>(&mut self, arrow: &str, name: &'a str) -> Destination<u32, &'a str> {
@@ -278,21 +225,12 @@ impl Script {
             .into_iter()
             .map(|(name, value)| format!(" {name}={}", value_text(value)))
             .collect();
-        format!(
-            "{} {to} '{}'{arguments}",
-            binding.source, binding.routing_key
-        )
+        format!("{} {to} '{}'{arguments}", binding.source, binding.routing_key)
     }
 
     fn removed(&self, removed: &Removed<u32>) -> String {
-        let exchanges = removed
-            .exchanges
-            .iter()
-            .map(|x| format!("removed exchange {}", x.name));
-        let bindings = removed
-            .bindings
-            .iter()
-            .map(|b| format!("removed {}", self.binding(b)));
+        let exchanges = removed.exchanges.iter().map(|x| format!("removed exchange {}", x.name));
+        let bindings = removed.bindings.iter().map(|b| format!("removed {}", self.binding(b)));
         joined(exchanges.chain(bindings).collect(), "\n", "nothing removed")
     }
 }
@@ -320,10 +258,7 @@ fn field_table(words: &[&str]) -> FieldTable {
 }
 
 fn value(text: &str) -> AMQPValue {
-    let number = |suffix| {
-        text.strip_suffix(suffix)
-            .and_then(|digits| digits.parse::<i64>().ok())
-    };
+    let number = |suffix| text.strip_suffix(suffix).and_then(|digits| digits.parse::<i64>().ok());
     if let Ok(number) = text.parse::<i32>() {
         AMQPValue::LongInt(number)
     } else if let Some(number) = number('l') {

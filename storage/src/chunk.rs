@@ -39,19 +39,13 @@ impl ChunkBuilder {
 
     /// Appends a message, given as parts that follow one another. The positions must rise.
     pub(crate) fn push(&mut self, position: Position, parts: &[&[u8]]) {
-        let step = if self.count == 0 {
-            0
-        } else {
-            position.0 - self.last.0
-        };
+        let step = if self.count == 0 { 0 } else { position.0 - self.last.0 };
         let length: usize = parts.iter().map(|part| part.len()).sum();
         self.bytes.reserve(length + RECORD_HEADER_BYTES_MAX);
         self.bytes.push(0);
         varint::write(step, &mut self.bytes);
         varint::write(length as u64, &mut self.bytes);
-        parts
-            .iter()
-            .for_each(|part| self.bytes.extend_from_slice(part));
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
         self.last = position;
         self.count += 1;
     }
@@ -85,17 +79,13 @@ pub(crate) fn seal(queue: QueueId, key: ChunkKey, chunk: &mut [u8]) {
 
 /// Checks version and checksum of a chunk as read from the engine, and returns how many messages it holds.
 pub(crate) fn verify(queue: QueueId, key: ChunkKey, chunk: &[u8]) -> Result<u32, StorageError> {
-    let damaged =
-        |how: &str| StorageError::corrupt(format!("chunk {} of queue {queue} {how}", key.first));
+    let damaged = |how: &str| StorageError::corrupt(format!("chunk {} of queue {queue} {how}", key.first));
     let Some((header, _)) = chunk.split_first_chunk::<HEADER_BYTES>() else {
         return Err(damaged("is too short"));
     };
     let [version, flags, c0, c1, c2, c3, n0, n1, n2, n3] = *header;
     if version > CHUNK_VERSION || (version == CHUNK_VERSION && flags != 0) {
-        let (found, supported) = (
-            u32::from(version.max(CHUNK_VERSION + 1)),
-            u32::from(CHUNK_VERSION),
-        );
+        let (found, supported) = (u32::from(version.max(CHUNK_VERSION + 1)), u32::from(CHUNK_VERSION));
         return Err(StorageError::NewerFormat {
             what: format!("a chunk of queue {queue}"),
             found,
@@ -148,9 +138,7 @@ impl<'a> Iterator for Messages<'a> {
         }
         Some(self.take().ok_or_else(|| {
             self.rest = &[];
-            let Self {
-                queue, first, at, ..
-            } = self;
+            let Self { queue, first, at, .. } = self;
             StorageError::corrupt(format!(
                 "chunk {first} of queue {queue} is not readable after position {at}"
             ))
@@ -172,13 +160,7 @@ pub(crate) struct IndexEntry {
 
 impl IndexEntry {
     /// Appends the stored form.
-    pub(crate) fn encode_into(
-        count: u32,
-        span: u32,
-        bytes: u32,
-        live: &LiveSet,
-        out: &mut Vec<u8>,
-    ) {
+    pub(crate) fn encode_into(count: u32, span: u32, bytes: u32, live: &LiveSet, out: &mut Vec<u8>) {
         out.push(INDEX_VERSION);
         [count, span, bytes]
             .iter()
@@ -207,14 +189,9 @@ impl IndexEntry {
     }
 
     /// The entry of a chunk that has none yet: everything in it is alive. Checks the chunk.
-    pub(crate) fn of_chunk(
-        queue: QueueId,
-        key: ChunkKey,
-        chunk: &[u8],
-    ) -> Result<Self, StorageError> {
+    pub(crate) fn of_chunk(queue: QueueId, key: ChunkKey, chunk: &[u8]) -> Result<Self, StorageError> {
         let count = verify(queue, key, chunk)?;
-        let misshapen =
-            || StorageError::corrupt(format!("chunk {} of queue {queue} is misshapen", key.first));
+        let misshapen = || StorageError::corrupt(format!("chunk {} of queue {queue} is misshapen", key.first));
         let mut live: Option<LiveSet> = None;
         let mut span = 0;
         for message in messages(queue, key.first, chunk) {
@@ -227,9 +204,7 @@ impl IndexEntry {
             }
             span = distance;
         }
-        let live = live
-            .filter(|live| live.count() == count)
-            .ok_or_else(misshapen)?;
+        let live = live.filter(|live| live.count() == count).ok_or_else(misshapen)?;
         let bytes = u32::try_from(chunk.len()).map_err(|_| misshapen())?;
         Ok(Self {
             count,
@@ -293,9 +268,7 @@ fn check_version(what: &str, stored: &[u8], supported: u8) -> Result<(), Storage
                 supported,
             })
         }
-        _ => Err(StorageError::corrupt(format!(
-            "{what} has no format version"
-        ))),
+        _ => Err(StorageError::corrupt(format!("{what} has no format version"))),
     }
 }
 
@@ -341,9 +314,7 @@ mod tests {
     fn messages_read_back_in_order() {
         let chunk = chunk();
         assert_eq!(verify(QUEUE, KEY, &chunk).unwrap(), 3);
-        let read: Vec<_> = messages(QUEUE, KEY.first, &chunk)
-            .map(Result::unwrap)
-            .collect();
+        let read: Vec<_> = messages(QUEUE, KEY.first, &chunk).map(Result::unwrap).collect();
         assert_eq!(
             read,
             [
@@ -368,17 +339,7 @@ mod tests {
     fn a_chunk_under_a_wrong_key_or_cut_short_is_noticed() {
         let whole = chunk();
         assert!(verify(QueueId(4), KEY, &whole).is_err());
-        assert!(
-            verify(
-                QUEUE,
-                ChunkKey {
-                    generation: 1,
-                    ..KEY
-                },
-                &whole
-            )
-            .is_err()
-        );
+        assert!(verify(QUEUE, ChunkKey { generation: 1, ..KEY }, &whole).is_err());
         for length in 0..whole.len() {
             assert!(verify(QUEUE, KEY, &whole[..length]).is_err());
             // Even unchecked bytes are read without a panic.
@@ -401,13 +362,7 @@ mod tests {
         let entry = IndexEntry::of_chunk(QUEUE, KEY, &chunk()).unwrap();
         assert_eq!((entry.count, entry.span, entry.live.count()), (3, 3900, 3));
         let mut stored = Vec::new();
-        IndexEntry::encode_into(
-            entry.count,
-            entry.span,
-            entry.bytes,
-            &entry.live,
-            &mut stored,
-        );
+        IndexEntry::encode_into(entry.count, entry.span, entry.bytes, &entry.live, &mut stored);
         assert_eq!(IndexEntry::decode(QUEUE, &stored).unwrap(), entry);
         assert!(IndexEntry::decode(QUEUE, &stored[..stored.len() - 1]).is_err());
     }

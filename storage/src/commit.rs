@@ -61,12 +61,7 @@ enum Work {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        engine: Box<dyn Engine>,
-        options: StoreOptions,
-        state: State,
-        next_queue_id: u64,
-    ) -> Self {
+    pub(crate) fn new(engine: Box<dyn Engine>, options: StoreOptions, state: State, next_queue_id: u64) -> Self {
         Self {
             engine,
             options,
@@ -217,16 +212,12 @@ impl Shared {
         let mut cut = None;
         let misuse = state.misuse.take();
         if misuse.is_none() && !state.refusing {
-            rewritten
-                .into_iter()
-                .for_each(|chunk| chunk.apply(&mut state));
+            rewritten.into_iter().for_each(|chunk| chunk.apply(&mut state));
             cut = Some(state.cut(lazily));
             if lazily {
                 rewriter.note(std::mem::take(&mut state.pending.sparse));
                 state.flush = false;
-                state.lazy_due = rewriter
-                    .is_waiting()
-                    .then(|| Instant::now() + self.options.lazy_flush);
+                state.lazy_due = rewriter.is_waiting().then(|| Instant::now() + self.options.lazy_flush);
             }
         }
         drop(state);
@@ -274,8 +265,7 @@ impl Shared {
             }
         } else {
             let mut bytes = 0;
-            self.engine
-                .write(&mut |batch| bytes = cut.fill(batch), sync)?;
+            self.engine.write(&mut |batch| bytes = cut.fill(batch), sync)?;
             self.commits.fetch_add(1, Ordering::Relaxed);
             self.bytes_written.fetch_add(bytes, Ordering::Relaxed);
         }

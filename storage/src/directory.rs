@@ -32,10 +32,7 @@ pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, StorageError> {
         Ok(format) => check_format(directory, &format)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if database.exists() {
-                let what = format!(
-                    "{} has a database, but no file {FORMAT}",
-                    directory.display()
-                );
+                let what = format!("{} has a database, but no file {FORMAT}", directory.display());
                 return Err(StorageError::corrupt(what));
             }
             write_format(directory).map_err(not_writable)?;
@@ -92,8 +89,7 @@ fn sync_parent(directory: &Path) -> io::Result<()> {
 
 fn create_error(directory: &Path, error: io::Error) -> StorageError {
     // A file where a directory of the path should be.
-    if error.kind() == io::ErrorKind::NotADirectory || error.kind() == io::ErrorKind::AlreadyExists
-    {
+    if error.kind() == io::ErrorKind::NotADirectory || error.kind() == io::ErrorKind::AlreadyExists {
         let path = directory
             .ancestors()
             .find(|path| path.is_file())

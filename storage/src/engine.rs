@@ -15,8 +15,7 @@ pub(crate) enum Space {
 }
 
 /// What a scan calls for each key and value; a break ends the scan.
-pub(crate) type Visit<'a> =
-    &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StorageError>;
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StorageError>;
 
 /// What a write calls to fill its batch.
 pub(crate) type Fill<'a> = &'a mut dyn FnMut(&mut dyn Batch);
@@ -31,13 +30,7 @@ pub(crate) trait Engine: Send + Sync {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
 
     /// Visits the keys from `from` (included) to `until` (excluded), in order.
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        until: &[u8],
-        visit: Visit<'_>,
-    ) -> Result<(), StorageError>;
+    fn scan(&self, space: Space, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StorageError>;
 
     /// Writes what `fill` puts into the batch, atomically and in that order.
     fn write(&self, fill: Fill<'_>, sync: bool) -> Result<(), StorageError>;

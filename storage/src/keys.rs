@@ -192,9 +192,7 @@ fn encode_chunk(queue: QueueId, chunk: ChunkKey, out: &mut Vec<u8>) {
 fn encode_definition(key: &DefinitionKey, out: &mut Vec<u8>) {
     out.push(key.kind());
     match key {
-        DefinitionKey::Vhost { name }
-        | DefinitionKey::User { name }
-        | DefinitionKey::Setting { key: name } => {
+        DefinitionKey::Vhost { name } | DefinitionKey::User { name } | DefinitionKey::Setting { key: name } => {
             encode_string(name.as_bytes(), out);
         }
         DefinitionKey::Permission { user, vhost } => {
@@ -278,9 +276,7 @@ mod tests {
             (256, 0, 0),
             (u64::MAX, u64::MAX, u32::MAX),
         ]
-        .map(|(queue, first, generation)| {
-            Key::Chunk(QueueId(queue), chunk(first, generation)).encode()
-        });
+        .map(|(queue, first, generation)| Key::Chunk(QueueId(queue), chunk(first, generation)).encode());
         assert!(keys.is_sorted());
         assert_eq!(decode_chunk(&keys[3]), Some((QueueId(1), chunk(256, 0))));
     }
@@ -290,10 +286,7 @@ mod tests {
         let (queue, position) = (QueueId(7), Position(u64::MAX));
         let index = Key::ChunkIndex(queue, chunk(3, 4)).encode();
         assert_eq!(decode_chunk_index(&index), Some((queue, chunk(3, 4))));
-        assert_eq!(
-            decode_queue_state(&Key::QueueState(queue).encode()),
-            Some(queue)
-        );
+        assert_eq!(decode_queue_state(&Key::QueueState(queue).encode()), Some(queue));
         assert_eq!(
             decode_delivery_count(&Key::DeliveryCount(queue, position).encode()),
             Some((queue, position))
@@ -316,14 +309,8 @@ mod tests {
                     first: position,
                     generation: u32::MAX,
                 };
-                assert!(within(
-                    Prefix::Chunks(queue, Position(0)),
-                    &Key::Chunk(queue, key)
-                ));
-                assert!(within(
-                    Prefix::Chunks(queue, position),
-                    &Key::Chunk(queue, key)
-                ));
+                assert!(within(Prefix::Chunks(queue, Position(0)), &Key::Chunk(queue, key)));
+                assert!(within(Prefix::Chunks(queue, position), &Key::Chunk(queue, key)));
                 assert!(within(
                     Prefix::ChunkIndex(queue, position),
                     &Key::ChunkIndex(queue, key)
@@ -332,10 +319,7 @@ mod tests {
                     Prefix::DeliveryCounts(queue),
                     &Key::DeliveryCount(queue, position)
                 ));
-                assert!(!within(
-                    Prefix::Chunks(queue, Position(0)),
-                    &Key::Chunk(other, key)
-                ));
+                assert!(!within(Prefix::Chunks(queue, Position(0)), &Key::Chunk(other, key)));
                 assert!(!within(
                     Prefix::ChunkIndex(queue, Position(0)),
                     &Key::ChunkIndex(other, key)
@@ -392,10 +376,7 @@ mod tests {
                 }
             }
         }
-        let mut encoded: Vec<_> = keys
-            .iter()
-            .map(|key| Key::Definition(key).encode())
-            .collect();
+        let mut encoded: Vec<_> = keys.iter().map(|key| Key::Definition(key).encode()).collect();
         let count = encoded.len();
         encoded.sort();
         encoded.dedup();
@@ -409,8 +390,7 @@ mod tests {
     #[test]
     fn strings_keep_their_order() {
         let names = ["", "\0", "\0a", "a", "a\0", "a\0b", "ab", "b"];
-        let keys =
-            names.map(|name| Key::Definition(&DefinitionKey::Vhost { name: name.into() }).encode());
+        let keys = names.map(|name| Key::Definition(&DefinitionKey::Vhost { name: name.into() }).encode());
         assert!(keys.is_sorted());
     }
 }

@@ -56,13 +56,11 @@ pub use commit::CommitListener;
 pub use error::StorageError;
 pub use ids::{Position, QueueId, Ticket};
 pub use memory::{Crash, MemoryDisk};
-pub use options::{
-    CHUNK_BYTES, Fsync, LAZY_FLUSH_MILLIS, PENDING_BYTES_MAX, SPARSE_PATIENCE_MILLIS, StoreOptions,
-};
+pub use options::{CHUNK_BYTES, Fsync, LAZY_FLUSH_MILLIS, PENDING_BYTES_MAX, SPARSE_PATIENCE_MILLIS, StoreOptions};
 pub use read::{RecoveredMessage, StoredMessage};
 pub use records::{
-    BindingRecord, Definition, DefinitionKey, ExchangeRecord, PermissionRecord, QueueRecord,
-    SettingRecord, UserRecord, VhostRecord,
+    BindingRecord, Definition, DefinitionKey, ExchangeRecord, PermissionRecord, QueueRecord, SettingRecord, UserRecord,
+    VhostRecord,
 };
 pub use store::{Store, StoreStatistics};
 pub use writer::{Hold, PAYLOAD_BYTES_MAX, Writer};

@@ -78,10 +78,7 @@ impl LiveSet {
 
     /// Removes all below `distance` but those that `keep` asks for.
     pub(crate) fn remove_below(&mut self, distance: u32, keep: impl Fn(u32) -> bool) {
-        let distances: Vec<u32> = self
-            .iter()
-            .filter(|&alive| alive >= distance || keep(alive))
-            .collect();
+        let distances: Vec<u32> = self.iter().filter(|&alive| alive >= distance || keep(alive)).collect();
         if distances.len() != self.count as usize {
             *self = Self::from_sorted(distances);
         }
@@ -126,11 +123,7 @@ impl LiveSet {
                 .filter(move |bit| word >> bit & 1 == 1)
                 .map(move |bit| index * 64 + bit)
         });
-        range
-            .into_iter()
-            .flatten()
-            .chain(bits)
-            .chain(list.iter().copied())
+        range.into_iter().flatten().chain(bits).chain(list.iter().copied())
     }
 
     /// The set of these, which must ascend.
@@ -153,8 +146,7 @@ impl LiveSet {
             Shape::Bits(bits) => {
                 out.push(form::BITS);
                 varint::write(bits.len() as u64, out);
-                bits.iter()
-                    .for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
+                bits.iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
             }
             Shape::List(list) => {
                 out.push(form::LIST);
@@ -228,9 +220,7 @@ fn shape_of(distances: Vec<u32>) -> Shape {
         return Shape::List(distances);
     }
     let mut bits = vec![0; word_of(last) + 1];
-    distances
-        .iter()
-        .for_each(|&distance| set_bit(&mut bits, distance));
+    distances.iter().for_each(|&distance| set_bit(&mut bits, distance));
     Shape::Bits(bits)
 }
 

@@ -51,8 +51,7 @@ pub(crate) fn empty() -> State {
 pub(crate) fn definitions(engine: &dyn Engine) -> Result<Vec<Definition>, StorageError> {
     let mut definitions = Vec::new();
     scan(engine, Prefix::Definitions, &mut |key, value| {
-        let kind = keys::decode_definition_kind(key)
-            .ok_or_else(|| StorageError::corrupt("the key of a definition"))?;
+        let kind = keys::decode_definition_kind(key).ok_or_else(|| StorageError::corrupt("the key of a definition"))?;
         definitions.push(Definition::decode(kind, value)?);
         Ok(ControlFlow::Continue(()))
     })?;
@@ -62,39 +61,26 @@ pub(crate) fn definitions(engine: &dyn Engine) -> Result<Vec<Definition>, Storag
 fn queue_states(engine: &dyn Engine) -> Result<Vec<(QueueId, QueueState)>, StorageError> {
     let mut states = Vec::new();
     scan(engine, Prefix::QueueStates, &mut |key, value| {
-        let queue = keys::decode_queue_state(key)
-            .ok_or_else(|| StorageError::corrupt("the key of a queue's state"))?;
+        let queue = keys::decode_queue_state(key).ok_or_else(|| StorageError::corrupt("the key of a queue's state"))?;
         states.push((queue, QueueState::decode(queue, value)?));
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(states)
 }
 
-fn load_chunks(
-    engine: &dyn Engine,
-    queue: QueueId,
-    state: QueueState,
-) -> Result<VecDeque<Chunk>, StorageError> {
+fn load_chunks(engine: &dyn Engine, queue: QueueId, state: QueueState) -> Result<VecDeque<Chunk>, StorageError> {
     let mut chunks: BTreeMap<ChunkKey, Chunk> = BTreeMap::new();
-    scan(
-        engine,
-        Prefix::ChunkIndex(queue, state.low),
-        &mut |key, value| {
-            let (_, key) = keys::decode_chunk_index(key)
-                .ok_or_else(|| StorageError::corrupt("the key of an index entry"))?;
-            chunks.insert(
-                key,
-                Chunk::stored(key, IndexEntry::decode(queue, value)?, true),
-            );
-            Ok(ControlFlow::Continue(()))
-        },
-    )?;
+    scan(engine, Prefix::ChunkIndex(queue, state.low), &mut |key, value| {
+        let (_, key) =
+            keys::decode_chunk_index(key).ok_or_else(|| StorageError::corrupt("the key of an index entry"))?;
+        chunks.insert(key, Chunk::stored(key, IndexEntry::decode(queue, value)?, true));
+        Ok(ControlFlow::Continue(()))
+    })?;
     scan(
         engine,
         Prefix::Chunks(queue, state.low.max(state.indexed)),
         &mut |key, value| {
-            let (_, key) = keys::decode_chunk(key)
-                .ok_or_else(|| StorageError::corrupt("the key of a chunk"))?;
+            let (_, key) = keys::decode_chunk(key).ok_or_else(|| StorageError::corrupt("the key of a chunk"))?;
             if let Entry::Vacant(unindexed) = chunks.entry(key) {
                 let entry = IndexEntry::of_chunk(queue, key, value)?;
                 unindexed.insert(Chunk::stored(key, entry, false));
@@ -117,16 +103,12 @@ fn load_chunks(
 
 fn load_counts(engine: &dyn Engine, state: &mut State) -> Result<(), StorageError> {
     scan(engine, Prefix::AllDeliveryCounts, &mut |key, value| {
-        let (queue, position) = keys::decode_delivery_count(key)
-            .ok_or_else(|| StorageError::corrupt("the key of a delivery count"))?;
+        let (queue, position) =
+            keys::decode_delivery_count(key).ok_or_else(|| StorageError::corrupt("the key of a delivery count"))?;
         let count = value
             .try_into()
             .map_err(|_| StorageError::corrupt("a delivery count"))?;
-        match state
-            .queues
-            .get_mut(&queue)
-            .filter(|log| log.is_live(position))
-        {
+        match state.queues.get_mut(&queue).filter(|log| log.is_live(position)) {
             Some(log) => {
                 log.counts.insert(position, u32::from_be_bytes(count));
             }

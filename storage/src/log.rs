@@ -44,21 +44,11 @@ pub(crate) struct QueueLog {
 
 impl QueueLog {
     /// A queue as the engine has it.
-    pub(crate) fn load(
-        queue: QueueId,
-        state: QueueState,
-        chunks: VecDeque<Chunk>,
-        pending: &mut Pending,
-    ) -> Self {
+    pub(crate) fn load(queue: QueueId, state: QueueState, chunks: VecDeque<Chunk>, pending: &mut Pending) -> Self {
         let end = chunks.back().map_or(state.low, |chunk| chunk.last().next());
         let next = state.next.max(end);
-        let live = chunks
-            .iter()
-            .map(|chunk| u64::from(chunk.live.count()))
-            .sum();
-        let QueueState {
-            delivered, indexed, ..
-        } = state;
+        let live = chunks.iter().map(|chunk| u64::from(chunk.live.count())).sum();
+        let QueueState { delivered, indexed, .. } = state;
         let mut log = Self {
             chunks,
             next,
@@ -118,12 +108,8 @@ impl QueueLog {
         let builder = ChunkBuilder::new(pending.buffer());
         pending.bytes += builder.len();
         self.open = Some(Box::new(builder));
-        let key = ChunkKey {
-            first,
-            generation: 0,
-        };
-        self.chunks
-            .push_back(Chunk::new(key, LiveSet::first(), Place::Open));
+        let key = ChunkKey { first, generation: 0 };
+        self.chunks.push_back(Chunk::new(key, LiveSet::first(), Place::Open));
         pending.open.push(queue);
         self.note_lazy(queue, pending);
         if !self.known {
@@ -144,13 +130,7 @@ impl QueueLog {
     }
 
     /// Settles a message. False if it was not alive. With `strict`, what is left of its chunk is written with this commit.
-    pub(crate) fn settle(
-        &mut self,
-        queue: QueueId,
-        position: Position,
-        strict: bool,
-        pending: &mut Pending,
-    ) -> bool {
+    pub(crate) fn settle(&mut self, queue: QueueId, position: Position, strict: bool, pending: &mut Pending) -> bool {
         let Some((index, distance)) = self.find(position) else {
             return false;
         };
@@ -173,13 +153,7 @@ impl QueueLog {
     }
 
     /// Remembers how often a live message was delivered.
-    pub(crate) fn requeued(
-        &mut self,
-        queue: QueueId,
-        position: Position,
-        count: u32,
-        pending: &mut Pending,
-    ) {
+    pub(crate) fn requeued(&mut self, queue: QueueId, position: Position, count: u32, pending: &mut Pending) {
         if self.is_live(position) && self.counts.insert(position, count) != Some(count) {
             pending.counts.push((queue, position, Some(count)));
         }
@@ -238,10 +212,7 @@ impl QueueLog {
     /// What the engine is to know of this queue. The caller writes it with the next commit.
     pub(crate) fn take_state(&mut self) -> QueueState {
         self.state_noted = false;
-        let low = self
-            .chunks
-            .front()
-            .map_or(self.next, |chunk| chunk.key.first);
+        let low = self.chunks.front().map_or(self.next, |chunk| chunk.key.first);
         QueueState {
             low,
             delivered: self.delivered,
@@ -265,9 +236,7 @@ impl QueueLog {
                 keys.push(chunk.key);
             }
         }
-        let new = self
-            .chunks
-            .partition_point(|chunk| chunk.key.first < self.indexed);
+        let new = self.chunks.partition_point(|chunk| chunk.key.first < self.indexed);
         keys.extend(self.chunks.range(new..).map(|chunk| chunk.key));
         if self.indexed != self.next {
             self.indexed = self.next;

@@ -141,19 +141,10 @@ impl Engine for MemoryDisk {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let platter = self.platter.lock();
         platter.check_read()?;
-        Ok(platter
-            .written
-            .get(&(space, key.to_vec()))
-            .map(|value| value.to_vec()))
+        Ok(platter.written.get(&(space, key.to_vec())).map(|value| value.to_vec()))
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        until: &[u8],
-        visit: Visit<'_>,
-    ) -> Result<(), StorageError> {
+    fn scan(&self, space: Space, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
         if from >= until {
             return Ok(());
         }

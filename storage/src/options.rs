@@ -24,7 +24,7 @@ pub struct StoreOptions {
     /// Above this much that waits to be written, [`Store::is_congested`](crate::Store::is_congested) asks publishers to pause.
     /// It says that they may go on at half of it.
     pub pending_bytes_max: usize,
-    /// How long what nobody waits for (settled messages, delivery marks) may wait for a commit to ride along with.
+    /// How long what nobody waits for (settled messages, delivery counts) may wait for a commit to ride along with.
     pub lazy_flush: Duration,
     /// How long a sparse chunk among the newest of its queue may wait for the rest of its messages to be settled, before the
     /// survivors are written anew.

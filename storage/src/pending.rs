@@ -109,9 +109,7 @@ impl State {
         };
         self.cut_chunks(&mut cut);
         self.cut_index(&mut cut, lazily);
-        let Self {
-            queues, pending, ..
-        } = self;
+        let Self { queues, pending, .. } = self;
         for queue in std::mem::take(&mut pending.states) {
             if let Some(log) = queues.get_mut(&queue) {
                 cut.states.push((queue, log.take_state()));
@@ -119,11 +117,9 @@ impl State {
         }
         if lazily {
             let settled = std::mem::take(&mut pending.settled_counts);
-            pending.counts.extend(
-                settled
-                    .into_iter()
-                    .map(|(queue, position)| (queue, position, None)),
-            );
+            pending
+                .counts
+                .extend(settled.into_iter().map(|(queue, position)| (queue, position, None)));
             if cut.chunks.is_empty() {
                 // Nothing was appended for a while: an idle broker keeps no buffers.
                 pending.drop_buffers();
@@ -136,8 +132,7 @@ impl State {
         cut.definitions = std::mem::take(&mut pending.definitions);
         cut.next_queue_id = pending.next_queue_id.take();
         let urgent = std::mem::take(&mut pending.urgent);
-        cut.needs_sync =
-            std::mem::take(&mut pending.must_sync) || (urgent && !cut.chunks.is_empty());
+        cut.needs_sync = std::mem::take(&mut pending.must_sync) || (urgent && !cut.chunks.is_empty());
         pending.bytes = 0;
         self.writing_bytes = cut.chunk_bytes;
         self.ticket.0 += 1;
@@ -146,9 +141,7 @@ impl State {
 
     /// Closes the open chunks, and takes all that wait and did not die meanwhile.
     fn cut_chunks(&mut self, cut: &mut Cut) {
-        let Self {
-            queues, pending, ..
-        } = self;
+        let Self { queues, pending, .. } = self;
         for queue in std::mem::take(&mut pending.open) {
             if let Some(log) = queues.get_mut(&queue) {
                 log.close(queue, pending);
@@ -169,9 +162,7 @@ impl State {
 
     /// Encodes the index entries that must be written, and with `lazily` all that are missing or outdated.
     fn cut_index(&mut self, cut: &mut Cut, lazily: bool) {
-        let Self {
-            queues, pending, ..
-        } = self;
+        let Self { queues, pending, .. } = self;
         let mut stale = std::mem::take(&mut pending.index_now);
         let lazy = if lazily {
             std::mem::take(&mut pending.lazy)
@@ -195,11 +186,7 @@ impl State {
     pub(crate) fn stored(&mut self, cut: Cut) {
         self.writing_bytes = 0;
         for (queue, key, bytes) in cut.chunks {
-            if let Some(chunk) = self
-                .queues
-                .get_mut(&queue)
-                .and_then(|log| log.chunk_mut(key))
-            {
+            if let Some(chunk) = self.queues.get_mut(&queue).and_then(|log| log.chunk_mut(key)) {
                 chunk.place = Place::Stored;
             }
             self.pending.keep_buffer(std::mem::take(&mut bytes.lock()));
@@ -224,10 +211,7 @@ impl Pending {
 
     /// Whether nothing at all waits to be written.
     pub(crate) fn is_idle(&self) -> bool {
-        self.is_empty()
-            && self.lazy.is_empty()
-            && self.settled_counts.is_empty()
-            && self.sparse.is_empty()
+        self.is_empty() && self.lazy.is_empty() && self.settled_counts.is_empty() && self.sparse.is_empty()
     }
 
     /// An empty buffer for a chunk.
@@ -244,8 +228,7 @@ impl Pending {
     }
 
     fn keep_buffer(&mut self, buffer: Vec<u8>) {
-        let fits = self.spare.len() < SPARE_BUFFERS_MAX
-            && self.spare_bytes + buffer.capacity() <= SPARE_BYTES_MAX;
+        let fits = self.spare.len() < SPARE_BUFFERS_MAX && self.spare_bytes + buffer.capacity() <= SPARE_BYTES_MAX;
         if buffer.capacity() > 0 && fits {
             self.spare_bytes += buffer.capacity();
             self.spare.push(buffer);
@@ -262,15 +245,8 @@ impl Cut {
     fn index_chunk(&mut self, queue: QueueId, chunk: &mut Chunk) {
         chunk.indexed = true;
         let start = self.index_bytes.len();
-        IndexEntry::encode_into(
-            chunk.count,
-            chunk.span,
-            chunk.bytes,
-            &chunk.live,
-            &mut self.index_bytes,
-        );
-        self.index
-            .push((queue, chunk.key, start..self.index_bytes.len()));
+        IndexEntry::encode_into(chunk.count, chunk.span, chunk.bytes, &chunk.live, &mut self.index_bytes);
+        self.index.push((queue, chunk.key, start..self.index_bytes.len()));
     }
 
     /// Whether there is nothing to write.

@@ -70,8 +70,7 @@ pub(crate) fn visit(
         if let Some(key) = missing.take()
             && let Some(lost) = window.chunks.first().filter(|chunk| chunk.key == key)
         {
-            let error =
-                StorageError::corrupt(format!("chunk {} of queue {queue} is missing", key.first));
+            let error = StorageError::corrupt(format!("chunk {} of queue {queue} is missing", key.first));
             if (reader.damaged)(error).is_break() {
                 return Ok(());
             }
@@ -141,12 +140,7 @@ impl Reader<'_> {
     }
 
     /// Shows neighbouring chunks of the engine, with one scan.
-    fn show_stored(
-        &mut self,
-        shared: &Shared,
-        window: &Window,
-        chunks: &[Seen],
-    ) -> Result<Step, StorageError> {
+    fn show_stored(&mut self, shared: &Shared, window: &Window, chunks: &[Seen]) -> Result<Step, StorageError> {
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
             return Ok(Step::All);
         };
@@ -268,16 +262,12 @@ impl Window {
             .collect();
         let last = chunks.last().map_or(from, |chunk| chunk.last);
         let counts = match from <= last {
-            true => log
-                .counts
-                .range((Bound::Included(from), Bound::Included(last))),
+            true => log.counts.range((Bound::Included(from), Bound::Included(last))),
             false => Default::default(),
         };
         Self {
             delivered: log.delivered,
-            counts: counts
-                .map(|(position, count)| (*position, *count))
-                .collect(),
+            counts: counts.map(|(position, count)| (*position, *count)).collect(),
             chunks,
         }
     }

@@ -224,9 +224,7 @@ impl Definition {
             kinds::QUEUE => parse(json).map(Self::Queue),
             kinds::BINDING => parse(json).map(Self::Binding),
             kinds::SETTING => parse(json).map(Self::Setting),
-            unknown => Err(StorageError::corrupt(format!(
-                "a definition of unknown kind {unknown}"
-            ))),
+            unknown => Err(StorageError::corrupt(format!("a definition of unknown kind {unknown}"))),
         }
     }
 }
@@ -247,8 +245,7 @@ impl DefinitionKey {
 }
 
 fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, StorageError> {
-    serde_json::from_slice(json)
-        .map_err(|error| StorageError::corrupt(format!("a definition does not parse: {error}")))
+    serde_json::from_slice(json).map_err(|error| StorageError::corrupt(format!("a definition does not parse: {error}")))
 }
 
 /// The order is that in which definitions are needed at start-up, and in which a scan finds them.
@@ -277,9 +274,7 @@ mod hex {
         serializer.serialize_str(&text)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         let value = |digit: u8| {
             char::from(digit)
@@ -368,10 +363,7 @@ mod tests {
             (99, b"\x01{}"),
         ] {
             assert!(
-                matches!(
-                    Definition::decode(kind, stored),
-                    Err(StorageError::Corrupt { .. })
-                ),
+                matches!(Definition::decode(kind, stored), Err(StorageError::Corrupt { .. })),
                 "{stored:?}"
             );
         }

@@ -51,11 +51,7 @@ impl Rewriter {
     /// Adds chunks that have become sparse.
     pub(crate) fn note(&mut self, sparse: Vec<(QueueId, ChunkKey)>) {
         self.candidates
-            .extend(
-                sparse
-                    .into_iter()
-                    .map(|(queue, key)| Candidate { queue, key, age: 0 }),
-            );
+            .extend(sparse.into_iter().map(|(queue, key)| Candidate { queue, key, age: 0 }));
     }
 
     /// Whether there is something to look at next time.
@@ -120,10 +116,7 @@ impl Rewriter {
             taken.extend(chunks.iter().map(|chunk| (queue, chunk.key)));
             plans.push(Plan {
                 queue,
-                old: chunks
-                    .iter()
-                    .map(|chunk| (chunk.key, chunk.live.clone()))
-                    .collect(),
+                old: chunks.iter().map(|chunk| (chunk.key, chunk.live.clone())).collect(),
             });
         }
         self.candidates = waiting;
@@ -144,9 +137,7 @@ impl Plan {
             verify(self.queue, *key, &bytes)?;
             for message in messages(self.queue, key.first, &bytes) {
                 let (position, payload) = message?;
-                if u32::try_from(position.0 - key.first.0)
-                    .is_ok_and(|distance| live.contains(distance))
-                {
+                if u32::try_from(position.0 - key.first.0).is_ok_and(|distance| live.contains(distance)) {
                     builder.push(position, &[payload]);
                     positions.push(position);
                 }
@@ -178,17 +169,11 @@ impl Rewritten {
     /// Puts the new chunk in the place of the old ones, with what is alive now, as part of the pending commit. If one of the old
     /// ones has gone meanwhile, the others are looked at again later.
     pub(crate) fn apply(self, state: &mut State) {
-        let State {
-            queues, pending, ..
-        } = state;
+        let State { queues, pending, .. } = state;
         let Some(log) = queues.get_mut(&self.queue) else {
             return;
         };
-        let found: Vec<usize> = self
-            .old
-            .iter()
-            .filter_map(|key| log.find_key(*key))
-            .collect();
+        let found: Vec<usize> = self.old.iter().filter_map(|key| log.find_key(*key)).collect();
         let (start, end) = match (found.first(), found.last()) {
             (Some(first), Some(last)) if found.len() == self.old.len() => (*first, last + 1),
             _ => {
@@ -201,16 +186,9 @@ impl Rewritten {
             }
         };
         let first = self.new.first.0;
-        let alive = self
-            .positions
-            .iter()
-            .filter(|position| log.is_live(**position));
-        let live =
-            LiveSet::from_sorted(alive.map(|position| (position.0 - first) as u32).collect());
-        let span = self
-            .positions
-            .last()
-            .map_or(0, |last| (last.0 - first) as u32);
+        let alive = self.positions.iter().filter(|position| log.is_live(**position));
+        let live = LiveSet::from_sorted(alive.map(|position| (position.0 - first) as u32).collect());
+        let span = self.positions.last().map_or(0, |last| (last.0 - first) as u32);
         let (count, bytes) = (self.positions.len() as u32, self.bytes.len());
         pending.bytes += bytes;
         pending.waiting.push((self.queue, self.new));
@@ -230,15 +208,9 @@ impl Rewritten {
 }
 
 /// The chunks to be written as one with the chunk at `index`: its neighbours as far as their live messages take little room.
-fn choose_run(
-    log: &QueueLog,
-    index: usize,
-    chunk_bytes: usize,
-    taken: impl Fn(ChunkKey) -> bool,
-) -> Range<usize> {
+fn choose_run(log: &QueueLog, index: usize, chunk_bytes: usize, taken: impl Fn(ChunkKey) -> bool) -> Range<usize> {
     let joins = |chunk: &Chunk, bytes: usize| {
-        let little = live_bytes(chunk) <= chunk_bytes / JOINS_DIVISOR
-            && bytes + live_bytes(chunk) <= chunk_bytes;
+        let little = live_bytes(chunk) <= chunk_bytes / JOINS_DIVISOR && bytes + live_bytes(chunk) <= chunk_bytes;
         little && matches!(chunk.place, Place::Stored) && !taken(chunk.key)
     };
     let narrow = |start: usize, end: usize| match (log.chunks.get(start), log.chunks.get(end - 1)) {
@@ -247,10 +219,7 @@ fn choose_run(
     };
     let (mut start, mut end) = (index, index + 1);
     let mut bytes = log.chunks.get(index).map_or(0, live_bytes);
-    while let Some(chunk) = start
-        .checked_sub(1)
-        .and_then(|before| log.chunks.get(before))
-    {
+    while let Some(chunk) = start.checked_sub(1).and_then(|before| log.chunks.get(before)) {
         if end - start >= RUN_CHUNKS_MAX / 2 || !joins(chunk, bytes) || !narrow(start - 1, end) {
             break;
         }
@@ -270,8 +239,7 @@ fn choose_run(
 
 /// About how many bytes the live messages of a chunk take.
 fn live_bytes(chunk: &Chunk) -> usize {
-    (u64::from(chunk.bytes) * u64::from(chunk.live.count()) / u64::from(chunk.count.max(1)))
-        as usize
+    (u64::from(chunk.bytes) * u64::from(chunk.live.count()) / u64::from(chunk.count.max(1))) as usize
 }
 
 /// How many lazy flushes a sparse chunk among the newest is left alone.
@@ -341,10 +309,7 @@ mod tests {
             }
             ControlFlow::Continue(())
         };
-        read::visit(shared, QUEUE, Position(0), &mut show, &mut |error| {
-            panic!("{error}")
-        })
-        .unwrap();
+        read::visit(shared, QUEUE, Position(0), &mut show, &mut |error| panic!("{error}")).unwrap();
         positions
     }
 
@@ -363,10 +328,7 @@ mod tests {
             .for_each(|position| writer.settle(QUEUE, Position(position)));
         writer.submit();
         apply(&shared, rewritten);
-        let expected: Vec<u64> = [1, 10, 11, 20, 30, 31, 41]
-            .into_iter()
-            .chain(50..100)
-            .collect();
+        let expected: Vec<u64> = [1, 10, 11, 20, 30, 31, 41].into_iter().chain(50..100).collect();
         assert_eq!(positions(&shared), expected);
         assert_eq!(shared.state.lock().queues[&QUEUE].chunks.len(), 6);
         shared.commit(false, false);
@@ -383,10 +345,7 @@ mod tests {
         writer.submit();
         apply(&shared, rewritten);
         shared.commit(false, false);
-        let expected: Vec<u64> = [0, 1, 10, 11, 30, 31, 40, 41]
-            .into_iter()
-            .chain(50..100)
-            .collect();
+        let expected: Vec<u64> = [0, 1, 10, 11, 30, 31, 40, 41].into_iter().chain(50..100).collect();
         assert_eq!(positions(&shared), expected);
         assert_eq!(
             shared.state.lock().queues[&QUEUE].chunks.len(),

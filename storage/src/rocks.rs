@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::engine::{Batch, Engine, Fill, Space, Visit};
@@ -46,13 +46,7 @@ impl Engine for Rocks {
             .map_err(|error| engine_error("reading", &error))
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        until: &[u8],
-        visit: Visit<'_>,
-    ) -> Result<(), StorageError> {
+    fn scan(&self, space: Space, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(until);
         // What is scanned is scanned once: it must not push out what is looked up.
@@ -65,9 +59,7 @@ impl Engine for Rocks {
             }
             entries.next();
         }
-        entries
-            .status()
-            .map_err(|error| engine_error("reading", &error))
+        entries.status().map_err(|error| engine_error("reading", &error))
     }
 
     fn write(&self, fill: Fill<'_>, sync: bool) -> Result<(), StorageError> {
@@ -85,9 +77,7 @@ impl Engine for Rocks {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.db
-            .flush_wal(true)
-            .map_err(|error| engine_error("syncing", &error))
+        self.db.flush_wal(true).map_err(|error| engine_error("syncing", &error))
     }
 }
 

@@ -159,12 +159,7 @@ impl Store {
 
     /// How many live messages a queue has.
     pub fn message_count(&self, queue: QueueId) -> u64 {
-        self.shared()
-            .state
-            .lock()
-            .queues
-            .get(&queue)
-            .map_or(0, |log| log.live)
+        self.shared().state.lock().queues.get(&queue).map_or(0, |log| log.live)
     }
 
     /// Shows the live messages of a queue in order. A damaged chunk is passed over: the rest is shown, then the first error
@@ -192,12 +187,7 @@ impl Store {
 
     /// Reads live messages from a position on, in order: whole chunks, until there are `max_bytes` of payload or the queue
     /// ends. Nothing means that there is nothing. Errors: the first chunk with something to read is damaged.
-    pub fn read(
-        &self,
-        queue: QueueId,
-        from: Position,
-        max_bytes: usize,
-    ) -> Result<Vec<StoredMessage>, StorageError> {
+    pub fn read(&self, queue: QueueId, from: Position, max_bytes: usize) -> Result<Vec<StoredMessage>, StorageError> {
         let (mut messages, mut bytes, mut failure) = (Vec::new(), 0, None);
         let mut show = |shown: Shown<'_>| match shown {
             Shown::Message(RecoveredMessage {
@@ -241,9 +231,7 @@ impl Store {
             self.inner.join();
         }
         shared.refuse();
-        shared
-            .failed()
-            .map_or(Ok(()), |error| Err(StorageError::Failed(error)))
+        shared.failed().map_or(Ok(()), |error| Err(StorageError::Failed(error)))
     }
 
     /// What the store has done and has.
@@ -265,12 +253,7 @@ impl Store {
 
     fn start(engine: Box<dyn Engine>, options: StoreOptions) -> Result<Store, StorageError> {
         let (state, next_queue_id) = load::load(&*engine)?;
-        Ok(Self::spawn(Shared::new(
-            engine,
-            options,
-            state,
-            next_queue_id,
-        )))
+        Ok(Self::spawn(Shared::new(engine, options, state, next_queue_id)))
     }
 
     fn spawn(shared: Shared) -> Store {

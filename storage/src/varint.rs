@@ -38,16 +38,7 @@ mod tests {
 
     #[test]
     fn numbers_read_back_and_broken_ones_are_refused() {
-        for value in [
-            0,
-            1,
-            127,
-            128,
-            300,
-            u64::from(u32::MAX),
-            u64::MAX - 1,
-            u64::MAX,
-        ] {
+        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
             let mut bytes = Vec::new();
             write(value, &mut bytes);
             assert_eq!(read(&mut bytes.as_slice()), Some(value));

@@ -105,9 +105,7 @@ impl<'a> Writer<'a> {
         if self.refusing {
             return;
         }
-        let State {
-            queues, pending, ..
-        } = &mut *self.state;
+        let State { queues, pending, .. } = &mut *self.state;
         if let Some(log) = queues.get_mut(&queue) {
             log.delivered(queue, up_to, pending);
             self.prompt = true;
@@ -119,9 +117,7 @@ impl<'a> Writer<'a> {
         if self.refusing {
             return;
         }
-        let State {
-            queues, pending, ..
-        } = &mut *self.state;
+        let State { queues, pending, .. } = &mut *self.state;
         if let Some(log) = queues.get_mut(&queue) {
             log.requeued(queue, position, delivery_count, pending);
         }
@@ -179,11 +175,7 @@ impl<'a> Writer<'a> {
         }
         if let Definition::Queue(queue) = definition {
             let above = queue.id.0.saturating_add(1);
-            let next = self
-                .shared
-                .next_queue_id
-                .fetch_max(above, Ordering::Relaxed)
-                .max(above);
+            let next = self.shared.next_queue_id.fetch_max(above, Ordering::Relaxed).max(above);
             self.state.pending.next_queue_id = Some(next);
         }
         match definition.encode() {
@@ -232,11 +224,7 @@ impl<'a> Writer<'a> {
 
     fn hand_over(&mut self) -> Ticket {
         let state = &mut *self.state;
-        let ticket = if self.urgent {
-            state.ticket
-        } else {
-            Ticket::NONE
-        };
+        let ticket = if self.urgent { state.ticket } else { Ticket::NONE };
         if std::mem::replace(&mut self.handed_over, true) || self.refusing {
             return ticket;
         }

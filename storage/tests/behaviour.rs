@@ -29,11 +29,7 @@ fn messages_come_back_in_order_after_a_close_and_after_a_kill() {
         assert_eq!(recover(&store, OTHER), [expected]);
         assert_eq!(store.next_position(QUEUE), Position(12));
         assert_eq!(store.message_count(QUEUE), 8);
-        assert_eq!(
-            store.statistics().messages_live,
-            9,
-            "what was recovered counts"
-        );
+        assert_eq!(store.statistics().messages_live, 9, "what was recovered counts");
     }
 }
 
@@ -54,11 +50,7 @@ fn settled_messages_do_not_come_back_after_a_close() {
         let store = disk.open(&patient());
         assert_eq!(positions(&store, QUEUE), [3, 4, 6, 7, 8, 9]);
         assert_eq!(store.statistics().chunks_live, 1);
-        assert_eq!(
-            store.next_position(QUEUE),
-            Position(20),
-            "no position is used twice"
-        );
+        assert_eq!(store.next_position(QUEUE), Position(20), "no position is used twice");
     }
 }
 
@@ -89,10 +81,7 @@ fn a_message_settled_before_it_was_written_is_never_written() {
         writer.settle(QUEUE, Position(0));
         writer.submit();
         store.commit(true);
-        assert!(
-            store.durable() >= ticket,
-            "its publisher is confirmed all the same"
-        );
+        assert!(store.durable() >= ticket, "its publisher is confirmed all the same");
         assert!(store.statistics().bytes_written < 1000);
         assert!(recover(&store, QUEUE).is_empty());
     }
@@ -130,9 +119,7 @@ fn delivery_counts_live_as_long_as_their_messages() {
         let store = disk.reopen_killed(store, &patient());
         let counts = |store: &Store| -> Vec<(u64, u32)> {
             let seen = recover(store, QUEUE);
-            seen.iter()
-                .map(|(position, _, count, _)| (*position, *count))
-                .collect()
+            seen.iter().map(|(position, _, count, _)| (*position, *count)).collect()
         };
         assert_eq!(counts(&store), [(0, 0), (1, 2), (2, 9), (3, 0)]);
         let mut writer = store.writer();
@@ -159,11 +146,7 @@ fn purge_keeps_what_is_unacked_and_what_is_above() {
             write(&store, |writer| {
                 writer.requeued(QUEUE, Position(7), 3);
                 writer.requeued(QUEUE, Position(8), 3);
-                writer.purge(
-                    QUEUE,
-                    Position(150),
-                    &[Position(120), Position(7), Position(300)],
-                );
+                writer.purge(QUEUE, Position(150), &[Position(120), Position(7), Position(300)]);
             });
             let expected: Vec<u64> = [7, 120].into_iter().chain(150..200).collect();
             assert_eq!(positions(&store, QUEUE), expected);
@@ -293,11 +276,7 @@ fn the_survivors_of_a_sparse_chunk_are_written_anew_in_their_places() {
         for batch in 0..20u64 {
             let mut writer = store.writer();
             for position in batch * 100..batch * 100 + 100 {
-                writer.append(
-                    QUEUE,
-                    Position(position),
-                    &[&position.to_be_bytes(), &[0; 1000]],
-                );
+                writer.append(QUEUE, Position(position), &[&position.to_be_bytes(), &[0; 1000]]);
             }
             store.wait(writer.submit()).unwrap();
         }
@@ -312,10 +291,7 @@ fn the_survivors_of_a_sparse_chunk_are_written_anew_in_their_places() {
         writer.submit();
         assert_eq!(store.statistics().chunks_live, 20);
         (0..3).for_each(|_| store.commit(true));
-        assert!(
-            store.statistics().chunks_live <= 6,
-            "all but the newest are one chunk"
-        );
+        assert!(store.statistics().chunks_live <= 6, "all but the newest are one chunk");
         let expected: Vec<u64> = (0..2000).filter(|position| survives(*position)).collect();
         assert_eq!(positions(&store, QUEUE), expected);
         let store = disk.reopen_killed(store, &options);
@@ -323,10 +299,7 @@ fn the_survivors_of_a_sparse_chunk_are_written_anew_in_their_places() {
         assert!(seen.iter().map(|seen| seen.0).eq(expected.iter().copied()));
         assert!(seen.iter().all(|seen| seen.3[..8] == seen.0.to_be_bytes()));
         assert!(seen.iter().all(|seen| seen.1 == (seen.0 <= 1500)));
-        assert!(
-            seen.iter()
-                .all(|seen| seen.2 == if seen.0 == 777 { 4 } else { 0 })
-        );
+        assert!(seen.iter().all(|seen| seen.2 == if seen.0 == 777 { 4 } else { 0 }));
 
         // Survivors are settled like any others, and what they leave behind is written anew once more.
         let mut writer = store.writer();
@@ -352,10 +325,7 @@ fn everything_written_under_a_hold_is_one_commit() {
         let mut writer = store.writer();
         writer.settle(QUEUE, Position(4));
         assert_eq!(writer.submit(), Ticket::NONE);
-        assert!(
-            store.durable() < first,
-            "the commit thread keeps its hands off"
-        );
+        assert!(store.durable() < first, "the commit thread keeps its hands off");
         assert_eq!(another, first);
         drop(hold);
         store.wait(first).unwrap();

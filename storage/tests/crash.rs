@@ -74,10 +74,7 @@ impl History {
     }
 
     fn index_of(&self, found: &Contents) -> usize {
-        let index = self
-            .commits
-            .iter()
-            .rposition(|(contents, _)| contents == found);
+        let index = self.commits.iter().rposition(|(contents, _)| contents == found);
         index.unwrap_or_else(|| panic!("not a state that ever was: {found:?}"))
     }
 }
@@ -130,10 +127,7 @@ fn a_log_cut_anywhere_leaves_all_commits_before_the_cut() {
         let found = history.open_with_log(&log[..cut as usize]);
         let index = history.index_of(&found);
         let whole = ends.iter().rposition(|end| *end <= cut).unwrap_or(0);
-        assert!(
-            index >= whole,
-            "cut at {cut}: only commit {index} of {whole} is left"
-        );
+        assert!(index >= whole, "cut at {cut}: only commit {index} of {whole} is left");
     }
 }
 
@@ -164,10 +158,7 @@ fn a_store_cut_off_in_mid_write_again_and_again_keeps_what_was_confirmed() {
     let mut confirmed: Vec<u64> = Vec::new();
     for round in 0..8u64 {
         let store = Store::open(dir.path(), Default::default()).unwrap();
-        let seen: Vec<u64> = recover(&store, QueueId(1))
-            .iter()
-            .map(|seen| seen.0)
-            .collect();
+        let seen: Vec<u64> = recover(&store, QueueId(1)).iter().map(|seen| seen.0).collect();
         assert!(seen.is_sorted());
         for position in &confirmed {
             assert!(
@@ -197,9 +188,7 @@ fn a_store_cut_off_in_mid_write_again_and_again_keeps_what_was_confirmed() {
 }
 
 fn newest_log(dir: &Path) -> PathBuf {
-    let files = fs::read_dir(dir.join("db"))
-        .unwrap()
-        .map(|file| file.unwrap().path());
+    let files = fs::read_dir(dir.join("db")).unwrap().map(|file| file.unwrap().path());
     files
         .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
         .max()

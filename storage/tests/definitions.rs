@@ -6,8 +6,8 @@ mod common;
 
 use common::{Disk, append, patient, write};
 use leveret_storage::{
-    BindingRecord, Definition, DefinitionKey, ExchangeRecord, PermissionRecord, Position, QueueId,
-    QueueRecord, SettingRecord, UserRecord, VhostRecord,
+    BindingRecord, Definition, DefinitionKey, ExchangeRecord, PermissionRecord, Position, QueueId, QueueRecord,
+    SettingRecord, UserRecord, VhostRecord,
 };
 
 fn queue(id: u64, name: &str) -> Definition {
@@ -75,10 +75,7 @@ fn definitions_come_back_in_the_order_a_start_needs_them() {
     for mut disk in Disk::both() {
         let store = disk.open(&patient());
         write(&store, |writer| {
-            one_of_each()
-                .iter()
-                .rev()
-                .for_each(|definition| writer.put(definition));
+            one_of_each().iter().rev().for_each(|definition| writer.put(definition));
         });
         let store = disk.reopen_killed(store, &patient());
         assert_eq!(store.definitions().unwrap(), one_of_each());
@@ -101,9 +98,7 @@ fn a_definition_is_replaced_by_the_next_of_its_key_and_gone_when_deleted() {
                 vhost: "/".into(),
                 name: "b".into(),
             });
-            writer.delete(&DefinitionKey::User {
-                name: "nobody".into(),
-            });
+            writer.delete(&DefinitionKey::User { name: "nobody".into() });
         });
         let store = disk.reopen_killed(store, &patient());
         assert_eq!(store.definitions().unwrap(), [queue(3, "a")]);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{Disk, append, manual, patient, positions, recover, write};
 use leveret_storage::{
-    CommitListener, Crash, Definition, Fsync, MemoryDisk, Position, QueueId, StorageError, Store,
-    StoreOptions, Ticket, VhostRecord,
+    CommitListener, Crash, Definition, Fsync, MemoryDisk, Position, QueueId, StorageError, Store, StoreOptions, Ticket,
+    VhostRecord,
 };
 
 const QUEUE: QueueId = QueueId(1);
@@ -104,10 +104,7 @@ fn a_caller_that_breaks_a_rule_fails_the_store_and_is_never_confirmed() {
         append(&store, QUEUE, 0..3);
         let failed = append_one(&store, 2);
         assert!(matches!(store.wait(failed), Err(StorageError::Failed(_))));
-        assert!(matches!(
-            store.failed().as_deref(),
-            Some(StorageError::Misused { .. })
-        ));
+        assert!(matches!(store.failed().as_deref(), Some(StorageError::Misused { .. })));
         assert_refuses(&store, failed);
     }
 }
@@ -148,10 +145,7 @@ fn a_damaged_chunk_is_named_and_the_others_are_still_read() {
             store.read(QUEUE, Position(20), 1),
             Err(StorageError::Corrupt { .. })
         ));
-        assert_eq!(
-            store.read(QUEUE, Position(30), usize::MAX).unwrap().len(),
-            20
-        );
+        assert_eq!(store.read(QUEUE, Position(30), usize::MAX).unwrap().len(), 20);
     }
 }
 
@@ -164,11 +158,7 @@ fn a_power_cut_takes_nothing_that_was_durable() {
     writer.settle(QUEUE, Position(5));
     writer.submit();
     store.commit(true);
-    assert_eq!(
-        disk.unsynced_writes(),
-        1,
-        "settling is written, but not synced"
-    );
+    assert_eq!(disk.unsynced_writes(), 1, "settling is written, but not synced");
     let left = |crash| {
         let store = Store::on_memory_disk(&disk.crash(crash), manual()).unwrap();
         positions(&store, QUEUE).len()
@@ -197,11 +187,7 @@ fn without_fsync_a_power_cut_takes_what_was_confirmed_and_a_kill_does_not() {
     };
     assert_eq!((left(Crash::Killed), left(Crash::PowerCut)), (10, 0));
     store.close().unwrap();
-    assert_eq!(
-        left(Crash::PowerCut),
-        10,
-        "an orderly end syncs all the same"
-    );
+    assert_eq!(left(Crash::PowerCut), 10, "an orderly end syncs all the same");
 }
 
 #[test]
@@ -215,10 +201,7 @@ fn with_an_interval_everything_is_synced_after_it_and_not_each_commit_before() {
     assert!(store.statistics().syncs < 20);
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while disk.unsynced_writes() > 0 {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the interval never ended"
-        );
+        assert!(std::time::Instant::now() < deadline, "the interval never ended");
         std::thread::yield_now();
     }
 }
@@ -247,10 +230,7 @@ fn a_directory_in_use_by_another_process_is_refused() {
     let store = Store::open(dir.path(), patient()).unwrap();
     append(&store, QUEUE, 0..1);
     let other = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "a_directory_in_use_by_another_process_is_refused",
-        ])
+        .args(["--exact", "a_directory_in_use_by_another_process_is_refused"])
         .env(OTHER, dir.path())
         .output()
         .unwrap();
@@ -316,10 +296,7 @@ fn a_missing_file_of_the_database_is_an_error() {
     }
     let error = Store::open(dir.path(), patient()).err().unwrap();
     assert!(
-        matches!(
-            error,
-            StorageError::Corrupt { .. } | StorageError::Engine { .. }
-        ),
+        matches!(error, StorageError::Corrupt { .. } | StorageError::Engine { .. }),
         "{error}"
     );
 }
@@ -358,10 +335,7 @@ fn a_store_can_be_dropped_by_its_own_listener() {
     drop(store);
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while last.0.lock().is_some() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the listener was not called"
-        );
+        assert!(std::time::Instant::now() < deadline, "the listener was not called");
         std::thread::yield_now();
     }
 }
@@ -383,9 +357,7 @@ fn publishers_are_asked_to_pause_and_to_go_on() {
     store.commit(false);
     assert!(!store.is_congested());
     assert_eq!(store.statistics().pending_bytes, 0);
-    write(&store, |writer| {
-        writer.append(QUEUE, Position(position), &[b"x"])
-    });
+    write(&store, |writer| writer.append(QUEUE, Position(position), &[b"x"]));
     assert!(!store.is_congested());
 }
 

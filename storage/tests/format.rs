@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use common::{Seen, manual, positions, recover};
 use leveret_storage::{
-    BindingRecord, Definition, ExchangeRecord, PermissionRecord, Position, QueueId, QueueRecord,
-    SettingRecord, Store, StoreOptions, UserRecord, VhostRecord,
+    BindingRecord, Definition, ExchangeRecord, PermissionRecord, Position, QueueId, QueueRecord, SettingRecord, Store,
+    StoreOptions, UserRecord, VhostRecord,
 };
 
 /// Partly settled in every pattern, with redelivered messages and counts, and survivors written anew.
@@ -109,9 +109,7 @@ fn fill(directory: &Path) {
     };
     let store = Store::open(directory, options.clone()).unwrap();
     let mut writer = store.writer();
-    definitions()
-        .iter()
-        .for_each(|definition| writer.put(definition));
+    definitions().iter().for_each(|definition| writer.put(definition));
     store.wait(writer.submit()).unwrap();
     append(&store, ORDERS, 0..1000);
     append(&store, GONE, 0..1000);
@@ -160,9 +158,7 @@ fn check(directory: &Path) {
         })
         .collect();
     assert!(recover(&store, ORDERS) == expected);
-    let gaps = [27]
-        .into_iter()
-        .chain((100..500).map(|index| index * index * index));
+    let gaps = [27].into_iter().chain((100..500).map(|index| index * index * index));
     assert!(positions(&store, GAPS).into_iter().eq(gaps));
     assert!(positions(&store, EMPTY).is_empty());
     assert_eq!(positions(&store, LATE), [0, 1, 2]);

@@ -92,10 +92,7 @@ fn settling_alone_neither_commits_nor_syncs_until_its_time_has_come() {
     assert_eq!(store.statistics().commits, before.commits);
     append(&store, QueueId(2), 0..1);
     let after = store.statistics();
-    assert_eq!(
-        (after.commits, after.syncs),
-        (before.commits + 1, before.syncs + 1)
-    );
+    assert_eq!((after.commits, after.syncs), (before.commits + 1, before.syncs + 1));
 }
 
 #[test]
@@ -172,10 +169,7 @@ fn readers_see_every_message_while_it_moves_to_the_disk() {
             while !writing.is_finished() {
                 let seen = positions(&store, queue);
                 assert!(seen.is_sorted());
-                let kept: Vec<u64> = seen
-                    .into_iter()
-                    .filter(|position| stays(*position))
-                    .collect();
+                let kept: Vec<u64> = seen.into_iter().filter(|position| stays(*position)).collect();
                 let expected = (0..).step_by(10).take(kept.len());
                 assert!(kept.iter().copied().eq(expected), "{kept:?}");
             }

@@ -126,12 +126,7 @@ fn append(model: &mut Model, writer: &mut Writer<'_>, id: u64, messages: &[(u64,
     for &(gap, size) in messages {
         let position = queue.next + gap;
         queue.next = position + 1;
-        let payload: Vec<u8> = position
-            .to_be_bytes()
-            .into_iter()
-            .cycle()
-            .take(size)
-            .collect();
+        let payload: Vec<u8> = position.to_be_bytes().into_iter().cycle().take(size).collect();
         let (one, two) = payload.split_at(size / 3);
         writer.append(QueueId(id), Position(position), &[one, two]);
         queue.messages.insert(
@@ -189,10 +184,7 @@ impl World {
 
     fn alive(&self, queue: usize) -> Vec<u64> {
         let messages = self.now.get(&self.ids[queue]).map(|queue| &queue.messages);
-        let alive = messages
-            .into_iter()
-            .flatten()
-            .filter(|(_, message)| message.alive);
+        let alive = messages.into_iter().flatten().filter(|(_, message)| message.alive);
         alive.map(|(position, _)| *position).collect()
     }
 
@@ -218,11 +210,7 @@ impl World {
                 let kept = keeping.index(self.on_disk.len());
                 self.crash(Crash::PowerCutAfter(kept));
             }
-            Step::Purge {
-                queue,
-                below,
-                except,
-            } => self.purge(*queue, below, except),
+            Step::Purge { queue, below, except } => self.purge(*queue, below, except),
             _ => self.write(step),
         }
     }
@@ -231,18 +219,9 @@ impl World {
         let store = self.store().clone();
         match step {
             Step::Append { queue, messages } => {
-                append(
-                    &mut self.now,
-                    &mut store.writer(),
-                    self.ids[*queue],
-                    messages,
-                );
+                append(&mut self.now, &mut store.writer(), self.ids[*queue], messages);
             }
-            Step::Settle {
-                queue,
-                which,
-                durably,
-            } => {
+            Step::Settle { queue, which, durably } => {
                 let (chosen, id) = (self.choose(*queue, which), self.ids[*queue]);
                 let mut writer = store.writer();
                 for position in chosen {
@@ -267,16 +246,10 @@ impl World {
                     store.writer().delivered(QueueId(id), Position(up_to));
                 }
             }
-            Step::Requeued {
-                queue,
-                which,
-                count,
-            } => {
+            Step::Requeued { queue, which, count } => {
                 let id = self.ids[*queue];
                 for position in self.choose(*queue, &[*which]) {
-                    store
-                        .writer()
-                        .requeued(QueueId(id), Position(position), *count);
+                    store.writer().requeued(QueueId(id), Position(position), *count);
                     let messages = &mut self.now.get_mut(&id).unwrap().messages;
                     messages.get_mut(&position).unwrap().delivery_count = *count;
                 }
@@ -285,19 +258,8 @@ impl World {
                 // A dead letter: appended there and settled here, in one commit, whatever happens.
                 let hold = store.hold();
                 for position in self.choose(*from, &[*which]) {
-                    append(
-                        &mut self.now,
-                        &mut store.writer(),
-                        self.ids[*to],
-                        &[(0, 20)],
-                    );
-                    settle(
-                        &mut self.now,
-                        &mut store.writer(),
-                        self.ids[*from],
-                        position,
-                        true,
-                    );
+                    append(&mut self.now, &mut store.writer(), self.ids[*to], &[(0, 20)]);
+                    settle(&mut self.now, &mut store.writer(), self.ids[*from], position, true);
                     store.commit(true);
                 }
                 drop(hold);
@@ -318,13 +280,11 @@ impl World {
             return;
         };
         let below = below.index(queue.next as usize + 2) as u64;
-        queue.messages.retain(|position, message| {
-            *position >= below || except.contains(position) || !message.alive
-        });
+        queue
+            .messages
+            .retain(|position, message| *position >= below || except.contains(position) || !message.alive);
         let except: Vec<Position> = except.into_iter().rev().map(Position).collect();
-        self.store()
-            .writer()
-            .purge(QueueId(id), Position(below), &except);
+        self.store().writer().purge(QueueId(id), Position(below), &except);
     }
 
     fn commit(&mut self, lazily: bool) {
@@ -355,16 +315,10 @@ impl World {
             let expected: Vec<common::Seen> = alive
                 .map(|(position, message)| {
                     let redelivered = *position < queue.delivered;
-                    (
-                        *position,
-                        redelivered,
-                        message.delivery_count,
-                        message.payload.clone(),
-                    )
+                    (*position, redelivered, message.delivery_count, message.payload.clone())
                 })
                 .collect();
-            let positions =
-                |all: &[common::Seen]| -> Vec<u64> { all.iter().map(|seen| seen.0).collect() };
+            let positions = |all: &[common::Seen]| -> Vec<u64> { all.iter().map(|seen| seen.0).collect() };
             assert_eq!(positions(&seen), positions(&expected), "queue {id}");
             for (seen, expected) in seen.iter().zip(&expected) {
                 let (position, redelivered, count, payload) = expected;
@@ -373,22 +327,13 @@ impl World {
                     (*redelivered, *count),
                     "message {position} of queue {id}"
                 );
-                assert!(
-                    seen.3 == *payload,
-                    "the payload of message {position} of queue {id}"
-                );
+                assert!(seen.3 == *payload, "the payload of message {position} of queue {id}");
             }
-            assert_eq!(
-                self.store().message_count(QueueId(*id)),
-                expected.len() as u64
-            );
+            assert_eq!(self.store().message_count(QueueId(*id)), expected.len() as u64);
         }
         let live = self.store().statistics().messages_live;
         let expected = self.now.values().flat_map(|queue| queue.messages.values());
-        assert_eq!(
-            live,
-            expected.filter(|message| message.alive).count() as u64
-        );
+        assert_eq!(live, expected.filter(|message| message.alive).count() as u64);
     }
 
     fn restart(&mut self) {
@@ -427,16 +372,10 @@ impl World {
             let positions: Vec<u64> = seen.iter().map(|seen| seen.0).collect();
             queue.messages.retain(|position, message| {
                 let came_back = positions.binary_search(position).is_ok();
-                assert!(
-                    came_back || !message.alive,
-                    "message {position} of queue {id} is lost"
-                );
+                assert!(came_back || !message.alive, "message {position} of queue {id} is lost");
                 came_back
             });
-            queue
-                .messages
-                .values_mut()
-                .for_each(|message| message.alive = true);
+            queue.messages.values_mut().for_each(|message| message.alive = true);
             let next = self.store().next_position(QueueId(*id)).0;
             assert!(next >= queue.next, "queue {id} uses positions again");
             queue.next = next;

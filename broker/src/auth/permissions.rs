@@ -58,14 +58,28 @@ impl Permissions {
 
     /// Allows everything.
     pub fn all() -> Self {
-        let everything = || Pattern { text: ".*".to_owned(), matcher: Matcher::Everything };
-        Self { configure: everything(), write: everything(), read: everything() }
+        let everything = || Pattern {
+            text: ".*".to_owned(),
+            matcher: Matcher::Everything,
+        };
+        Self {
+            configure: everything(),
+            write: everything(),
+            read: everything(),
+        }
     }
 
     /// Allows nothing.
     pub fn none() -> Self {
-        let nothing = || Pattern { text: String::new(), matcher: Matcher::Nothing };
-        Self { configure: nothing(), write: nothing(), read: nothing() }
+        let nothing = || Pattern {
+            text: String::new(),
+            matcher: Matcher::Nothing,
+        };
+        Self {
+            configure: nothing(),
+            write: nothing(),
+            read: nothing(),
+        }
     }
 
     /// Whether the operation is allowed on the queue or exchange of this name; the default exchange is

@@ -49,31 +49,52 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
             Ok(Reply::Done)
         }
         Request::ListVhosts { columns } => listings::vhosts(broker, &columns).map(Reply::Table),
-        Request::ListQueues { vhost, columns } => listings::queues(broker, &*find(broker, &vhost)?, &columns).map(Reply::Table),
-        Request::ListExchanges { vhost, columns } => listings::exchanges(&*find(broker, &vhost)?, &columns).map(Reply::Table),
-        Request::ListBindings { vhost, columns } => listings::bindings(&*find(broker, &vhost)?, &columns).map(Reply::Table),
+        Request::ListQueues { vhost, columns } => {
+            listings::queues(broker, &*find(broker, &vhost)?, &columns).map(Reply::Table)
+        }
+        Request::ListExchanges { vhost, columns } => {
+            listings::exchanges(&*find(broker, &vhost)?, &columns).map(Reply::Table)
+        }
+        Request::ListBindings { vhost, columns } => {
+            listings::bindings(&*find(broker, &vhost)?, &columns).map(Reply::Table)
+        }
         Request::ListConsumers { vhost, columns } => {
             listings::consumers(broker, &*find(broker, &vhost)?, &columns).map(Reply::Table)
         }
         Request::ListConnections { columns } => listings::connections(broker, &columns).map(Reply::Table),
         Request::ListChannels { columns } => listings::channels(broker, &columns).map(Reply::Table),
         Request::PurgeQueue { vhost, name } => {
-            let count = find(broker, &vhost)?.purge_queue(&Actor::operator(), &name).map_err(operation_error)?;
+            let count = find(broker, &vhost)?
+                .purge_queue(&Actor::operator(), &name)
+                .map_err(operation_error)?;
             Ok(Reply::Message(format!("{count} messages purged")))
         }
-        Request::DeleteQueue { vhost, name, if_empty, if_unused } => {
+        Request::DeleteQueue {
+            vhost,
+            name,
+            if_empty,
+            if_unused,
+        } => {
             let vhost = find(broker, &vhost)?;
             if vhost.find_queue(&name).is_none() {
-                return Err(CtlError::new(ErrorKind::NotFound, format!("no queue '{name}' in vhost '{}'", vhost.name)));
+                return Err(CtlError::new(
+                    ErrorKind::NotFound,
+                    format!("no queue '{name}' in vhost '{}'", vhost.name),
+                ));
             }
             let conditions = DeleteConditions { if_unused, if_empty };
-            let (count, durable) = vhost.delete_queue(&Actor::operator(), &name, conditions).map_err(operation_error)?;
+            let (count, durable) = vhost
+                .delete_queue(&Actor::operator(), &name, conditions)
+                .map_err(operation_error)?;
             wait(broker, durable)?;
             Ok(Reply::Message(format!("queue deleted with {count} ready messages")))
         }
         Request::CloseConnection { name, reason } => close_connection(broker, &name, &reason),
         Request::Status {} => Ok(Reply::Status(Box::new(status(broker)))),
-        other => Err(CtlError::new(ErrorKind::Internal, format!("nobody executes '{}'", other.name()))),
+        other => Err(CtlError::new(
+            ErrorKind::Internal,
+            format!("nobody executes '{}'", other.name()),
+        )),
     }
 }
 
@@ -91,7 +112,10 @@ fn close_connection(broker: &Broker, name: &str, reason: &str) -> Result<Reply, 
 
 fn wait(broker: &Broker, ticket: Option<Ticket>) -> Result<(), CtlError> {
     let Some(ticket) = ticket else { return Ok(()) };
-    broker.store.wait(ticket).map_err(|error| CtlError::new(ErrorKind::Internal, error.to_string()))
+    broker
+        .store
+        .wait(ticket)
+        .map_err(|error| CtlError::new(ErrorKind::Internal, error.to_string()))
 }
 
 fn admin_error(error: AdminError) -> CtlError {

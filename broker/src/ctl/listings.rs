@@ -14,13 +14,19 @@ use crate::clock;
 use crate::vhost::{QueueHandle, Vhost};
 
 pub fn vhosts(broker: &Broker, columns: &[String]) -> Result<Table, CtlError> {
-    let row = |name: &str| VhostRow { name: name.to_owned(), tracing: false };
+    let row = |name: &str| VhostRow {
+        name: name.to_owned(),
+        tracing: false,
+    };
     tabulate(broker.vhosts().iter().map(|vhost| row(&vhost.name)), columns)
 }
 
 pub fn queues(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<Table, CtlError> {
-    let names: HashMap<ConnectionId, String> =
-        broker.connections().iter().map(|info| (info.id, info.name.clone())).collect();
+    let names: HashMap<ConnectionId, String> = broker
+        .connections()
+        .iter()
+        .map(|info| (info.id, info.name.clone()))
+        .collect();
     let mut queues = vhost.queues();
     queues.sort_by(|a, b| a.name.cmp(&b.name));
     tabulate(queues.iter().map(|queue| queue_row(queue, &names)), columns)
@@ -29,7 +35,9 @@ pub fn queues(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<Tabl
 fn queue_row(queue: &QueueHandle, connection_names: &HashMap<ConnectionId, String>) -> QueueRow {
     let counts = queue.counts();
     let properties = &queue.properties;
-    let owner = properties.exclusive_owner.and_then(|owner| connection_names.get(&owner).cloned());
+    let owner = properties
+        .exclusive_owner
+        .and_then(|owner| connection_names.get(&owner).cloned());
     QueueRow {
         name: queue.name.to_string(),
         durable: properties.durable,
@@ -67,7 +75,13 @@ pub fn bindings(vhost: &Vhost, columns: &[String]) -> Result<Table, CtlError> {
     for queue in queues {
         names.insert(queue.index, queue.name.to_string());
         // Every queue is bound to the default exchange by its name.
-        rows.push(binding_row("", &queue.name, "queue", &queue.name, &FieldTable::default()));
+        rows.push(binding_row(
+            "",
+            &queue.name,
+            "queue",
+            &queue.name,
+            &FieldTable::default(),
+        ));
     }
     for binding in vhost.bindings() {
         let (name, kind) = match &binding.destination {
@@ -77,7 +91,13 @@ pub fn bindings(vhost: &Vhost, columns: &[String]) -> Result<Table, CtlError> {
                 None => continue,
             },
         };
-        rows.push(binding_row(&binding.source, &name, kind, &binding.routing_key, &binding.arguments));
+        rows.push(binding_row(
+            &binding.source,
+            &name,
+            kind,
+            &binding.routing_key,
+            &binding.arguments,
+        ));
     }
     tabulate(rows, columns)
 }
@@ -103,7 +123,15 @@ pub fn consumers(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<T
             .consumers()
             .map(|view| {
                 let handle = &view.spec.handle;
-                (handle.outbox.clone(), handle.channel, handle.origin, view.spec.no_ack, view.spec.prefetch_count, view.spec.exclusive, view.spec.priority)
+                (
+                    handle.outbox.clone(),
+                    handle.channel,
+                    handle.origin,
+                    view.spec.no_ack,
+                    view.spec.prefetch_count,
+                    view.spec.exclusive,
+                    view.spec.priority,
+                )
             })
             .collect();
         for (outbox, channel, origin, no_ack, prefetch_count, exclusive, priority) in specs {
@@ -128,7 +156,10 @@ pub fn consumers(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<T
 }
 
 pub fn connections(broker: &Broker, columns: &[String]) -> Result<Table, CtlError> {
-    tabulate(broker.connections().iter().map(|info| connection_row(broker, info)), columns)
+    tabulate(
+        broker.connections().iter().map(|info| connection_row(broker, info)),
+        columns,
+    )
 }
 
 fn connection_row(broker: &Broker, info: &ConnectionInfo) -> ConnectionRow {
@@ -136,7 +167,11 @@ fn connection_row(broker: &Broker, info: &ConnectionInfo) -> ConnectionRow {
     let (frame_max, timeout) = info.tuning();
     let age = clock::now().saturating_duration_since(info.connected_at);
     let now = clock::unix_time();
-    let state = if identity.vhost.is_empty() { "starting" } else { "running" };
+    let state = if identity.vhost.is_empty() {
+        "starting"
+    } else {
+        "running"
+    };
     let mut client_properties = Map::new();
     if let Some(product) = &identity.product {
         client_properties.insert("product".to_owned(), Value::String(product.clone()));
@@ -182,7 +217,13 @@ pub fn channels(broker: &Broker, columns: &[String]) -> Result<Table, CtlError> 
 
 /// An argument table as JSON, for people and scripts; types that JSON lacks become text or numbers.
 pub fn table_json(table: &FieldTable) -> Value {
-    Value::Object(table.inner().iter().map(|(key, value)| (key.to_string(), value_json(value))).collect())
+    Value::Object(
+        table
+            .inner()
+            .iter()
+            .map(|(key, value)| (key.to_string(), value_json(value)))
+            .collect(),
+    )
 }
 
 fn value_json(value: &AMQPValue) -> Value {
@@ -197,9 +238,7 @@ fn value_json(value: &AMQPValue) -> Value {
         AMQPValue::LongLongInt(value) => (*value).into(),
         AMQPValue::Float(value) => (*value).into(),
         AMQPValue::Double(value) => (*value).into(),
-        AMQPValue::DecimalValue(value) => {
-            (f64::from(value.value) / 10_f64.powi(i32::from(value.scale))).into()
-        }
+        AMQPValue::DecimalValue(value) => (f64::from(value.value) / 10_f64.powi(i32::from(value.scale))).into(),
         AMQPValue::ShortString(value) => value.as_str().into(),
         AMQPValue::LongString(value) => String::from_utf8_lossy(value.as_bytes()).into(),
         AMQPValue::FieldArray(values) => values.as_slice().iter().map(value_json).collect(),

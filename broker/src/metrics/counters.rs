@@ -68,7 +68,12 @@ impl Counters {
         let plain = |name: &str, help: &str| register(registry, IntCounter::new(format!("rabbitmq_{name}"), help)?);
         let protocol = |name: &str, help: &str| labelled(registry, name, help, &[("protocol", PROTOCOL)]);
         let queue = |name: &str, help: &str| {
-            labelled(registry, name, help, &[("protocol", PROTOCOL), ("queue_type", QUEUE_TYPE)])
+            labelled(
+                registry,
+                name,
+                help,
+                &[("protocol", PROTOCOL), ("queue_type", QUEUE_TYPE)],
+            )
         };
         let size = HistogramOpts::new("rabbitmq_message_size_bytes", "Size of published message bodies")
             .buckets(MESSAGE_SIZE_BOUNDS_BYTES.to_vec())
@@ -121,7 +126,11 @@ impl Counters {
 
     /// Counts one message fetched by `basic.get`.
     pub fn got(&self, no_ack: bool, redelivered: bool) {
-        let counter = if no_ack { &self.delivered_get_auto_ack } else { &self.delivered_get_manual_ack };
+        let counter = if no_ack {
+            &self.delivered_get_auto_ack
+        } else {
+            &self.delivered_get_manual_ack
+        };
         counter.inc();
         self.delivered_total.inc();
         if redelivered {

@@ -4,7 +4,9 @@ use std::fs;
 
 /// Memory that this process has resident, in bytes.
 pub fn resident_memory_bytes() -> u64 {
-    let pages = fs::read_to_string("/proc/self/statm").ok().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+    let pages = fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|line| line.split(' ').nth(1)?.parse().ok());
     pages.unwrap_or(0_u64) * rustix::param::page_size() as u64
 }
 
@@ -15,7 +17,9 @@ pub fn open_fds() -> u64 {
 
 /// Most file descriptors that this process may open.
 pub fn max_fds() -> u64 {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+    rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX)
 }
 
 /// Raises the limit of file descriptors to what the system allows; each connection takes one.

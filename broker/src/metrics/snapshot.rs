@@ -54,34 +54,86 @@ pub fn gather(broker: &Broker) -> Result<Vec<MetricFamily>, prometheus::Error> {
     gauge("channels", "Channels", channels)?;
     gauge("queues", "Queues", totals.queues as u64)?;
     gauge("consumers", "Consumers", totals.consumers as u64)?;
-    gauge("queue_messages_ready", "Messages ready for delivery", totals.ready as u64)?;
-    gauge("queue_messages_unacked", "Messages delivered and not acknowledged", totals.unacked as u64)?;
-    gauge("queue_messages", "Messages ready or unacknowledged", (totals.ready + totals.unacked) as u64)?;
-    gauge("queue_messages_ready_bytes", "Bytes of bodies of ready messages", totals.ready_bytes)?;
-    gauge("queue_messages_unacked_bytes", "Bytes of bodies of unacknowledged messages", totals.unacked_bytes)?;
+    gauge(
+        "queue_messages_ready",
+        "Messages ready for delivery",
+        totals.ready as u64,
+    )?;
+    gauge(
+        "queue_messages_unacked",
+        "Messages delivered and not acknowledged",
+        totals.unacked as u64,
+    )?;
+    gauge(
+        "queue_messages",
+        "Messages ready or unacknowledged",
+        (totals.ready + totals.unacked) as u64,
+    )?;
+    gauge(
+        "queue_messages_ready_bytes",
+        "Bytes of bodies of ready messages",
+        totals.ready_bytes,
+    )?;
+    gauge(
+        "queue_messages_unacked_bytes",
+        "Bytes of bodies of unacknowledged messages",
+        totals.unacked_bytes,
+    )?;
     gauge("process_open_fds", "Open file descriptors", process::open_fds())?;
     gauge("process_max_fds", "Limit of open file descriptors", process::max_fds())?;
-    gauge("process_resident_memory_bytes", "Resident memory", process::resident_memory_bytes())?;
+    gauge(
+        "process_resident_memory_bytes",
+        "Resident memory",
+        process::resident_memory_bytes(),
+    )?;
     let alarms = &broker.alarms;
     let limit = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
-    gauge("resident_memory_limit_bytes", "Memory above which publishers are blocked", limit(&alarms.memory_limit_bytes))?;
-    gauge("disk_space_available_bytes", "Free disk space", limit(&alarms.disk_free_bytes))?;
+    gauge(
+        "resident_memory_limit_bytes",
+        "Memory above which publishers are blocked",
+        limit(&alarms.memory_limit_bytes),
+    )?;
+    gauge(
+        "disk_space_available_bytes",
+        "Free disk space",
+        limit(&alarms.disk_free_bytes),
+    )?;
     gauge(
         "disk_space_available_limit_bytes",
         "Free disk space below which publishers are blocked",
         limit(&alarms.disk_free_limit_bytes),
     )?;
     let alarm = |on: bool| u64::from(on);
-    gauge("alarms_memory_used_watermark", "1 while the memory alarm is on", alarm(alarms.is_memory_on()))?;
-    gauge("alarms_free_disk_space_watermark", "1 while the disk alarm is on", alarm(alarms.is_disk_on()))?;
+    gauge(
+        "alarms_memory_used_watermark",
+        "1 while the memory alarm is on",
+        alarm(alarms.is_memory_on()),
+    )?;
+    gauge(
+        "alarms_free_disk_space_watermark",
+        "1 while the disk alarm is on",
+        alarm(alarms.is_disk_on()),
+    )?;
     let uptime = clock::now().saturating_duration_since(broker.started);
     let seconds = Gauge::new("rabbitmq_erlang_uptime_seconds", "Time since the broker started")?;
     seconds.set(uptime.as_secs_f64());
     registry.register(Box::new(seconds))?;
     let publishers = connections.iter().filter(|info| info.publishes()).count();
     let protocol = [("protocol", "amqp091")];
-    labelled(&registry, "global_publishers", "Connections that publish", &protocol, publishers as f64)?;
-    labelled(&registry, "global_consumers", "Consumers", &protocol, totals.consumers as f64)?;
+    labelled(
+        &registry,
+        "global_publishers",
+        "Connections that publish",
+        &protocol,
+        publishers as f64,
+    )?;
+    labelled(
+        &registry,
+        "global_consumers",
+        "Consumers",
+        &protocol,
+        totals.consumers as f64,
+    )?;
     information(&registry, broker)?;
     Ok(registry.gather())
 }
@@ -93,7 +145,13 @@ fn information(registry: &Registry, broker: &Broker) -> Result<(), prometheus::E
         ("rabbitmq_cluster_permanent_id", broker.cluster_name()),
         ("rabbitmq_endpoint", "aggregated"),
     ];
-    labelled(registry, "identity_info", "Names of this node and its cluster", &identity, 1.0)?;
+    labelled(
+        registry,
+        "identity_info",
+        "Names of this node and its cluster",
+        &identity,
+        1.0,
+    )?;
     let build = [
         ("rabbitmq_version", COMPATIBLE_VERSION),
         ("prometheus_plugin_version", env!("CARGO_PKG_VERSION")),

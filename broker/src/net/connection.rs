@@ -35,6 +35,8 @@ const READ_BYTES: usize = 256 * 1024;
 const READ_BUFFER_BYTES: usize = READ_BYTES + 160 * 1024;
 /// After a read of this size the task lets others run before it reads on.
 const YIELD_AFTER_BYTES: usize = 64 * 1024;
+/// After this much written at a stretch, as when a fast reader drains a long queue, the task lets others run.
+const YIELD_AFTER_WRITTEN_BYTES: usize = 1024 * 1024;
 /// While this much waits for the socket, the client is not read: it must first read its answers.
 const UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a closed connection's last bytes may take to reach the client.
@@ -50,12 +52,21 @@ thread_local! {
 pub async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
     let Ok(local) = stream.local_addr() else { return };
     let now = clock::now();
-    let info = Arc::new(ConnectionInfo::new(broker.next_connection_id(), peer, local, INITIAL_FRAME_MAX, now));
+    let info = Arc::new(ConnectionInfo::new(
+        broker.next_connection_id(),
+        peer,
+        local,
+        INITIAL_FRAME_MAX,
+        now,
+    ));
     broker.connection_accepted(&info);
     let session = Session::new(broker.clone(), info.clone(), now);
     let mut connection = Connection {
         outbox: info.outbox.clone(),
-        guard: Registered { broker: broker.clone(), id: info.id },
+        guard: Registered {
+            broker: broker.clone(),
+            id: info.id,
+        },
         session,
         stream,
         unfinished: Vec::new(),
@@ -69,7 +80,9 @@ pub async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
     connection.session.terminate();
     match result {
         Ok(()) if !connection.received_any => tracing::debug!(connection = %info.name, "closed without a byte"),
-        Ok(()) => tracing::info!(connection = %info.name, user = %info.user(), vhost = %info.vhost(), "connection closed"),
+        Ok(()) => {
+            tracing::info!(connection = %info.name, user = %info.user(), vhost = %info.vhost(), "connection closed")
+        }
         Err(error) => {
             tracing::info!(
                 connection = %info.name, user = %info.user(), vhost = %info.vhost(), "connection lost: {error}"
@@ -106,6 +119,15 @@ struct Connection {
     received_any: bool,
 }
 
+/// How a turn of writing ended.
+#[derive(PartialEq, Eq)]
+enum Written {
+    /// There is nothing to write now, or the socket takes nothing.
+    All,
+    /// There may be more, but others should run first.
+    Enough,
+}
+
 /// Why the task woke up.
 #[derive(Default)]
 struct Ready {
@@ -117,7 +139,9 @@ impl Connection {
     async fn serve(&mut self, broker: &Arc<Broker>, info: &ConnectionInfo) -> io::Result<()> {
         let mut timer: Option<Pin<Box<Sleep>>> = None;
         loop {
-            self.write()?;
+            if self.write()? == Written::Enough {
+                tokio::task::yield_now().await;
+            }
             if self.session.is_finished() {
                 return self.finish().await;
             }
@@ -147,7 +171,8 @@ impl Connection {
     }
 
     fn may_read(&self) -> bool {
-        self.session.accepts_input() && self.sending.len() - self.sent + self.outbox.lock().bytes_waiting() < UNSENT_BYTES_MAX
+        self.session.accepts_input()
+            && self.sending.len() - self.sent + self.outbox.lock().bytes_waiting() < UNSENT_BYTES_MAX
     }
 
     async fn wait(&mut self, timer: &mut Option<Pin<Box<Sleep>>>) -> Ready {
@@ -176,10 +201,14 @@ impl Connection {
         .await
     }
 
-    /// Writes until everything is out or the socket takes no more.
-    fn write(&mut self) -> io::Result<()> {
+    /// Writes until everything is out, the socket takes no more, or others should have their turn.
+    fn write(&mut self) -> io::Result<Written> {
+        let mut total = 0;
         loop {
             if self.sent == self.sending.len() {
+                if total >= YIELD_AFTER_WRITTEN_BYTES {
+                    return Ok(Written::Enough);
+                }
                 self.sending.clear();
                 self.sent = 0;
                 self.outbox.lock().take_bytes(&mut self.sending);
@@ -187,13 +216,19 @@ impl Connection {
                     if self.sending.capacity() > KEPT_CAPACITY_BYTES {
                         self.sending = Vec::new();
                     }
-                    return Ok(());
+                    return Ok(Written::All);
                 }
             }
             match self.stream.try_write(&self.sending[self.sent..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.sent += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Ok(written) => {
+                    self.sent += written;
+                    total += written;
+                    if self.sent < self.sending.len() {
+                        self.session.drained(clock::now());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::All),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -285,9 +320,15 @@ fn arm(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Option<Instant>) {
 }
 
 /// Checks a login; sources that keep failing wait longer and longer for the answer.
-async fn log_in(broker: &Arc<Broker>, info: &ConnectionInfo, credentials: Credentials) -> Result<Arc<User>, LoginRefused> {
+async fn log_in(
+    broker: &Arc<Broker>,
+    info: &ConnectionInfo,
+    credentials: Credentials,
+) -> Result<Arc<User>, LoginRefused> {
     let ip = info.peer.ip();
-    let result = broker.users.authenticate(&credentials.username, credentials.password.expose(), ip);
+    let result = broker
+        .users
+        .authenticate(&credentials.username, credentials.password.expose(), ip);
     if result.is_err() {
         let delay = broker.throttle.lock().record_failure(ip, clock::now());
         // The session itself makes a refused client wait for the usual delay.

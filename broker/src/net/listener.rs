@@ -30,7 +30,11 @@ pub struct ListenError {
 pub fn bind_all(addresses: &[ListenAddress], purpose: &'static str) -> Result<Vec<TcpListener>, ListenError> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     for address in addresses {
-        let failed = |reason| ListenError { address: address.to_string(), purpose, reason };
+        let failed = |reason| ListenError {
+            address: address.to_string(),
+            purpose,
+            reason,
+        };
         for socket_address in address.resolve().map_err(failed)? {
             match bind(socket_address) {
                 Ok(listener) => listeners.push(listener),
@@ -50,8 +54,10 @@ pub fn bind_all(addresses: &[ListenAddress], purpose: &'static str) -> Result<Ve
 }
 
 fn is_family_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
-        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

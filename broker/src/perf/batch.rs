@@ -69,7 +69,7 @@ impl Batch {
         }
     }
 
-    /// Chooses up to `count` messages to be sent next; how many there are. They are [`Batch::chosen`] until then.
+    /// Chooses up to `count` messages to be sent next; how many there are. They wait until then.
     pub fn choose(&mut self, count: usize) -> Range<usize> {
         if self.next == self.messages {
             self.next = 0;

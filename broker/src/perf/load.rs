@@ -230,6 +230,9 @@ impl Crew {
     /// Lets the load run its time and measures it. The latencies are still with the workers.
     fn watch(&self, load: &Load, topology: &Topology) -> Result<Measured, PerfError> {
         let mut from = self.snapshot(load);
+        if load.warm_up.is_zero() {
+            self.stage.enter(Phase::Measure);
+        }
         self.stage.begin.wait();
         let start = clock::now();
         let mut line = ProgressLine {

@@ -152,11 +152,7 @@ impl Assembler {
         Ok(Assembled::Nothing)
     }
 
-    fn header<'a>(
-        &mut self,
-        mut pending: Box<PendingPublish>,
-        frame: &Frame<'a>,
-    ) -> Result<Assembled<'a>, AmqpError> {
+    fn header<'a>(&mut self, mut pending: Box<PendingPublish>, frame: &Frame<'a>) -> Result<Assembled<'a>, AmqpError> {
         if frame.kind != FrameKind::Header {
             return Err(unexpected(
                 "expected content header for class 60, got non content header frame instead",
@@ -183,20 +179,12 @@ impl Assembler {
         Ok(self.advance(pending))
     }
 
-    fn body<'a>(
-        &mut self,
-        mut pending: Box<PendingPublish>,
-        frame: &Frame<'a>,
-    ) -> Result<Assembled<'a>, AmqpError> {
+    fn body<'a>(&mut self, mut pending: Box<PendingPublish>, frame: &Frame<'a>) -> Result<Assembled<'a>, AmqpError> {
         if frame.kind != FrameKind::Body {
-            return Err(unexpected(
-                "expected content body, got non content body frame instead",
-            ));
+            return Err(unexpected("expected content body, got non content body frame instead"));
         }
         if !pending.append(frame.payload) {
-            return Err(frame_error(
-                "content body frame exceeds remaining content size",
-            ));
+            return Err(frame_error("content body frame exceeds remaining content size"));
         }
         Ok(self.advance(pending))
     }
@@ -270,13 +258,7 @@ mod tests {
     }
 
     fn header(class_id: u16, body_size: u64) -> Vec<u8> {
-        [
-            &class_id.to_be_bytes()[..],
-            &[0, 0],
-            &body_size.to_be_bytes(),
-            &[0, 0],
-        ]
-        .concat()
+        [&class_id.to_be_bytes()[..], &[0, 0], &body_size.to_be_bytes(), &[0, 0]].concat()
     }
 
     /// An assembler that took a basic.publish.
@@ -310,16 +292,9 @@ mod tests {
         let mut assembler = body_due(5);
         assert!(!assembler.is_idle());
         assert_eq!(assembler.announced_body_size(), Some(5));
-        assert_eq!(
-            assembler.feed(&frame(FrameKind::Body, b"he")),
-            Ok(Assembled::Nothing)
-        );
-        assert_eq!(
-            assembler.feed(&frame(FrameKind::Body, b"")),
-            Ok(Assembled::Nothing)
-        );
-        let Ok(Assembled::Publish(publish)) = assembler.feed(&frame(FrameKind::Body, b"llo"))
-        else {
+        assert_eq!(assembler.feed(&frame(FrameKind::Body, b"he")), Ok(Assembled::Nothing));
+        assert_eq!(assembler.feed(&frame(FrameKind::Body, b"")), Ok(Assembled::Nothing));
+        let Ok(Assembled::Publish(publish)) = assembler.feed(&frame(FrameKind::Body, b"llo")) else {
             panic!("not complete");
         };
         assert_eq!((publish.exchange(), publish.routing_key()), ("x", "key"));
@@ -334,9 +309,7 @@ mod tests {
     #[test]
     fn an_empty_body_needs_no_frame() {
         let empty = header(60, 0);
-        let result = header_due()
-            .feed(&frame(FrameKind::Header, &empty))
-            .unwrap();
+        let result = header_due().feed(&frame(FrameKind::Header, &empty)).unwrap();
         assert!(matches!(result, Assembled::Publish(publish) if publish.body.is_empty()));
     }
 
@@ -355,17 +328,13 @@ mod tests {
     fn a_publish_must_be_followed_by_a_header() {
         let text = "UNEXPECTED_FRAME - expected content header for class 60, got non content header frame instead";
         for kind in [FrameKind::Method, FrameKind::Body] {
-            assert_eq!(
-                error(header_due(), &frame(kind, PUBLISH)),
-                (text.to_owned(), 60, 40)
-            );
+            assert_eq!(error(header_due(), &frame(kind, PUBLISH)), (text.to_owned(), 60, 40));
         }
     }
 
     #[test]
     fn the_header_must_be_of_class_basic() {
-        let text =
-            "UNEXPECTED_FRAME - expected content header for class 60, got one for class 10 instead";
+        let text = "UNEXPECTED_FRAME - expected content header for class 60, got one for class 10 instead";
         assert_eq!(
             error(header_due(), &frame(FrameKind::Header, &header(10, 1))),
             (text.to_owned(), 60, 40)
@@ -387,20 +356,14 @@ mod tests {
             assembler.feed(&frame(FrameKind::Body, b"!")),
             Ok(Assembled::Publish(_))
         ));
-        assert_eq!(
-            error(assembler, &frame(FrameKind::Body, b"")),
-            (text.to_owned(), 0, 0)
-        );
+        assert_eq!(error(assembler, &frame(FrameKind::Body, b"")), (text.to_owned(), 0, 0));
     }
 
     #[test]
     fn while_a_body_is_due_nothing_else_may_come() {
         let text = "UNEXPECTED_FRAME - expected content body, got non content body frame instead";
         for kind in [FrameKind::Method, FrameKind::Header] {
-            assert_eq!(
-                error(body_due(1), &frame(kind, PUBLISH)),
-                (text.to_owned(), 60, 40)
-            );
+            assert_eq!(error(body_due(1), &frame(kind, PUBLISH)), (text.to_owned(), 60, 40));
         }
     }
 
@@ -425,21 +388,13 @@ mod tests {
     #[test]
     fn a_body_above_the_ceiling_is_refused_at_its_header() {
         for body_size in [BODY_SIZE_CEILING + 1, u64::MAX] {
-            let text = format!(
-                "FRAME_ERROR - content body size {body_size} exceeds maximum allowed size 536870912"
-            );
+            let text = format!("FRAME_ERROR - content body size {body_size} exceeds maximum allowed size 536870912");
             assert_eq!(
-                error(
-                    header_due(),
-                    &frame(FrameKind::Header, &header(60, body_size))
-                ),
+                error(header_due(), &frame(FrameKind::Header, &header(60, body_size))),
                 (text, 60, 40)
             );
         }
-        assert_eq!(
-            body_due(BODY_SIZE_CEILING).announced_body_size(),
-            Some(536_870_912)
-        );
+        assert_eq!(body_due(BODY_SIZE_CEILING).announced_body_size(), Some(536_870_912));
     }
 
     #[test]
@@ -464,9 +419,7 @@ mod tests {
     fn a_finished_body_wastes_no_memory() {
         let mut assembler = body_due(2500);
         for part in [1000, 1000] {
-            assembler
-                .feed(&frame(FrameKind::Body, &vec![0; part]))
-                .unwrap();
+            assembler.feed(&frame(FrameKind::Body, &vec![0; part])).unwrap();
         }
         let Due::Body(pending) = &assembler.due else {
             panic!("not in the body");
@@ -482,10 +435,7 @@ mod tests {
     fn an_undecodable_publish_is_refused_at_once() {
         let text = "FRAME_ERROR - cannot decode <<0,0,9>>".to_owned();
         assert_eq!(
-            error(
-                Assembler::new(),
-                &frame(FrameKind::Method, &[0, 60, 0, 40, 0, 0, 9])
-            ),
+            error(Assembler::new(), &frame(FrameKind::Method, &[0, 60, 0, 40, 0, 0, 9])),
             (text, 60, 40)
         );
         let text = "FRAME_ERROR - Malformed UTF-8 in shortstr".to_owned();
@@ -499,10 +449,7 @@ mod tests {
     #[test]
     fn heartbeats_do_not_belong_on_a_channel() {
         let text = "UNEXPECTED_FRAME - type 8, all octets = <<>>".to_owned();
-        assert_eq!(
-            error(Assembler::new(), &frame(FrameKind::Heartbeat, &[])),
-            (text, 0, 0)
-        );
+        assert_eq!(error(Assembler::new(), &frame(FrameKind::Heartbeat, &[])), (text, 0, 0));
     }
 
     #[test]

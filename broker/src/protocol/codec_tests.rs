@@ -3,8 +3,8 @@
 use crate::protocol::error::DecodeCause;
 use crate::protocol::frame::next_frame;
 use crate::protocol::hot::{
-    self, parse_ack, parse_nack, parse_publish, parse_reject, parse_whole_publish, write_ack,
-    write_deliver, write_get_ok, write_nack, write_return,
+    self, parse_ack, parse_nack, parse_publish, parse_reject, parse_whole_publish, write_ack, write_deliver,
+    write_get_ok, write_nack, write_return,
 };
 use crate::protocol::message::MessageView;
 use crate::protocol::method::{class_and_method, decode_method, encode_method};
@@ -59,14 +59,14 @@ fn samples() -> impl Strategy<Value = Sample> {
         any::<Vec<u8>>(),
         (0..20_000_usize).prop_map(|len| vec![7; len])
     ];
-    (short_strings(), short_strings(), properties(), body).prop_map(
-        |(exchange, routing_key, properties, body)| Sample {
+    (short_strings(), short_strings(), properties(), body).prop_map(|(exchange, routing_key, properties, body)| {
+        Sample {
             exchange,
             routing_key,
             properties,
             body,
-        },
-    )
+        }
+    })
 }
 
 impl Sample {
@@ -293,13 +293,7 @@ fn a_body_in_two_frames_is_not_taken_whole() {
         properties: BasicProperties::default(),
         body: vec![1; 100],
     };
-    let frames = generated_content(
-        1,
-        sample.publish(false, false),
-        &sample.properties,
-        &sample.body,
-        80,
-    );
+    let frames = generated_content(1, sample.publish(false, false), &sample.properties, &sample.body, 80);
     assert_eq!(parse_whole_publish(&frames, FRAME_MAX), None);
     assert!(next_frame(&frames, FRAME_MAX).unwrap().is_some());
 }
@@ -319,10 +313,7 @@ fn frames_of_another_channel_in_between_are_not_taken_whole() {
         &sample.body,
         FRAME_MAX,
     );
-    let method_len = next_frame(&frames, FRAME_MAX)
-        .unwrap()
-        .unwrap()
-        .encoded_len();
+    let method_len = next_frame(&frames, FRAME_MAX).unwrap().unwrap().encoded_len();
     let mut between = frames[..method_len].to_vec();
     wire::put_u8(&mut between, 8);
     between.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0xCE]);
@@ -360,17 +351,9 @@ fn a_reply_text_above_255_bytes_is_cut_in_a_return() {
         body: &[],
     };
     let mut out = Vec::new();
-    write_return(
-        &mut out,
-        1,
-        ReplyCode::NoRoute,
-        &"é".repeat(200),
-        &view,
-        4096,
-    );
+    write_return(&mut out, 1, ReplyCode::NoRoute, &"é".repeat(200), &view, 4096);
     let frame = next_frame(&out, FRAME_MAX).unwrap().unwrap();
-    let Ok(AMQPClass::Basic(basic::AMQPMethod::Return(returned))) = decode_method(frame.payload)
-    else {
+    let Ok(AMQPClass::Basic(basic::AMQPMethod::Return(returned))) = decode_method(frame.payload) else {
         panic!("not a basic.return");
     };
     assert_eq!(returned.reply_text.as_str(), "é".repeat(127));

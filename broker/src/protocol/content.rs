@@ -55,9 +55,7 @@ pub struct ContentHeader<'a> {
 impl<'a> ContentHeader<'a> {
     /// Reads the payload of a header frame. The properties are not looked into.
     pub fn parse(payload: &'a [u8]) -> Result<ContentHeader<'a>, DecodeCause> {
-        let (fixed, properties) = payload
-            .split_first_chunk::<FIXED_LEN>()
-            .ok_or(DecodeCause::Malformed)?;
+        let (fixed, properties) = payload.split_first_chunk::<FIXED_LEN>().ok_or(DecodeCause::Malformed)?;
         let [c0, c1, _, _, size @ ..] = *fixed;
         Ok(ContentHeader {
             class_id: u16::from_be_bytes([c0, c1]),
@@ -209,11 +207,7 @@ fn scan_delivery_mode_and_priority(properties: &[u8]) -> Result<(u8, u8), Decode
     } else {
         0
     };
-    let priority = if flags & flag::PRIORITY != 0 {
-        reader.u8()?
-    } else {
-        0
-    };
+    let priority = if flags & flag::PRIORITY != 0 { reader.u8()? } else { 0 };
     Ok((delivery_mode, priority))
 }
 
@@ -234,14 +228,8 @@ mod tests {
         let payload = [0, 60, 0, 7, 0, 0, 0, 0, 0, 1, 0, 2, 0xFF, 0xFF];
         let header = ContentHeader::parse(&payload).unwrap();
         assert_eq!((header.class_id, header.body_size), (60, 65_538));
-        assert_eq!(
-            (header.payload, header.properties),
-            (&payload[..], &[0xFF, 0xFF][..])
-        );
-        assert_eq!(
-            ContentHeader::parse(&payload[..11]),
-            Err(DecodeCause::Malformed)
-        );
+        assert_eq!((header.payload, header.properties), (&payload[..], &[0xFF, 0xFF][..]));
+        assert_eq!(ContentHeader::parse(&payload[..11]), Err(DecodeCause::Malformed));
     }
 
     #[test]
@@ -255,10 +243,7 @@ mod tests {
 
     #[test]
     fn properties_beyond_the_fourteen_are_malformed() {
-        assert_eq!(
-            Properties::parse(&[0, 1, 0, 0]),
-            Err(DecodeCause::Malformed)
-        );
+        assert_eq!(Properties::parse(&[0, 1, 0, 0]), Err(DecodeCause::Malformed));
         assert_eq!(Properties::parse(&[0, 2]), Err(DecodeCause::Malformed));
         assert_eq!(Properties::parse(&[0]), Err(DecodeCause::Malformed));
         assert_eq!(Properties::parse(&[0, 0, 1]), Err(DecodeCause::Malformed));
@@ -269,17 +254,11 @@ mod tests {
     fn only_strings_the_broker_acts_upon_must_be_utf_8() {
         for flags in [flag::REPLY_TO, flag::EXPIRATION, flag::USER_ID] {
             let [high, low] = flags.to_be_bytes();
-            assert_eq!(
-                Properties::parse(&[high, low, 1, 0xFF]),
-                Err(DecodeCause::InvalidUtf8)
-            );
+            assert_eq!(Properties::parse(&[high, low, 1, 0xFF]), Err(DecodeCause::InvalidUtf8));
         }
         let [high, low] = flag::CORRELATION_ID.to_be_bytes();
         let bytes = [high, low, 1, 0xFF];
-        assert_eq!(
-            Properties::parse(&bytes).unwrap().correlation_id,
-            Some(&[0xFF][..])
-        );
+        assert_eq!(Properties::parse(&bytes).unwrap().correlation_id, Some(&[0xFF][..]));
     }
 
     #[test]

@@ -165,10 +165,7 @@ mod tests {
     #[test]
     fn a_reply_text_is_cut_between_characters() {
         let error = AmqpError::new(ReplyCode::NotFound, "é".repeat(200));
-        assert_eq!(
-            error.reply_text(),
-            format!("NOT_FOUND - {}", "é".repeat(121))
-        );
+        assert_eq!(error.reply_text(), format!("NOT_FOUND - {}", "é".repeat(121)));
         assert_eq!(error.reply_text().len(), 254);
         let error = AmqpError::new(ReplyCode::NotFound, "e".repeat(500));
         assert_eq!(error.reply_text().len(), 255);
@@ -177,10 +174,7 @@ mod tests {
     #[test]
     fn undecodable_arguments_are_shown_as_numbers() {
         let error = AmqpError::from(DecodeCause::Malformed.in_method(50, 10, b"ab\x00"));
-        assert_eq!(
-            error.reply_text(),
-            "FRAME_ERROR - cannot decode <<97,98,0>>"
-        );
+        assert_eq!(error.reply_text(), "FRAME_ERROR - cannot decode <<97,98,0>>");
         assert_eq!((error.class_id, error.method_id), (50, 10));
         let error = AmqpError::from(DecodeCause::Malformed.in_method(50, 10, &[1; 100_000]));
         assert_eq!(error.reply_text().len(), 255);

@@ -83,10 +83,7 @@ fn encode_value(value: &AMQPValue, out: &mut Vec<u8>) {
         AMQPValue::ShortString(value) => put_longstr(out, value.as_str().as_bytes()),
         AMQPValue::LongString(value) => put_longstr(out, value.as_bytes()),
         AMQPValue::FieldArray(values) => with_length(out, |out| {
-            values
-                .as_slice()
-                .iter()
-                .for_each(|value| encode_value(value, out));
+            values.as_slice().iter().for_each(|value| encode_value(value, out));
         }),
         AMQPValue::Timestamp(value) => put_u64(out, *value),
         AMQPValue::FieldTable(table) => encode_table(table, out),
@@ -155,10 +152,7 @@ impl<'a> Walk<'a> {
             }
             let is_table = self.tables & (1 << top) != 0;
             // What a value claims must lie within the innermost table or array around it.
-            let open = self
-                .bytes
-                .get(self.position..end)
-                .ok_or(DecodeCause::Malformed)?;
+            let open = self.bytes.get(self.position..end).ok_or(DecodeCause::Malformed)?;
             let mut reader = Reader::new(open);
             if is_table {
                 reader.shortstr()?;
@@ -173,10 +167,7 @@ impl<'a> Walk<'a> {
     }
 
     fn open(&mut self, nested: Nested) -> Result<(), DecodeCause> {
-        let slot = self
-            .ends
-            .get_mut(self.depth)
-            .ok_or(DecodeCause::TableTooDeep)?;
+        let slot = self.ends.get_mut(self.depth).ok_or(DecodeCause::TableTooDeep)?;
         *slot = self.position + nested.len;
         let bit = 1 << self.depth;
         self.tables = if nested.is_table {
@@ -280,9 +271,7 @@ pub fn table_depth(table: &FieldTable) -> usize {
 fn value_depth(value: &AMQPValue) -> usize {
     match value {
         AMQPValue::FieldTable(table) => table_depth(table),
-        AMQPValue::FieldArray(values) => {
-            1 + values.as_slice().iter().map(value_depth).max().unwrap_or(0)
-        }
+        AMQPValue::FieldArray(values) => 1 + values.as_slice().iter().map(value_depth).max().unwrap_or(0),
         _ => 0,
     }
 }
@@ -355,26 +344,17 @@ mod tests {
 
     #[test]
     fn keys_must_be_utf_8_and_strings_need_not() {
-        assert_eq!(
-            check_table(&table_of(&[1, 0xFF, b'V'])),
-            Err(DecodeCause::InvalidUtf8)
-        );
+        assert_eq!(check_table(&table_of(&[1, 0xFF, b'V'])), Err(DecodeCause::InvalidUtf8));
         let table = table_of(&[1, b'k', b'S', 0, 0, 0, 1, 0xFF]);
         let decoded = decode_table(&table).unwrap();
-        assert_eq!(
-            decoded.inner()["k"],
-            AMQPValue::LongString(vec![0xFF].into())
-        );
+        assert_eq!(decoded.inner()["k"], AMQPValue::LongString(vec![0xFF].into()));
     }
 
     #[test]
     fn a_hundred_levels_are_accepted_and_one_more_is_not() {
         for type_id in [b'F', b'A'] {
             assert_eq!(check_table(&nested(type_id, 100)), Ok(()));
-            assert_eq!(
-                check_table(&nested(type_id, 101)),
-                Err(DecodeCause::TableTooDeep)
-            );
+            assert_eq!(check_table(&nested(type_id, 101)), Err(DecodeCause::TableTooDeep));
         }
         let decoded = decode_table(&nested(b'F', 100)).unwrap();
         assert_eq!(table_depth(&decoded), 100);
@@ -385,9 +365,7 @@ mod tests {
     fn depth_counts_nesting_and_not_siblings() {
         let mut entries = Vec::new();
         for _ in 0..1000 {
-            entries.extend_from_slice(&[
-                1, b'k', b'F', 0, 0, 0, 9, 1, b'a', b'A', 0, 0, 0, 2, b't', 1,
-            ]);
+            entries.extend_from_slice(&[1, b'k', b'F', 0, 0, 0, 9, 1, b'a', b'A', 0, 0, 0, 2, b't', 1]);
         }
         assert_eq!(check_table(&table_of(&entries)), Ok(()));
     }
@@ -420,10 +398,7 @@ mod tests {
     #[test]
     fn a_key_is_removed_with_all_its_duplicates_and_nothing_else() {
         let table = table_of(&[1, b'z', b't', 1, 1, b'a', b'U', 0, 7, 1, b'z', b'V']);
-        assert_eq!(
-            without_key(&table, "z"),
-            Some(table_of(&[1, b'a', b'U', 0, 7]))
-        );
+        assert_eq!(without_key(&table, "z"), Some(table_of(&[1, b'a', b'U', 0, 7])));
         assert_eq!(without_key(&table, "y"), None);
     }
 

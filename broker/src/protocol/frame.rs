@@ -246,14 +246,11 @@ mod tests {
     #[test]
     fn a_wrong_end_octet_is_named() {
         let input = encoded(1, 1, &[0, 10, 0, 11, 1], 0xCD);
-        let text =
-            "FRAME_ERROR - type 1, all octets = <<0,10,0,11,1>>: {invalid_frame_end_marker,205}";
+        let text = "FRAME_ERROR - type 1, all octets = <<0,10,0,11,1>>: {invalid_frame_end_marker,205}";
         assert_eq!(reply_text(&input, FRAME_MAX), text);
         let input = encoded(1, 1, &[7; 17], 0);
         let sevens = "7,7,7,7,7,7,7,7,7,7,7,7,7,7,7,7";
-        let text = format!(
-            "FRAME_ERROR - type 1, first 16 octets = <<{sevens}>>: {{invalid_frame_end_marker,0}}"
-        );
+        let text = format!("FRAME_ERROR - type 1, first 16 octets = <<{sevens}>>: {{invalid_frame_end_marker,0}}");
         assert_eq!(reply_text(&input, FRAME_MAX), text);
     }
 
@@ -294,25 +291,17 @@ mod tests {
 
     #[test]
     fn unknown_types_and_impossible_payloads_are_unknown_frames() {
-        let text = |frame_type, payload: &[u8]| {
-            reply_text(&encoded(frame_type, 1, payload, FRAME_END), FRAME_MAX)
-        };
+        let text = |frame_type, payload: &[u8]| reply_text(&encoded(frame_type, 1, payload, FRAME_END), FRAME_MAX);
         assert_eq!(
             text(4, &[1, 2]),
             "FRAME_ERROR - type 4, all octets = <<1,2>>: unknown_frame"
         );
-        assert_eq!(
-            text(8, &[1]),
-            "FRAME_ERROR - type 8, all octets = <<1>>: unknown_frame"
-        );
+        assert_eq!(text(8, &[1]), "FRAME_ERROR - type 8, all octets = <<1>>: unknown_frame");
         assert_eq!(
             text(1, &[0, 10, 0]),
             "FRAME_ERROR - type 1, all octets = <<0,10,0>>: unknown_frame"
         );
-        assert_eq!(
-            text(2, &[]),
-            "FRAME_ERROR - type 2, all octets = <<>>: unknown_frame"
-        );
+        assert_eq!(text(2, &[]), "FRAME_ERROR - type 2, all octets = <<>>: unknown_frame");
     }
 
     #[test]

@@ -184,12 +184,7 @@ pub fn parse_whole_publish(input: &[u8], frame_max: u32) -> Option<WholePublish<
 
 /// The payload of a frame of this kind and channel at the beginning of `input`, and what follows the frame.
 #[inline(always)]
-fn split_frame(
-    input: &[u8],
-    kind: FrameKind,
-    channel: [u8; 2],
-    size_max: u32,
-) -> Option<(&[u8], &[u8])> {
+fn split_frame(input: &[u8], kind: FrameKind, channel: [u8; 2], size_max: u32) -> Option<(&[u8], &[u8])> {
     let (&[frame_type, c0, c1, s0, s1, s2, s3], rest) = input.split_first_chunk::<7>()?;
     if frame_type != kind.octet() || [c0, c1] != channel {
         return None;

@@ -9,9 +9,7 @@
 //! A body up to [`INLINE_BODY_MAX_BYTES`] lies in the same allocation; a larger one is kept apart as [`Bytes`], so that it
 //! need not be copied.
 
-use crate::protocol::content::{
-    BASIC_CLASS_ID, ContentHeader, PERSISTENT, delivery_mode_and_priority,
-};
+use crate::protocol::content::{BASIC_CLASS_ID, ContentHeader, PERSISTENT, delivery_mode_and_priority};
 use crate::protocol::wire::Reader;
 use bytes::Bytes;
 use triomphe::ThinArc;
@@ -69,12 +67,7 @@ pub enum StoredMessageError {
 impl Message {
     /// Copies a message together. `scratch` is a buffer to reuse, `exchange_and_key` the two short strings, and
     /// `header_payload` a header frame's payload that announces `body.len()` octets.
-    pub fn new(
-        scratch: &mut Vec<u8>,
-        exchange_and_key: &[u8],
-        header_payload: &[u8],
-        body: &[u8],
-    ) -> Message {
+    pub fn new(scratch: &mut Vec<u8>, exchange_and_key: &[u8], header_payload: &[u8], body: &[u8]) -> Message {
         if body.len() > INLINE_BODY_MAX_BYTES {
             return Message::build(
                 scratch,
@@ -103,12 +96,7 @@ impl Message {
 
     /// A message with the same body under another exchange, routing key and header, as dead-lettering needs it. A large
     /// body is shared.
-    pub fn readdressed(
-        &self,
-        scratch: &mut Vec<u8>,
-        exchange_and_key: &[u8],
-        header_payload: &[u8],
-    ) -> Message {
+    pub fn readdressed(&self, scratch: &mut Vec<u8>, exchange_and_key: &[u8], header_payload: &[u8]) -> Message {
         match &self.head().large_body {
             Some(body) => {
                 let body = Some(Bytes::clone(body));
@@ -187,8 +175,7 @@ impl Message {
     /// Name of the exchange it was published to, empty for the default one.
     pub fn exchange(&self) -> &str {
         let from = STORED_PREFIX_LEN + 1;
-        std::str::from_utf8(self.part(from, from + usize::from(self.head().exchange_len)))
-            .unwrap_or_default()
+        std::str::from_utf8(self.part(from, from + usize::from(self.head().exchange_len))).unwrap_or_default()
     }
 
     /// Routing key it was published with.
@@ -200,10 +187,7 @@ impl Message {
     /// The content header: a header frame's payload, class id first.
     #[inline]
     pub fn header(&self) -> &[u8] {
-        self.part(
-            self.head().header_at as usize,
-            self.head().header_end as usize,
-        )
+        self.part(self.head().header_at as usize, self.head().header_end as usize)
     }
 
     /// Property flags and properties, for [`Properties::parse`](crate::protocol::content::Properties::parse).
@@ -243,11 +227,7 @@ impl Message {
 
     /// The stored form in two parts, to be written one after the other; the second is empty unless the body is large.
     pub fn stored_parts(&self) -> [&[u8]; 2] {
-        let large_body = self
-            .head()
-            .large_body
-            .as_deref()
-            .map_or(&[][..], |body| body);
+        let large_body = self.head().large_body.as_deref().map_or(&[][..], |body| body);
         [&self.inner.slice, large_body]
     }
 
@@ -260,9 +240,7 @@ impl Message {
     /// Reads a stored form, which must fill the slice.
     pub fn from_stored(stored: &[u8]) -> Result<Message, StoredMessageError> {
         let malformed = StoredMessageError::Malformed;
-        let (&[version, l0, l1, l2, l3], rest) = stored
-            .split_first_chunk::<STORED_PREFIX_LEN>()
-            .ok_or(malformed)?;
+        let (&[version, l0, l1, l2, l3], rest) = stored.split_first_chunk::<STORED_PREFIX_LEN>().ok_or(malformed)?;
         if version != STORED_VERSION {
             return Err(StoredMessageError::UnknownVersion(version));
         }
@@ -326,12 +304,7 @@ mod tests {
     use amq_protocol::protocol::BasicProperties;
     use proptest::prelude::*;
 
-    fn message(
-        exchange: &str,
-        routing_key: &str,
-        properties: &BasicProperties,
-        body: &[u8],
-    ) -> Message {
+    fn message(exchange: &str, routing_key: &str, properties: &BasicProperties, body: &[u8]) -> Message {
         let names = wire::exchange_and_key(exchange, routing_key).unwrap();
         Message::new(
             &mut Vec::new(),
@@ -353,34 +326,21 @@ mod tests {
 
     #[test]
     fn a_small_message_costs_forty_bytes_more_than_its_octets() {
-        let small = message(
-            "x",
-            "key",
-            &BasicProperties::default().with_delivery_mode(2),
-            b"body",
-        );
+        let small = message("x", "key", &BasicProperties::default().with_delivery_mode(2), b"body");
         assert_eq!(small.memory_size(), 40 + stored(&small).len());
     }
 
     #[test]
     fn the_parts_of_a_message_are_found_again() {
-        let properties = BasicProperties::default()
-            .with_delivery_mode(2)
-            .with_priority(7);
+        let properties = BasicProperties::default().with_delivery_mode(2).with_priority(7);
         let message = message("logs", "käse.brot", &properties, b"body");
-        assert_eq!(
-            (message.exchange(), message.routing_key()),
-            ("logs", "käse.brot")
-        );
+        assert_eq!((message.exchange(), message.routing_key()), ("logs", "käse.brot"));
         assert_eq!(message.header(), generated_header(&properties, 4));
         assert_eq!(message.properties(), &[0x18, 0, 2, 7]);
         assert_eq!((message.body(), message.body_len()), (&b"body"[..], 4));
         assert!(message.is_persistent());
         assert_eq!(message.priority(), 7);
-        assert_eq!(
-            message.view().exchange_and_key,
-            "\x04logs\x0akäse.brot".as_bytes()
-        );
+        assert_eq!(message.view().exchange_and_key, "\x04logs\x0akäse.brot".as_bytes());
     }
 
     #[test]
@@ -395,10 +355,7 @@ mod tests {
     #[test]
     fn a_large_body_is_kept_without_copying_and_a_small_one_is_not_kept() {
         let names = wire::exchange_and_key("", "q").unwrap();
-        for (len, shared) in [
-            (INLINE_BODY_MAX_BYTES + 1, true),
-            (INLINE_BODY_MAX_BYTES, false),
-        ] {
+        for (len, shared) in [(INLINE_BODY_MAX_BYTES + 1, true), (INLINE_BODY_MAX_BYTES, false)] {
             let body = Bytes::from(vec![b'x'; len]);
             let header = generated_header(&BasicProperties::default(), len as u64);
             let message = Message::with_large_body(&mut Vec::new(), &names, &header, body.clone());
@@ -434,12 +391,7 @@ mod tests {
 
     #[test]
     fn the_stored_form_is_fixed() {
-        let message = message(
-            "x",
-            "k",
-            &BasicProperties::default().with_delivery_mode(1),
-            b"!",
-        );
+        let message = message("x", "k", &BasicProperties::default().with_delivery_mode(1), b"!");
         let expected = [
             &[1, 0, 0, 0, 15][..],
             &[1, b'x', 1, b'k'],

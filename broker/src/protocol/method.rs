@@ -124,11 +124,7 @@ mod tests {
     #[test]
     fn undecodable_arguments_are_named_with_their_method() {
         // queue.declare whose queue name reaches beyond the frame.
-        let expected = (
-            "FRAME_ERROR - cannot decode <<0,0,5,97>>".to_owned(),
-            50,
-            10,
-        );
+        let expected = ("FRAME_ERROR - cannot decode <<0,0,5,97>>".to_owned(), 50, 10);
         assert_eq!(reply(&[0, 50, 0, 10, 0, 0, 5, b'a']), expected);
         // tx.select with an argument.
         assert_eq!(
@@ -139,11 +135,7 @@ mod tests {
 
     #[test]
     fn a_short_string_that_is_not_utf_8_is_named() {
-        let expected = (
-            "FRAME_ERROR - Malformed UTF-8 in shortstr".to_owned(),
-            0,
-            0,
-        );
+        let expected = ("FRAME_ERROR - Malformed UTF-8 in shortstr".to_owned(), 0, 0);
         assert_eq!(reply(&[0, 50, 0, 30, 0, 0, 1, 0xFF, 0]), expected);
     }
 
@@ -151,19 +143,11 @@ mod tests {
     fn unknown_classes_and_methods_are_not_implemented() {
         assert_eq!(
             reply(&[0, 61, 0, 10]),
-            (
-                "NOT_IMPLEMENTED - unknown method 10 of class 61".to_owned(),
-                61,
-                10
-            )
+            ("NOT_IMPLEMENTED - unknown method 10 of class 61".to_owned(), 61, 10)
         );
         assert_eq!(
             reply(&[0, 60, 1, 10, 3]),
-            (
-                "NOT_IMPLEMENTED - unknown method 266 of class 60".to_owned(),
-                60,
-                266
-            )
+            ("NOT_IMPLEMENTED - unknown method 266 of class 60".to_owned(), 60, 266)
         );
         assert_eq!(reply(&[0, 60, 0]).1, 0);
     }
@@ -176,11 +160,7 @@ mod tests {
                 assert_eq!(ALL_IDS.contains(&(class_id, method_id)), known);
                 let mut payload = [class_id.to_be_bytes(), method_id.to_be_bytes()].concat();
                 payload.extend_from_slice(&[0; 64]);
-                assert_eq!(
-                    parse_class(&payload[..]).is_ok(),
-                    known,
-                    "{class_id}/{method_id}"
-                );
+                assert_eq!(parse_class(&payload[..]).is_ok(), known, "{class_id}/{method_id}");
             }
         }
     }
@@ -209,17 +189,13 @@ mod tests {
             258,
             &AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {})),
         );
-        assert_eq!(
-            out,
-            [1, 2, 3, 1, 1, 2, 0, 0, 0, 8, 0, 20, 0, 11, 0, 0, 0, 0, 0xCE]
-        );
+        assert_eq!(out, [1, 2, 3, 1, 1, 2, 0, 0, 0, 8, 0, 20, 0, 11, 0, 0, 0, 0, 0xCE]);
     }
 
     #[test]
     fn table_arguments_arrive_decoded() {
         let payload = [0, 50, 0, 10, 0, 0, 1, b'q', 2, 0, 0, 0, 4, 1, b'k', b't', 1];
-        let Ok(AMQPClass::Queue(queue::AMQPMethod::Declare(declare))) = decode_method(&payload)
-        else {
+        let Ok(AMQPClass::Queue(queue::AMQPMethod::Declare(declare))) = decode_method(&payload) else {
             panic!("not a queue.declare");
         };
         assert_eq!(

@@ -38,12 +38,8 @@ fn method_with(class_id: u16, method_id: u16, table: &[u8]) -> Vec<u8> {
 }
 
 fn methods_with_a_table() -> Vec<(u16, u16)> {
-    let has_table = |&(class_id, method_id): &(u16, u16)| {
-        spec(class_id, method_id)
-            .unwrap()
-            .arguments
-            .contains(&Argument::Table)
-    };
+    let has_table =
+        |&(class_id, method_id): &(u16, u16)| spec(class_id, method_id).unwrap().arguments.contains(&Argument::Table);
     ALL_IDS.iter().copied().filter(has_table).collect()
 }
 
@@ -73,11 +69,7 @@ fn a_hundred_levels_are_decoded_on_every_method_that_takes_a_table() {
         for (class_id, method_id) in methods_with_a_table() {
             for type_id in [b'F', b'A'] {
                 let payload = method_with(class_id, method_id, &nested(type_id, 100));
-                assert!(
-                    decode_method(&payload).is_ok(),
-                    "{}",
-                    method_name(class_id, method_id)
-                );
+                assert!(decode_method(&payload).is_ok(), "{}", method_name(class_id, method_id));
             }
         }
     });
@@ -106,8 +98,7 @@ fn more_levels_are_refused_on_every_method_that_takes_a_table() {
 
 #[test]
 fn message_headers_are_refused_beyond_a_hundred_levels() {
-    let header_with =
-        |table: &[u8]| [&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0], table].concat();
+    let header_with = |table: &[u8]| [&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0], table].concat();
     on_a_thread(SMALL_STACK_BYTES, move || {
         for type_id in [b'F', b'A'] {
             for (levels, expected) in [
@@ -117,12 +108,7 @@ fn message_headers_are_refused_beyond_a_hundred_levels() {
             ] {
                 let payload = header_with(&nested(type_id, levels));
                 let header = ContentHeader::parse(&payload).unwrap();
-                assert_eq!(
-                    Properties::parse(header.properties)
-                        .unwrap()
-                        .check_headers(),
-                    expected
-                );
+                assert_eq!(Properties::parse(header.properties).unwrap().check_headers(), expected);
             }
         }
     });

@@ -30,9 +30,7 @@ impl Octets {
     }
 
     fn as_slice(&self) -> &[u8] {
-        self.bytes
-            .get(..usize::from(self.len))
-            .unwrap_or(&self.bytes)
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes)
     }
 }
 
@@ -103,16 +101,10 @@ mod tests {
     #[test]
     fn short_payloads_are_shown_whole_and_long_ones_cut() {
         assert_eq!(Octets::of(&[]).to_string(), "all octets = <<>>");
-        assert_eq!(
-            Octets::of(&[1, 2, 206]).to_string(),
-            "all octets = <<1,2,206>>"
-        );
+        assert_eq!(Octets::of(&[1, 2, 206]).to_string(), "all octets = <<1,2,206>>");
         let sixteen: Vec<u8> = (0..16).collect();
         let numbers = "<<0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15>>";
-        assert_eq!(
-            Octets::of(&sixteen).to_string(),
-            format!("all octets = {numbers}")
-        );
+        assert_eq!(Octets::of(&sixteen).to_string(), format!("all octets = {numbers}"));
         let seventeen: Vec<u8> = (0..17).collect();
         assert_eq!(
             Octets::of(&seventeen).to_string(),

@@ -38,15 +38,9 @@ pub enum WrongProtocol {
 impl fmt::Display for WrongProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            WrongProtocol::Http => {
-                f.write_str("the client speaks HTTP; this port is for AMQP 0-9-1")
-            }
-            WrongProtocol::Tls => {
-                f.write_str("the client speaks TLS; this port is for plain AMQP 0-9-1")
-            }
-            WrongProtocol::Amqp10 => {
-                f.write_str("the client speaks AMQP 1.0; this port is for AMQP 0-9-1")
-            }
+            WrongProtocol::Http => f.write_str("the client speaks HTTP; this port is for AMQP 0-9-1"),
+            WrongProtocol::Tls => f.write_str("the client speaks TLS; this port is for plain AMQP 0-9-1"),
+            WrongProtocol::Amqp10 => f.write_str("the client speaks AMQP 1.0; this port is for AMQP 0-9-1"),
             WrongProtocol::OtherAmqp([a, b, c, d]) => {
                 write!(
                     f,
@@ -110,17 +104,10 @@ mod tests {
     fn a_header_is_incomplete_while_it_may_become_right() {
         for header in [AMQP_0_9_1, AMQP_0_9, *b"AMQP\x00\x01\x00\x00"] {
             for end in 0..PROTOCOL_HEADER_LEN {
-                assert_eq!(
-                    recognise(&header[..end]),
-                    ProtocolHeader::Incomplete,
-                    "{end}"
-                );
+                assert_eq!(recognise(&header[..end]), ProtocolHeader::Incomplete, "{end}");
             }
         }
-        assert_eq!(
-            recognise(b"HELO"),
-            ProtocolHeader::Wrong(WrongProtocol::Unknown)
-        );
+        assert_eq!(recognise(b"HELO"), ProtocolHeader::Wrong(WrongProtocol::Unknown));
     }
 
     #[test]
@@ -134,10 +121,7 @@ mod tests {
         assert_eq!(mistake(&[22, 3, 1, 2, 0, 1, 0, 1]), WrongProtocol::Tls);
         assert_eq!(mistake(b"AMQP\x00\x01\x00\x00"), WrongProtocol::Amqp10);
         assert_eq!(mistake(b"AMQP\x03\x01\x00\x00"), WrongProtocol::Amqp10);
-        assert_eq!(
-            mistake(b"AMQP\x01\x01\x08\x00"),
-            WrongProtocol::OtherAmqp([1, 1, 8, 0])
-        );
+        assert_eq!(mistake(b"AMQP\x01\x01\x08\x00"), WrongProtocol::OtherAmqp([1, 1, 8, 0]));
         assert_eq!(mistake(b"MQTT"), WrongProtocol::Unknown);
     }
 

@@ -123,10 +123,7 @@ mod tests {
             let name = soft
                 .map(|error| error.to_string())
                 .or(hard.map(|error| error.to_string()));
-            assert_eq!(
-                code.name().replace('_', "-"),
-                name.unwrap_or("REPLY-SUCCESS".into())
-            );
+            assert_eq!(code.name().replace('_', "-"), name.unwrap_or("REPLY-SUCCESS".into()));
         }
         assert_eq!(ReplyCode::from_number(201), None);
     }
@@ -134,12 +131,8 @@ mod tests {
     #[test]
     fn every_code_of_the_specification_is_in_the_table() {
         for number in 0..=u16::MAX {
-            let known = AMQPSoftError::from_id(number).is_some()
-                || AMQPHardError::from_id(number).is_some();
-            assert_eq!(
-                ReplyCode::from_number(number).is_some(),
-                known || number == 200
-            );
+            let known = AMQPSoftError::from_id(number).is_some() || AMQPHardError::from_id(number).is_some();
+            assert_eq!(ReplyCode::from_number(number).is_some(), known || number == 200);
         }
     }
 }

@@ -59,41 +59,18 @@ pub fn rewrite(header_payload: &[u8], changes: &HeaderChanges<'_>) -> Result<Vec
     let octet = |out: &mut Vec<u8>, value: u8| out.push(value);
     writer.keep(flag::CONTENT_TYPE, Reader::shortstr_octets)?;
     writer.keep(flag::CONTENT_ENCODING, Reader::shortstr_octets)?;
-    writer.change(
-        flag::HEADERS,
-        Reader::longstr,
-        changes.headers,
-        |out, table| out.extend_from_slice(table),
-    )?;
-    writer.change(
-        flag::DELIVERY_MODE,
-        Reader::u8,
-        changes.delivery_mode,
-        octet,
-    )?;
+    writer.change(flag::HEADERS, Reader::longstr, changes.headers, |out, table| {
+        out.extend_from_slice(table)
+    })?;
+    writer.change(flag::DELIVERY_MODE, Reader::u8, changes.delivery_mode, octet)?;
     writer.change(flag::PRIORITY, Reader::u8, changes.priority, octet)?;
     writer.keep(flag::CORRELATION_ID, Reader::shortstr_octets)?;
-    writer.change(
-        flag::REPLY_TO,
-        Reader::shortstr_octets,
-        changes.reply_to,
-        shortstr,
-    )?;
-    writer.change(
-        flag::EXPIRATION,
-        Reader::shortstr_octets,
-        changes.expiration,
-        shortstr,
-    )?;
+    writer.change(flag::REPLY_TO, Reader::shortstr_octets, changes.reply_to, shortstr)?;
+    writer.change(flag::EXPIRATION, Reader::shortstr_octets, changes.expiration, shortstr)?;
     writer.keep(flag::MESSAGE_ID, Reader::shortstr_octets)?;
-    writer.change(
-        flag::TIMESTAMP,
-        Reader::u64,
-        changes.timestamp,
-        |out, time| {
-            out.extend_from_slice(&time.to_be_bytes());
-        },
-    )?;
+    writer.change(flag::TIMESTAMP, Reader::u64, changes.timestamp, |out, time| {
+        out.extend_from_slice(&time.to_be_bytes());
+    })?;
     writer.finish(fixed_len)
 }
 
@@ -129,8 +106,7 @@ impl<'a> Writer<'a> {
         match change {
             Change::Keep => {
                 let len = before.len() - self.reader.rest().len();
-                self.out
-                    .extend_from_slice(before.get(..len).unwrap_or_default());
+                self.out.extend_from_slice(before.get(..len).unwrap_or_default());
             }
             Change::Remove => self.flags &= !flag,
             Change::Set(value) => {
@@ -144,10 +120,7 @@ impl<'a> Writer<'a> {
     /// Copies the rest of the properties and puts the flags into their place.
     fn finish(mut self, flags_at: usize) -> Result<Vec<u8>, DecodeCause> {
         self.out.extend_from_slice(self.reader.rest());
-        let slot = self
-            .out
-            .get_mut(flags_at..flags_at + 2)
-            .ok_or(DecodeCause::Malformed)?;
+        let slot = self.out.get_mut(flags_at..flags_at + 2).ok_or(DecodeCause::Malformed)?;
         slot.copy_from_slice(&self.flags.to_be_bytes());
         Ok(self.out)
     }
@@ -156,9 +129,7 @@ impl<'a> Writer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::testing::{
-        generated_header, generated_table, properties, short_strings, tables,
-    };
+    use crate::protocol::testing::{generated_header, generated_table, properties, short_strings, tables};
     use amq_protocol::protocol::BasicProperties;
     use proptest::prelude::*;
 
@@ -217,9 +188,7 @@ mod tests {
     #[test]
     fn octets_the_broker_does_not_touch_stay_as_they_are() {
         // Headers with duplicate keys out of order and a `U`, none of which survives decoding and encoding.
-        let headers = [
-            0, 0, 0, 12, 1, b'z', b'U', 0, 1, 1, b'a', b'V', 1, b'a', b't', 1,
-        ];
+        let headers = [0, 0, 0, 12, 1, b'z', b'U', 0, 1, 1, b'a', b'V', 1, b'a', b't', 1];
         let headers = [&[0, 0, 0, 12], &headers[4..]].concat();
         let header = [
             &[0, 60, 0, 9, 0, 0, 0, 0, 0, 0, 0, 5, 0x23, 0x80][..],

@@ -27,8 +27,7 @@ fn values() -> impl Strategy<Value = AMQPValue> {
         any::<i64>().prop_map(AMQPValue::LongLongInt),
         prop::num::f32::NORMAL.prop_map(AMQPValue::Float),
         prop::num::f64::NORMAL.prop_map(AMQPValue::Double),
-        (any::<u8>(), any::<u32>())
-            .prop_map(|(scale, value)| AMQPValue::DecimalValue(DecimalValue { scale, value })),
+        (any::<u8>(), any::<u32>()).prop_map(|(scale, value)| AMQPValue::DecimalValue(DecimalValue { scale, value })),
         any::<Vec<u8>>().prop_map(|bytes| AMQPValue::LongString(bytes.into())),
         any::<u64>().prop_map(AMQPValue::Timestamp),
         any::<Vec<u8>>().prop_map(|bytes| AMQPValue::ByteArray(bytes.into())),
@@ -36,8 +35,7 @@ fn values() -> impl Strategy<Value = AMQPValue> {
     ];
     leaf.prop_recursive(4, 16, 4, |inner| {
         prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4)
-                .prop_map(|values| AMQPValue::FieldArray(values.into())),
+            prop::collection::vec(inner.clone(), 0..4).prop_map(|values| AMQPValue::FieldArray(values.into())),
             prop::collection::btree_map(short_strings(), inner, 0..4)
                 .prop_map(|entries| AMQPValue::FieldTable(entries.into())),
         ]
@@ -61,15 +59,7 @@ pub(crate) fn properties() -> impl Strategy<Value = BasicProperties> {
         some(),
         some(),
     );
-    let second = (
-        some(),
-        some(),
-        any::<Option<u64>>(),
-        some(),
-        some(),
-        some(),
-        some(),
-    );
+    let second = (some(), some(), any::<Option<u64>>(), some(), some(), some(), some());
     (first, second).prop_map(|(first, second)| {
         let mut result = BasicProperties::default();
         macro_rules! set {
@@ -89,13 +79,11 @@ pub(crate) fn properties() -> impl Strategy<Value = BasicProperties> {
 
 /// The arguments of a method, encoded by their types alone.
 pub(crate) fn arguments(types: &'static [Argument]) -> BoxedStrategy<Vec<u8>> {
-    types
-        .iter()
-        .fold(Just(Vec::new()).boxed(), |before, argument| {
-            (before, argument_octets(*argument))
-                .prop_map(|(before, octets)| [before, octets].concat())
-                .boxed()
-        })
+    types.iter().fold(Just(Vec::new()).boxed(), |before, argument| {
+        (before, argument_octets(*argument))
+            .prop_map(|(before, octets)| [before, octets].concat())
+            .boxed()
+    })
 }
 
 fn argument_octets(argument: Argument) -> BoxedStrategy<Vec<u8>> {
@@ -124,10 +112,7 @@ pub(crate) fn generated_table(table: &FieldTable) -> Vec<u8> {
 
 /// A frame as amq-protocol encodes it.
 pub(crate) fn generated(frame: &AMQPFrame) -> Vec<u8> {
-    gen_frame(frame)(WriteContext::from(Vec::new()))
-        .unwrap()
-        .into_inner()
-        .0
+    gen_frame(frame)(WriteContext::from(Vec::new())).unwrap().into_inner().0
 }
 
 /// A content header's payload as amq-protocol encodes it.
@@ -143,21 +128,13 @@ pub(crate) fn generated_header(properties: &BasicProperties, body_size: u64) -> 
 
 /// A table `levels` deep: one of tables, or with type `A` one of arrays in the outermost table.
 pub(crate) fn nested(type_id: u8, levels: usize) -> Vec<u8> {
-    let entry: &[u8] = if type_id == b'F' {
-        &[1, b'k', b'F']
-    } else {
-        b"A"
-    };
+    let entry: &[u8] = if type_id == b'F' { &[1, b'k', b'F'] } else { b"A" };
     let step = entry.len() + 4;
     // The first level below the outermost table has a key in either case.
     let key: &[u8] = if type_id == b'F' { &[] } else { &[1, b'k'] };
     let below = levels - 1;
     let mut out = Vec::with_capacity(4 + key.len() + below * step);
-    let inside = if below == 0 {
-        0
-    } else {
-        key.len() + below * step
-    };
+    let inside = if below == 0 { 0 } else { key.len() + below * step };
     out.extend_from_slice(&(inside as u32).to_be_bytes());
     for level in (0..below).rev() {
         if level + 1 == below {

@@ -33,10 +33,7 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeCause> {
-        let (array, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(DecodeCause::Malformed)?;
+        let (array, rest) = self.rest.split_first_chunk::<N>().ok_or(DecodeCause::Malformed)?;
         self.rest = rest;
         Ok(*array)
     }
@@ -63,10 +60,7 @@ impl<'a> Reader<'a> {
 
     /// The next `count` octets.
     pub fn octets(&mut self, count: usize) -> Result<&'a [u8], DecodeCause> {
-        let (octets, rest) = self
-            .rest
-            .split_at_checked(count)
-            .ok_or(DecodeCause::Malformed)?;
+        let (octets, rest) = self.rest.split_at_checked(count).ok_or(DecodeCause::Malformed)?;
         self.rest = rest;
         Ok(octets)
     }
@@ -184,14 +178,8 @@ mod tests {
 
     #[test]
     fn lengths_beyond_the_end_are_malformed() {
-        assert_eq!(
-            Reader::new(&[3, b'a', b'b']).shortstr(),
-            Err(DecodeCause::Malformed)
-        );
-        assert_eq!(
-            Reader::new(&[0xFF; 8]).longstr(),
-            Err(DecodeCause::Malformed)
-        );
+        assert_eq!(Reader::new(&[3, b'a', b'b']).shortstr(), Err(DecodeCause::Malformed));
+        assert_eq!(Reader::new(&[0xFF; 8]).longstr(), Err(DecodeCause::Malformed));
         assert_eq!(Reader::new(&[0xFF; 8]).table(), Err(DecodeCause::Malformed));
         assert_eq!(Reader::new(&[1]).u16(), Err(DecodeCause::Malformed));
         assert_eq!(Reader::new(&[1]).finish(), Err(DecodeCause::Malformed));
@@ -199,14 +187,8 @@ mod tests {
 
     #[test]
     fn a_short_string_must_be_utf_8() {
-        assert_eq!(
-            Reader::new(&[2, 0xC3, 0x28]).shortstr(),
-            Err(DecodeCause::InvalidUtf8)
-        );
-        assert_eq!(
-            Reader::new(&[2, 0xC3, 0x28]).shortstr_octets(),
-            Ok(&[0xC3, 0x28][..])
-        );
+        assert_eq!(Reader::new(&[2, 0xC3, 0x28]).shortstr(), Err(DecodeCause::InvalidUtf8));
+        assert_eq!(Reader::new(&[2, 0xC3, 0x28]).shortstr_octets(), Ok(&[0xC3, 0x28][..]));
     }
 
     #[test]
@@ -228,10 +210,7 @@ mod tests {
         assert_eq!(shortstr(&text[..254]), Some(out));
         assert_eq!(exchange_and_key("x", &text), None);
         assert_eq!(exchange_and_key(&text, "k"), None);
-        assert_eq!(
-            exchange_and_key("x", "kk"),
-            Some(vec![1, b'x', 2, b'k', b'k'])
-        );
+        assert_eq!(exchange_and_key("x", "kk"), Some(vec![1, b'x', 2, b'k', b'k']));
     }
 
     proptest! {

@@ -180,7 +180,16 @@ impl<M: QueueMessage, C> Queue<M, C> {
 
     /// Starts a new consumer, or lets one that refused a message have messages again.
     pub fn resume<S: Sink<M, C> + ?Sized>(&mut self, key: ConsumerKey, sink: &mut S) {
-        if self.consumers.resume(key) {
+        self.resume_all([key], sink);
+    }
+
+    /// Resumes several consumers before any of them gets a message, so that they take turns.
+    pub fn resume_all<S: Sink<M, C> + ?Sized>(&mut self, keys: impl IntoIterator<Item = ConsumerKey>, sink: &mut S) {
+        let mut any = false;
+        for key in keys {
+            any |= self.consumers.resume(key);
+        }
+        if any {
             self.dispatch(sink);
         }
     }

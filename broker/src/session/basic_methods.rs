@@ -32,7 +32,11 @@ impl Session {
             AMQPMethod::Qos(qos) => self.qos(channel, &qos, prefetch_size.unwrap_or(0)),
             AMQPMethod::Consume(consume) => self.consume(channel, &consume),
             AMQPMethod::Cancel(cancel) => self.cancel(channel, &cancel),
-            AMQPMethod::Get(get) => self.get(channel, &get),
+            AMQPMethod::Get(get) => {
+                self.get(channel, &get)?;
+                self.pause_for_reader();
+                Ok(())
+            }
             AMQPMethod::Recover(recover) => {
                 // The answer goes first: what is delivered again comes after it.
                 self.reply(channel, AMQPClass::Basic(AMQPMethod::RecoverOk(RecoverOk {})));
@@ -79,7 +83,9 @@ impl Session {
             "" => self.broker.names.consumer_tag().into(),
             tag => tag.into(),
         };
-        let Some(channel) = self.channel_slot(number) else { return Ok(()) };
+        let Some(channel) = self.channel_slot(number) else {
+            return Ok(());
+        };
         if channel.consumers.contains_key(&tag) {
             let text = format!("attempt to reuse consumer tag '{tag}'");
             return Err(AmqpError::new(ReplyCode::NotAllowed, text));
@@ -95,11 +101,18 @@ impl Session {
         let priority = consumer_priority(&consume.arguments, &queue, &vhost.name)?;
         let origin = {
             let mut outbox = self.outbox.lock();
-            let Some(deliveries) = outbox.channel(number) else { return Ok(()) };
+            let Some(deliveries) = outbox.channel(number) else {
+                return Ok(());
+            };
             deliveries.add_consumer(&queue, &shortstr(&tag))
         };
         let spec = ConsumerSpec {
-            handle: Consumer { outbox: self.outbox.clone(), channel: number, origin, no_ack: consume.no_ack },
+            handle: Consumer {
+                outbox: self.outbox.clone(),
+                channel: number,
+                origin,
+                no_ack: consume.no_ack,
+            },
             no_ack: consume.no_ack,
             prefetch_count,
             exclusive: consume.exclusive,
@@ -112,7 +125,10 @@ impl Session {
             if let Some(ok) = &ok {
                 crate::protocol::method::encode_method(outbox.bytes_mut(), number, ok);
             }
-            if let Some(origin) = outbox.channel(number).and_then(|channel| channel.origins.get_mut(origin as usize)) {
+            if let Some(origin) = outbox
+                .channel(number)
+                .and_then(|channel| channel.origins.get_mut(origin as usize))
+            {
                 origin.key = Some(key);
             }
         });
@@ -134,7 +150,9 @@ impl Session {
             return refused("reply consumer cannot acknowledge");
         }
         let token: Arc<str> = self.broker.names.reply_token().into();
-        let Some(channel) = self.channel_slot(number) else { return Ok(()) };
+        let Some(channel) = self.channel_slot(number) else {
+            return Ok(());
+        };
         if channel.reply_token.is_some() {
             return refused("reply consumer already set");
         }
@@ -143,15 +161,21 @@ impl Session {
         if !consume.nowait {
             self.reply(number, consume_ok(&tag));
         }
-        self.broker.reply_targets.insert(token, self.outbox.clone(), number, &shortstr(&tag));
+        self.broker
+            .reply_targets
+            .insert(token, self.outbox.clone(), number, &shortstr(&tag));
         Ok(())
     }
 
     fn cancel(&mut self, number: u16, cancel: &Cancel) -> Result<(), AmqpError> {
-        let consumer = self.channel_slot(number).and_then(|channel| channel.consumers.remove(cancel.consumer_tag.as_str()));
+        let consumer = self
+            .channel_slot(number)
+            .and_then(|channel| channel.consumers.remove(cancel.consumer_tag.as_str()));
         self.end_consumers(number, consumer.into_iter());
         if !cancel.nowait {
-            let ok = CancelOk { consumer_tag: cancel.consumer_tag.clone() };
+            let ok = CancelOk {
+                consumer_tag: cancel.consumer_tag.clone(),
+            };
             self.reply(number, AMQPClass::Basic(AMQPMethod::CancelOk(ok)));
         }
         Ok(())
@@ -165,7 +189,9 @@ impl Session {
                     let key = {
                         let mut outbox = self.outbox.lock();
                         let origins = outbox.channel(number).map(|channel| &channel.origins);
-                        origins.and_then(|origins| origins.get(origin as usize)).and_then(|origin| origin.key)
+                        origins
+                            .and_then(|origins| origins.get(origin as usize))
+                            .and_then(|origin| origin.key)
                     };
                     if let (Some(key), Some(opened)) = (key, &self.open) {
                         opened.vhost.cancel(&queue, key);
@@ -188,11 +214,16 @@ impl Session {
     ///
     /// Meanwhile the client may have cancelled the consumer and put another in its place.
     pub(super) fn consumer_cancelled(&mut self, number: u16, origin: u32, gone: QueueId) {
-        let Some(channel) = self.channel_slot(number) else { return };
-        let is_it = |consumer: &ChannelConsumer| {
-            matches!(consumer, ChannelConsumer::Queue { queue, origin: place } if *place == origin && queue.id == gone)
+        let Some(channel) = self.channel_slot(number) else {
+            return;
         };
-        let Some(tag) = channel.consumers.iter().find(|(_, consumer)| is_it(consumer)).map(|(tag, _)| tag.clone()) else {
+        let is_it = |consumer: &ChannelConsumer| matches!(consumer, ChannelConsumer::Queue { queue, origin: place } if *place == origin && queue.id == gone);
+        let Some(tag) = channel
+            .consumers
+            .iter()
+            .find(|(_, consumer)| is_it(consumer))
+            .map(|(tag, _)| tag.clone())
+        else {
             return;
         };
         channel.consumers.remove(&tag);
@@ -200,7 +231,10 @@ impl Session {
             deliveries.cancel(origin);
         }
         if self.client.takes_consumer_cancel {
-            let cancel = Cancel { consumer_tag: short(&tag), nowait: true };
+            let cancel = Cancel {
+                consumer_tag: short(&tag),
+                nowait: true,
+            };
             self.reply(number, AMQPClass::Basic(AMQPMethod::Cancel(cancel)));
         }
     }
@@ -220,20 +254,32 @@ impl Session {
         counters.got(get.no_ack, got.redelivered);
         let mut outbox = self.outbox.lock();
         let frame_max = outbox.frame_max();
-        let Some(channel) = outbox.channel(number) else { return Ok(()) };
+        let Some(channel) = outbox.channel(number) else {
+            return Ok(());
+        };
         let tag = channel.next_tag();
         if !get.no_ack {
             let origin = channel.get_origin(&queue);
             channel.track(tag, origin, got.slot, got.position);
         }
         let left = crate::vhost::queues::saturating_u32(got.ready);
-        hot::write_get_ok(outbox.bytes_mut(), number, tag, got.redelivered, left, &got.message.view(), frame_max);
+        hot::write_get_ok(
+            outbox.bytes_mut(),
+            number,
+            tag,
+            got.redelivered,
+            left,
+            &got.message.view(),
+            frame_max,
+        );
         Ok(())
     }
 }
 
 fn consume_ok(tag: &str) -> AMQPClass {
-    AMQPClass::Basic(AMQPMethod::ConsumeOk(ConsumeOk { consumer_tag: short(tag) }))
+    AMQPClass::Basic(AMQPMethod::ConsumeOk(ConsumeOk {
+        consumer_tag: short(tag),
+    }))
 }
 
 /// The octets of a tag as a short string on the wire.

@@ -85,7 +85,10 @@ impl Channel {
 
     /// channel.close has been sent.
     pub fn start_closing(&mut self) {
-        *self = Channel { phase: ChannelPhase::Closing, ..Channel::default() };
+        *self = Channel {
+            phase: ChannelPhase::Closing,
+            ..Channel::default()
+        };
     }
 }
 
@@ -127,12 +130,16 @@ impl Session {
     /// A frame on an open channel.
     pub(super) fn open_channel_frame(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
         let number = frame.channel;
-        let Some(channel) = self.channel_slot(number) else { return Ok(()) };
+        let Some(channel) = self.channel_slot(number) else {
+            return Ok(());
+        };
         match channel.assembler.feed(&frame)? {
             Assembled::Nothing => {
                 let announced = channel.assembler.announced_body_size();
                 // Refused now, a body that is too large is never kept.
-                announced.map_or(Ok(()), |size| self.check_size(size)).map_err(|error| error.at(60, 40))
+                announced
+                    .map_or(Ok(()), |size| self.check_size(size))
+                    .map_err(|error| error.at(60, 40))
             }
             Assembled::Method(payload) => self.channel_method(number, payload),
             Assembled::Publish(content) => self.publish_assembled(number, content),
@@ -143,9 +150,21 @@ impl Session {
         let (class_id, method_id) = method::class_and_method(payload).unwrap_or_default();
         if class_id == 60 {
             match method_id {
-                80 => return self.ack(number, hot::parse_ack(payload)?).map_err(|error| error.at(60, 80)),
-                90 => return self.reject(number, hot::parse_reject(payload)?).map_err(|error| error.at(60, 90)),
-                120 => return self.nack(number, hot::parse_nack(payload)?).map_err(|error| error.at(60, 120)),
+                80 => {
+                    return self
+                        .ack(number, hot::parse_ack(payload)?)
+                        .map_err(|error| error.at(60, 80));
+                }
+                90 => {
+                    return self
+                        .reject(number, hot::parse_reject(payload)?)
+                        .map_err(|error| error.at(60, 90));
+                }
+                120 => {
+                    return self
+                        .nack(number, hot::parse_nack(payload)?)
+                        .map_err(|error| error.at(60, 120));
+                }
                 _ => {}
             }
         }
@@ -178,7 +197,10 @@ impl Session {
                 if let Some(channel) = self.outbox.lock().channel(number) {
                     channel.active = flow.active;
                 }
-                self.reply(number, AMQPClass::Channel(AMQPMethod::FlowOk(FlowOk { active: flow.active })));
+                self.reply(
+                    number,
+                    AMQPClass::Channel(AMQPMethod::FlowOk(FlowOk { active: flow.active })),
+                );
                 self.resume_stalled();
                 Ok(())
             }
@@ -204,7 +226,9 @@ impl Session {
 
     /// Ends the channel's consumers and gives back what it had not acknowledged.
     pub(super) fn release_channel(&mut self, number: u16) {
-        let Some(channel) = self.channel_slot(number) else { return };
+        let Some(channel) = self.channel_slot(number) else {
+            return;
+        };
         if channel.phase == ChannelPhase::Closing {
             return;
         }
@@ -239,7 +263,10 @@ impl Session {
         use amq_protocol::protocol::access;
         match method {
             access::AMQPMethod::Request(_) => {
-                self.reply(number, AMQPClass::Access(access::AMQPMethod::RequestOk(access::RequestOk {})));
+                self.reply(
+                    number,
+                    AMQPClass::Access(access::AMQPMethod::RequestOk(access::RequestOk {})),
+                );
                 Ok(())
             }
             access::AMQPMethod::RequestOk(_) => Err(server_only()),

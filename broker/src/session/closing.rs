@@ -27,7 +27,9 @@ impl Session {
             "closing channel: {error}"
         );
         self.release_channel(number);
-        let Some(channel) = self.channel_slot(number) else { return };
+        let Some(channel) = self.channel_slot(number) else {
+            return;
+        };
         channel.start_closing();
         let (class_id, method_id) = (error.class_id, error.method_id);
         let close = channel_class::Close {
@@ -46,7 +48,10 @@ impl Session {
             tracing::warn!(connection = %self.info.name, "refused during the handshake: {error}");
             return self.drop_later(now);
         }
-        if matches!(self.phase, Phase::Closing { .. } | Phase::Dropping { .. } | Phase::Finished) {
+        if matches!(
+            self.phase,
+            Phase::Closing { .. } | Phase::Dropping { .. } | Phase::Finished
+        ) {
             return;
         }
         tracing::warn!(
@@ -54,7 +59,10 @@ impl Session {
         );
         self.release_all();
         self.send_close(&error);
-        let wait = self.heartbeat.interval().map_or(CLOSE_OK_WAIT_MAX, |interval| interval.min(CLOSE_OK_WAIT_MAX));
+        let wait = self
+            .heartbeat
+            .interval()
+            .map_or(CLOSE_OK_WAIT_MAX, |interval| interval.min(CLOSE_OK_WAIT_MAX));
         self.phase = Phase::Closing { deadline: now + wait };
     }
 

@@ -38,6 +38,8 @@ pub struct Confirmed {
     pub last: u64,
     /// May one `basic.ack` with `multiple` say it, because nothing before `first` is open?
     pub multiple: bool,
+    /// How many of them were not answered before.
+    pub count: u64,
 }
 
 impl Confirms {
@@ -61,6 +63,7 @@ impl Confirms {
             first,
             last,
             multiple: self.waiting.is_empty(),
+            count: last - first + 1,
         }
     }
 
@@ -70,11 +73,13 @@ impl Confirms {
         while let Some(run) = self.waiting.front()
             && run.ticket <= durable
         {
-            let first = answered.map_or(run.first, |confirmed| confirmed.first);
+            let (first, count) = answered.map_or((run.first, 0), |confirmed| (confirmed.first, confirmed.count));
+            let count = count + run.last - run.first + 1;
             answered = Some(Confirmed {
                 first,
                 last: run.last,
                 multiple: true,
+                count,
             });
             self.waiting.pop_front();
         }
@@ -102,7 +107,7 @@ impl Confirmed {
                 hot::write_ack(out, channel, number, false);
             }
         }
-        self.last - self.first + 1
+        self.count
     }
 }
 
@@ -162,10 +167,12 @@ impl Session {
     /// Has a commit happened that answers a publish?
     pub(super) fn has_answerable_confirms(&self, durable: Ticket) -> bool {
         let channels = self.publisher.waiting_channels.iter();
-        let waiting = channels.filter_map(|number| match &self.channels.get(usize::from(*number))?.as_deref()?.mode {
-            ChannelMode::Confirm(confirms) => confirms.first_ticket(),
-            ChannelMode::Plain | ChannelMode::Transaction(_) => None,
-        });
+        let waiting = channels.filter_map(
+            |number| match &self.channels.get(usize::from(*number))?.as_deref()?.mode {
+                ChannelMode::Confirm(confirms) => confirms.first_ticket(),
+                ChannelMode::Plain | ChannelMode::Transaction(_) => None,
+            },
+        );
         waiting.min().is_some_and(|ticket| ticket <= durable)
     }
 
@@ -190,7 +197,15 @@ mod tests {
         confirms.wait(4, 6, ticket(6));
         confirms.wait(7, 9, ticket(7));
         assert_eq!(confirms.committed(ticket(4)), None);
-        assert_eq!(confirms.committed(ticket(6)), Some(Confirmed { first: 1, last: 6, multiple: true }));
+        assert_eq!(
+            confirms.committed(ticket(6)),
+            Some(Confirmed {
+                first: 1,
+                last: 6,
+                multiple: true,
+                count: 6
+            })
+        );
         assert_eq!(confirms.first_ticket(), Some(ticket(7)));
         assert!(confirms.is_waiting());
     }
@@ -205,7 +220,8 @@ mod tests {
             Confirmed {
                 first: 3,
                 last: 4,
-                multiple: false
+                multiple: false,
+                count: 2
             }
         );
         let mut out = Vec::new();
@@ -214,6 +230,21 @@ mod tests {
         hot::write_ack(&mut expected, 1, 3, false);
         hot::write_ack(&mut expected, 1, 4, false);
         assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn publishes_answered_before_their_commit_are_not_counted_with_it() {
+        let mut confirms = Confirms::default();
+        confirms.wait(1, 2, ticket(1));
+        assert_eq!(confirms.answer_at_once(3, 5).count, 3);
+        confirms.wait(6, 6, ticket(1));
+        let answer = Confirmed {
+            first: 1,
+            last: 6,
+            multiple: true,
+            count: 3,
+        };
+        assert_eq!(confirms.committed(ticket(1)), Some(answer));
     }
 
     #[test]

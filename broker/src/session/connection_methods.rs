@@ -24,9 +24,9 @@ impl Session {
                 self.phase = Phase::Finished;
                 Ok(())
             }
-            AMQPClass::Connection(AMQPMethod::UpdateSecret(update)) => {
-                self.update_secret(update.new_secret.as_bytes()).map_err(|error| error.at(class_id, method_id))
-            }
+            AMQPClass::Connection(AMQPMethod::UpdateSecret(update)) => self
+                .update_secret(update.new_secret.as_bytes())
+                .map_err(|error| error.at(class_id, method_id)),
             // connection.close-ok without a close, and blocked or unblocked, are for nobody.
             AMQPClass::Connection(AMQPMethod::CloseOk(_) | AMQPMethod::Blocked(_) | AMQPMethod::Unblocked(_)) => Ok(()),
             AMQPClass::Connection(_) => {
@@ -41,7 +41,10 @@ impl Session {
     fn update_secret(&mut self, secret: &[u8]) -> Result<(), AmqpError> {
         let refused = || AmqpError::new(ReplyCode::NotAllowed, "New secret was refused by one of the backends");
         let user = self.info.user();
-        self.broker.users.authenticate(&user, secret, self.info.peer.ip()).map_err(|_| refused())?;
+        self.broker
+            .users
+            .authenticate(&user, secret, self.info.peer.ip())
+            .map_err(|_| refused())?;
         self.reply(0, AMQPClass::Connection(AMQPMethod::UpdateSecretOk(UpdateSecretOk {})));
         Ok(())
     }
@@ -57,7 +60,10 @@ impl Session {
         // Whoever lost the access may do nothing more.
         let permissions = self.broker.users.access(&opened.actor.user, &opened.vhost.name);
         let permissions = permissions.unwrap_or_else(|| Arc::new(Permissions::none()));
-        opened.actor = Actor { permissions, ..opened.actor.clone() };
+        opened.actor = Actor {
+            permissions,
+            ..opened.actor.clone()
+        };
     }
 
     /// A memory or disk alarm went on or off.
@@ -71,7 +77,9 @@ impl Session {
 
     /// Stops reading from a publisher while an alarm is on; consumers that do not publish are never stopped.
     pub(super) fn block(&mut self) {
-        let Some(reason) = self.broker.alarms.reason() else { return };
+        let Some(reason) = self.broker.alarms.reason() else {
+            return;
+        };
         if self.blocked || !matches!(self.phase, Phase::Running) {
             return;
         }

@@ -87,7 +87,12 @@ impl ChannelDeliveries {
 
     /// Remembers a delivery until it is settled.
     pub fn track(&mut self, delivery_tag: u64, origin: u32, slot: u32, position: Position) {
-        self.unacked.push_back(Unacked { delivery_tag, position, slot, origin });
+        self.unacked.push_back(Unacked {
+            delivery_tag,
+            position,
+            slot,
+            origin,
+        });
         if let Some(origin) = self.origins.get_mut(origin as usize) {
             origin.outstanding += 1;
             self.consumer_unacked += u32::from(!origin.consumer_tag.is_empty());
@@ -124,10 +129,17 @@ impl ChannelDeliveries {
 
     fn find(&self, delivery_tag: u64) -> Option<usize> {
         // Acknowledgements mostly come in order, so the front is looked at before the search.
-        if self.unacked.front().is_some_and(|entry| entry.delivery_tag == delivery_tag && entry.origin != SETTLED) {
+        if self
+            .unacked
+            .front()
+            .is_some_and(|entry| entry.delivery_tag == delivery_tag && entry.origin != SETTLED)
+        {
             return Some(0);
         }
-        let index = self.unacked.binary_search_by_key(&delivery_tag, |entry| entry.delivery_tag).ok()?;
+        let index = self
+            .unacked
+            .binary_search_by_key(&delivery_tag, |entry| entry.delivery_tag)
+            .ok()?;
         (self.unacked[index].origin != SETTLED).then_some(index)
     }
 
@@ -158,7 +170,9 @@ impl ChannelDeliveries {
 
     fn release(&mut self, entry: Unacked, settled: &mut impl FnMut(&Origin, Unacked)) {
         let index = entry.origin as usize;
-        let Some(origin) = self.origins.get_mut(index) else { return };
+        let Some(origin) = self.origins.get_mut(index) else {
+            return;
+        };
         origin.outstanding -= 1;
         self.consumer_unacked -= u32::from(!origin.consumer_tag.is_empty());
         settled(origin, entry);
@@ -185,16 +199,32 @@ impl ChannelDeliveries {
     /// Adds a consumer whose key in its queue is not known yet.
     pub fn add_consumer(&mut self, queue: &Arc<QueueHandle>, consumer_tag: &[u8]) -> u32 {
         let consumer_tag = consumer_tag.into();
-        self.origins.insert(Origin { queue: queue.clone(), key: None, consumer_tag, consuming: true, outstanding: 0 }) as u32
+        self.origins.insert(Origin {
+            queue: queue.clone(),
+            key: None,
+            consumer_tag,
+            consuming: true,
+            outstanding: 0,
+        }) as u32
     }
 
     /// The origin of `basic.get` deliveries from this queue.
     pub fn get_origin(&mut self, queue: &Arc<QueueHandle>) -> u32 {
         let same = |origin: &Origin| origin.consumer_tag.is_empty() && Arc::ptr_eq(&origin.queue, queue);
-        let found = self.origins.iter().find(|(_, origin)| same(origin)).map(|(index, _)| index);
+        let found = self
+            .origins
+            .iter()
+            .find(|(_, origin)| same(origin))
+            .map(|(index, _)| index);
         found.unwrap_or_else(|| {
             let consumer_tag = Box::default();
-            self.origins.insert(Origin { queue: queue.clone(), key: None, consumer_tag, consuming: false, outstanding: 0 })
+            self.origins.insert(Origin {
+                queue: queue.clone(),
+                key: None,
+                consumer_tag,
+                consuming: false,
+                outstanding: 0,
+            })
         }) as u32
     }
 
@@ -234,6 +264,8 @@ impl ChannelDeliveries {
 
     /// Outstanding deliveries in tag order, with their origins.
     pub fn outstanding(&self) -> impl Iterator<Item = (&Origin, &Unacked)> {
-        self.unacked.iter().filter_map(|entry| Some((self.origins.get(entry.origin as usize)?, entry)))
+        self.unacked
+            .iter()
+            .filter_map(|entry| Some((self.origins.get(entry.origin as usize)?, entry)))
     }
 }

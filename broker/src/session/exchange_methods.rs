@@ -23,7 +23,11 @@ impl Session {
                     internal: declare.internal,
                     arguments: declare.arguments,
                 };
-                (vhost.declare_exchange(actor, declaration)?, declare.nowait, AMQPMethod::DeclareOk(DeclareOk {}))
+                (
+                    vhost.declare_exchange(actor, declaration)?,
+                    declare.nowait,
+                    AMQPMethod::DeclareOk(DeclareOk {}),
+                )
             }
             AMQPMethod::Delete(delete) => {
                 let durable = vhost.delete_exchange(actor, delete.exchange.as_str(), delete.if_unused)?;
@@ -37,8 +41,13 @@ impl Session {
             }
             AMQPMethod::Unbind(unbind) => {
                 let (destination, source) = (unbind.destination.as_str(), unbind.source.as_str());
-                let durable =
-                    vhost.unbind_exchange(actor, destination, source, unbind.routing_key.as_str(), &unbind.arguments)?;
+                let durable = vhost.unbind_exchange(
+                    actor,
+                    destination,
+                    source,
+                    unbind.routing_key.as_str(),
+                    &unbind.arguments,
+                )?;
                 (durable, unbind.nowait, AMQPMethod::UnbindOk(UnbindOk {}))
             }
             AMQPMethod::DeclareOk(_) | AMQPMethod::DeleteOk(_) | AMQPMethod::BindOk(_) | AMQPMethod::UnbindOk(_) => {

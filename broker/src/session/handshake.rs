@@ -10,8 +10,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use amq_protocol::protocol::connection::{AMQPMethod, Close, OpenOk, Start, StartOk, Tune, TuneOk};
 use amq_protocol::protocol::AMQPClass;
+use amq_protocol::protocol::connection::{AMQPMethod, Close, OpenOk, Start, StartOk, Tune, TuneOk};
 use amq_protocol::types::{AMQPValue, FieldTable, LongString, ShortString};
 
 use super::{Opened, Pause, Phase, Session};
@@ -39,15 +39,25 @@ pub struct Handshake {
 enum Step {
     Header,
     StartSent,
-    Authenticating { credentials: Option<Credentials>, mechanism: Mechanism },
-    TuneSent { user: Arc<User> },
-    OpenDue { user: Arc<User> },
+    Authenticating {
+        credentials: Option<Credentials>,
+        mechanism: Mechanism,
+    },
+    TuneSent {
+        user: Arc<User>,
+    },
+    OpenDue {
+        user: Arc<User>,
+    },
 }
 
 impl Handshake {
     /// The handshake of a connection that has sent nothing yet.
     pub fn new(deadline: Instant) -> Handshake {
-        Handshake { deadline, step: Step::Header }
+        Handshake {
+            deadline,
+            step: Step::Header,
+        }
     }
 
     /// Do the first eight bytes still have to come?
@@ -101,7 +111,9 @@ impl Session {
 
     /// Falls silent and drops the socket after a while.
     pub(super) fn drop_later(&mut self, now: Instant) {
-        self.phase = Phase::Dropping { deadline: now + REFUSAL_DELAY };
+        self.phase = Phase::Dropping {
+            deadline: now + REFUSAL_DELAY,
+        };
     }
 
     fn send_start(&self) {
@@ -146,7 +158,9 @@ impl Session {
     }
 
     pub(super) fn receive_handshake_frame(&mut self, now: Instant, frame: Frame<'_>) {
-        let Phase::Handshake(handshake) = &mut self.phase else { return };
+        let Phase::Handshake(handshake) = &mut self.phase else {
+            return;
+        };
         if frame.kind == FrameKind::Heartbeat && frame.channel == 0 {
             return;
         }
@@ -172,7 +186,10 @@ impl Session {
                 }
             }
             (_, AMQPMethod::Close(Close { .. })) => {
-                self.reply(0, AMQPClass::Connection(AMQPMethod::CloseOk(amq_protocol::protocol::connection::CloseOk {})));
+                self.reply(
+                    0,
+                    AMQPClass::Connection(AMQPMethod::CloseOk(amq_protocol::protocol::connection::CloseOk {})),
+                );
                 self.phase = Phase::Finished;
             }
             _ => self.refuse_method(now, frame.payload),
@@ -194,7 +211,10 @@ impl Session {
         match credentials {
             Ok((credentials, mechanism)) => {
                 self.pause = Some(Pause::Login);
-                self.set_step(Step::Authenticating { credentials: Some(credentials), mechanism });
+                self.set_step(Step::Authenticating {
+                    credentials: Some(credentials),
+                    mechanism,
+                });
             }
             Err(error) => {
                 tracing::warn!(connection = %self.info.name, "login refused: {error}");
@@ -215,12 +235,19 @@ impl Session {
             Some(AMQPValue::LongString(text)) => Some(text.to_string()),
             _ => None,
         };
-        self.info.set_client(text("connection_name"), text("product"), text("version"));
+        self.info
+            .set_client(text("connection_name"), text("product"), text("version"));
     }
 
     /// The answer to [`take_login`](Session::take_login).
     pub fn login_result(&mut self, now: Instant, result: Result<Arc<User>, LoginRefused>) {
-        let Phase::Handshake(Handshake { step: Step::Authenticating { mechanism, .. }, .. }) = &self.phase else { return };
+        let Phase::Handshake(Handshake {
+            step: Step::Authenticating { mechanism, .. },
+            ..
+        }) = &self.phase
+        else {
+            return;
+        };
         let mechanism = mechanism.name();
         self.pause = None;
         match result {
@@ -240,15 +267,20 @@ impl Session {
                     "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
                 );
                 self.send_close(&AmqpError::new(ReplyCode::AccessRefused, text));
-                self.phase = Phase::Closing { deadline: now + REFUSAL_DELAY };
+                self.phase = Phase::Closing {
+                    deadline: now + REFUSAL_DELAY,
+                };
             }
         }
     }
 
     fn send_tune(&self) {
         let config = &self.broker.config;
-        let tune =
-            Tune { channel_max: config.channel_max, frame_max: config.frame_max, heartbeat: config.heartbeat };
+        let tune = Tune {
+            channel_max: config.channel_max,
+            frame_max: config.frame_max,
+            heartbeat: config.heartbeat,
+        };
         self.reply(0, AMQPClass::Connection(AMQPMethod::Tune(tune)));
     }
 
@@ -269,11 +301,19 @@ impl Session {
     fn check_tune(&self, tune_ok: &TuneOk) -> Result<(), String> {
         let config = &self.broker.config;
         let too_low = |name: &str, value: u32, min: u32| {
-            Err(format!("negotiated {name} = {value} is lower than the minimum allowed value ({min})"))
+            Err(format!(
+                "negotiated {name} = {value} is lower than the minimum allowed value ({min})"
+            ))
         };
         let too_high = |name: &str, value: u32, max: u32| {
-            let shown = if value == 0 { "0 (no limit)".to_owned() } else { value.to_string() };
-            Err(format!("negotiated {name} = {shown} is higher than the maximum allowed value ({max})"))
+            let shown = if value == 0 {
+                "0 (no limit)".to_owned()
+            } else {
+                value.to_string()
+            };
+            Err(format!(
+                "negotiated {name} = {shown} is higher than the maximum allowed value ({max})"
+            ))
         };
         match tune_ok.frame_max {
             value if value == 0 || value > config.frame_max => return too_high("frame_max", value, config.frame_max),
@@ -293,18 +333,31 @@ impl Session {
         if let Some(limit) = self.broker.config.connection_max
             && self.broker.open_connections() > limit as usize
         {
-            return Err(not_allowed(format!("connection refused: node connection limit ({limit}) is reached")));
+            return Err(not_allowed(format!(
+                "connection refused: node connection limit ({limit}) is reached"
+            )));
         }
-        let vhost = self.broker.vhost(name).ok_or_else(|| not_allowed(format!("vhost {name} not found")))?;
+        let vhost = self
+            .broker
+            .vhost(name)
+            .ok_or_else(|| not_allowed(format!("vhost {name} not found")))?;
         let users_revision = self.broker.users.revision();
         let permissions = self
             .broker
             .users
             .access(&user.name, name)
             .ok_or_else(|| not_allowed(format!("access to vhost '{name}' refused for user '{}'", user.name)))?;
-        let actor = Actor { user: user.name.as_str().into(), permissions, connection: Some(self.info.id) };
+        let actor = Actor {
+            user: user.name.as_str().into(),
+            permissions,
+            connection: Some(self.info.id),
+        };
         self.info.set_vhost(name);
-        self.open = Some(Opened { vhost, actor, users_revision });
+        self.open = Some(Opened {
+            vhost,
+            actor,
+            users_revision,
+        });
         self.heartbeat.received(now);
         self.phase = Phase::Running;
         tracing::info!(

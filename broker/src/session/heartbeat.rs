@@ -12,7 +12,11 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// No heartbeats before they are negotiated.
     pub fn new(now: Instant) -> Heartbeat {
-        Heartbeat { interval: None, last_received: now, last_sent: now }
+        Heartbeat {
+            interval: None,
+            last_received: now,
+            last_sent: now,
+        }
     }
 
     /// Starts with the negotiated interval; 0 means none.
@@ -34,12 +38,14 @@ impl Heartbeat {
 
     /// Must a heartbeat go out?
     pub fn is_send_due(&self, now: Instant) -> bool {
-        self.interval.is_some_and(|interval| now >= self.last_sent + interval / 2)
+        self.interval
+            .is_some_and(|interval| now >= self.last_sent + interval / 2)
     }
 
     /// Has the client been silent for too long?
     pub fn is_missed(&self, now: Instant) -> bool {
-        self.interval.is_some_and(|interval| now >= self.last_received + 2 * interval)
+        self.interval
+            .is_some_and(|interval| now >= self.last_received + 2 * interval)
     }
 
     /// The next moment at which one of the two may be due.

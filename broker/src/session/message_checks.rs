@@ -33,7 +33,9 @@ impl Session {
         let failed = |text: String| AmqpError::new(ReplyCode::PreconditionFailed, text);
         let mut reply_name = None;
         if properties.reply_to == Some(reply_to::PSEUDO_QUEUE) {
-            let token = self.channel_slot(channel).and_then(|channel| channel.reply_token.clone());
+            let token = self
+                .channel_slot(channel)
+                .and_then(|channel| channel.reply_token.clone());
             let token = token.ok_or_else(|| failed("fast reply consumer does not exist".to_owned()))?;
             reply_name = Some(reply_to::name(&token));
         }
@@ -44,12 +46,17 @@ impl Session {
         if let Some(user_id) = properties.user_id {
             let user = self.info.user();
             if *user_id != *user && !self.broker.users.get(&user).is_some_and(|user| user.is_impersonator()) {
-                return Err(failed(format!("user_id property set to '{user_id}' but authenticated user was '{user}'")));
+                return Err(failed(format!(
+                    "user_id property set to '{user_id}' but authenticated user was '{user}'"
+                )));
             }
         }
         let without_bcc = properties.headers.and_then(|headers| without_key(headers, "BCC"));
         if reply_name.is_none() && without_bcc.is_none() {
-            return Ok(Adjustments { header: None, further_keys });
+            return Ok(Adjustments {
+                header: None,
+                further_keys,
+            });
         }
         let changes = HeaderChanges {
             reply_to: reply_name.as_deref().map_or(Change::Keep, Change::Set),
@@ -57,7 +64,10 @@ impl Session {
             ..HeaderChanges::default()
         };
         let header = rewrite(header.payload, &changes).map_err(|cause| properties_error(cause, header.properties))?;
-        Ok(Adjustments { header: Some(header), further_keys })
+        Ok(Adjustments {
+            header: Some(header),
+            further_keys,
+        })
     }
 }
 
@@ -125,7 +135,10 @@ mod tests {
             ("-1", "{value_negative,-1}"),
             ("315360000001", "{value_too_large,315360000001}"),
         ] {
-            assert_eq!(check_expiration(bad), Err(format!("invalid expiration '{bad}': {reason}")));
+            assert_eq!(
+                check_expiration(bad),
+                Err(format!("invalid expiration '{bad}': {reason}"))
+            );
         }
     }
 }

@@ -56,6 +56,9 @@ use outbox::{Event, Outbox};
 use publish::Publisher;
 use settle::SettleBatch;
 
+/// Bytes of answers that may wait for a client before it is not read any more.
+const UNSENT_ANSWERS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// One client connection.
 pub struct Session {
     broker: Arc<Broker>,
@@ -108,9 +111,13 @@ enum Phase {
     Handshake(Handshake),
     Running,
     /// connection.close is sent; only close and close-ok count until the deadline.
-    Closing { deadline: Instant },
+    Closing {
+        deadline: Instant,
+    },
     /// Refused before login: silent until the deadline, then dropped.
-    Dropping { deadline: Instant },
+    Dropping {
+        deadline: Instant,
+    },
     /// Nothing more is read; what is in the outbox is still written.
     Finished,
 }
@@ -123,6 +130,8 @@ enum Pause {
     Login,
     /// The store has more waiting than it should; publishers wait for the next commit.
     Congestion,
+    /// The client has to read its answers first.
+    Unsent,
 }
 
 impl Session {
@@ -203,8 +212,12 @@ impl Session {
 
     /// The hot path: a publish whose header and body follow in the same input.
     fn step_whole_publish(&mut self, now: Instant, input: &[u8]) -> usize {
-        let Some(whole) = hot::parse_whole_publish(input, self.frame_max) else { return 0 };
-        let ready = self.channel_slot(whole.channel).is_some_and(|channel| channel.is_idle());
+        let Some(whole) = hot::parse_whole_publish(input, self.frame_max) else {
+            return 0;
+        };
+        let ready = self
+            .channel_slot(whole.channel)
+            .is_some_and(|channel| channel.is_idle());
         if !ready {
             return 0;
         }
@@ -243,7 +256,10 @@ impl Session {
         }
         match method::class_and_method(frame.payload) {
             Some((10, 50)) => {
-                self.reply(0, AMQPClass::Connection(connection_class::AMQPMethod::CloseOk(connection_class::CloseOk {})));
+                self.reply(
+                    0,
+                    AMQPClass::Connection(connection_class::AMQPMethod::CloseOk(connection_class::CloseOk {})),
+                );
                 self.phase = Phase::Finished;
             }
             Some((10, 51)) => self.phase = Phase::Finished,
@@ -284,6 +300,14 @@ impl Session {
         self.pause = Some(Pause::Commit { ticket, replies });
     }
 
+    /// Takes no more input while the client has too much to read. For methods whose answers are much larger than
+    /// themselves: many of them fit into one `receive`.
+    fn pause_for_reader(&mut self) {
+        if self.pause.is_none() && self.outbox.lock().bytes_waiting() >= UNSENT_ANSWERS_BYTES_MAX {
+            self.pause = Some(Pause::Unsent);
+        }
+    }
+
     /// Hands collected publishes and settlements to their queues and confirms what needs no disk.
     fn flush(&mut self) {
         self.flush_publishes();
@@ -295,15 +319,21 @@ impl Session {
 
     /// Lets consumers of this connection that were refused try again, if they may.
     fn resume_stalled(&mut self) {
-        let stalled = {
+        let mut stalled = {
             let mut outbox = self.outbox.lock();
             if !outbox.has_stalled() {
                 return;
             }
             outbox.take_stalled()
         };
-        for consumer in stalled {
-            consumer.queue.resume(consumer.key, &mut self.scratch);
+        // Consumers of one queue are resumed together, else the first of them would take everything.
+        stalled.sort_by_key(|consumer| Arc::as_ptr(&consumer.queue).addr());
+        for consumers in stalled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
+            if let [first, ..] = consumers {
+                first
+                    .queue
+                    .resume(consumers.iter().map(|consumer| consumer.key), &mut self.scratch);
+            }
         }
     }
 
@@ -328,7 +358,9 @@ impl Session {
             self.commit_happened(now);
         }
         loop {
-            let Some(event) = self.outbox.lock().next_event() else { break };
+            let Some(event) = self.outbox.lock().next_event() else {
+                break;
+            };
             match event {
                 Event::ConsumerCancelled { channel, origin, queue } => self.consumer_cancelled(channel, origin, queue),
                 Event::Close(error) => self.close_from_outside(now, error),
@@ -337,9 +369,17 @@ impl Session {
         }
     }
 
+    /// The socket took some of what waits. A client that reads slowly may itself not be read, but it lives.
+    pub fn drained(&mut self, now: Instant) {
+        self.heartbeat.received(now);
+    }
+
     /// The socket took everything that was in the outbox.
     pub fn written(&mut self, now: Instant) {
         self.heartbeat.sent(now);
+        if let Some(Pause::Unsent) = self.pause {
+            self.pause = None;
+        }
         self.resume_stalled();
     }
 
@@ -415,8 +455,9 @@ impl Session {
             frame::write_heartbeat(self.outbox.lock().bytes_mut());
             self.heartbeat.sent(now);
         }
-        // A blocked connection is not read, so nothing can be missed on it.
-        if !self.accepts_input() {
+        // A blocked connection is not read, so nothing can be missed on it; but a client that is not read because it
+        // does not read has to show that it lives.
+        if !self.accepts_input() && !matches!(self.pause, Some(Pause::Unsent)) {
             self.heartbeat.received(now);
         } else if self.heartbeat.is_missed(now) {
             let seconds = self.heartbeat.interval_seconds();
@@ -456,7 +497,11 @@ mod tests {
 
     /// A session of guest with channel 1 in confirm mode and a durable queue `q`, over a store that commits by hand.
     fn session(pending_bytes_max: usize) -> Session {
-        let options = StoreOptions { manual_commit: true, pending_bytes_max, ..StoreOptions::default() };
+        let options = StoreOptions {
+            manual_commit: true,
+            pending_bytes_max,
+            ..StoreOptions::default()
+        };
         let broker = crate::server::start(Config::default(), Store::in_memory(options), &Registry::new()).unwrap();
         let address = "127.0.0.1:5672".parse().unwrap();
         let now = crate::clock::now();
@@ -465,16 +510,46 @@ mod tests {
         let mut session = Session::new(broker.clone(), info, now);
         assert_eq!(session.receive(now, &AMQP_0_9_1), AMQP_0_9_1.len());
         let response = "\0guest\0guest".into();
-        let start_ok = connection::StartOk { mechanism: "PLAIN".into(), response, ..Default::default() };
-        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::StartOk(start_ok)));
+        let start_ok = connection::StartOk {
+            mechanism: "PLAIN".into(),
+            response,
+            ..Default::default()
+        };
+        say(
+            &mut session,
+            0,
+            AMQPClass::Connection(connection::AMQPMethod::StartOk(start_ok)),
+        );
         assert!(session.take_login().is_some());
         session.login_result(now, Ok(broker.users.get("guest").unwrap()));
-        let tune_ok = connection::TuneOk { channel_max: 1, frame_max: 4096, heartbeat: 0 };
-        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune_ok)));
-        let open = connection::Open { virtual_host: "/".into() };
-        say(&mut session, 0, AMQPClass::Connection(connection::AMQPMethod::Open(open)));
-        say(&mut session, 1, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
-        say(&mut session, 1, AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select { nowait: false })));
+        let tune_ok = connection::TuneOk {
+            channel_max: 1,
+            frame_max: 4096,
+            heartbeat: 0,
+        };
+        say(
+            &mut session,
+            0,
+            AMQPClass::Connection(connection::AMQPMethod::TuneOk(tune_ok)),
+        );
+        let open = connection::Open {
+            virtual_host: "/".into(),
+        };
+        say(
+            &mut session,
+            0,
+            AMQPClass::Connection(connection::AMQPMethod::Open(open)),
+        );
+        say(
+            &mut session,
+            1,
+            AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})),
+        );
+        say(
+            &mut session,
+            1,
+            AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select { nowait: false })),
+        );
         declare(&mut session);
         broker.store.commit(false);
         session.wake(now);
@@ -489,20 +564,54 @@ mod tests {
     }
 
     fn declare(session: &mut Session) {
-        let declare = queue::Declare { queue: "q".into(), durable: true, ..Default::default() };
+        let declare = queue::Declare {
+            queue: "q".into(),
+            durable: true,
+            ..Default::default()
+        };
         say(session, 1, AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
     }
 
     fn delete(session: &mut Session) {
-        let delete = queue::Delete { queue: "q".into(), ..Default::default() };
+        let delete = queue::Delete {
+            queue: "q".into(),
+            ..Default::default()
+        };
         say(session, 1, AMQPClass::Queue(queue::AMQPMethod::Delete(delete)));
     }
 
     /// A persistent message of one octet.
     fn publish(session: &mut Session) {
-        let publish = basic::Publish { routing_key: "q".into(), ..Default::default() };
+        let publish = basic::Publish {
+            routing_key: "q".into(),
+            ..Default::default()
+        };
         say(session, 1, AMQPClass::Basic(basic::AMQPMethod::Publish(publish)));
-        let header = [2, 0, 1, 0, 0, 0, 15, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x10, 0, 2, frame::FRAME_END];
+        let header = [
+            2,
+            0,
+            1,
+            0,
+            0,
+            0,
+            15,
+            0,
+            60,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            1,
+            0x10,
+            0,
+            2,
+            frame::FRAME_END,
+        ];
         let body = [3, 0, 1, 0, 0, 0, 1, b'x', frame::FRAME_END];
         let content = [&header[..], &body].concat();
         assert_eq!(session.receive(crate::clock::now(), &content), content.len());

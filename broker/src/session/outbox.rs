@@ -274,7 +274,11 @@ impl OutboxState {
 
     /// Every open channel, for listings.
     pub fn channel_summaries(&self) -> Vec<ChannelSummary> {
-        let open = self.channels.iter().enumerate().filter_map(|(number, channel)| Some((number, channel.as_deref()?)));
+        let open = self
+            .channels
+            .iter()
+            .enumerate()
+            .filter_map(|(number, channel)| Some((number, channel.as_deref()?)));
         open.map(|(number, channel)| ChannelSummary {
             number: number as u16,
             consumers: channel.origins.iter().filter(|(_, origin)| origin.consuming).count(),
@@ -289,10 +293,15 @@ impl OutboxState {
         if self.stalled.is_empty() || self.bytes.len() >= OUTBOX_BYTES_MAX {
             return Vec::new();
         }
-        let (ready, waiting) = std::mem::take(&mut self.stalled).into_iter().partition(|stalled: &Stalled| {
-            let channel = self.channels.get(usize::from(stalled.channel)).and_then(Option::as_deref);
-            channel.is_none_or(|channel| channel.takes_deliveries() || (stalled.no_ack && channel.active))
-        });
+        let (ready, waiting) = std::mem::take(&mut self.stalled)
+            .into_iter()
+            .partition(|stalled: &Stalled| {
+                let channel = self
+                    .channels
+                    .get(usize::from(stalled.channel))
+                    .and_then(Option::as_deref);
+                channel.is_none_or(|channel| channel.takes_deliveries() || (stalled.no_ack && channel.active))
+            });
         self.stalled = waiting;
         ready
     }
@@ -304,7 +313,11 @@ impl OutboxState {
 
     /// Encodes one delivery for a consumer of this connection, or remembers the consumer as stalled.
     pub fn deliver(&mut self, consumer: &Consumer, delivery: &Delivery<'_, Message>) -> Accept {
-        let Some(channel) = self.channels.get_mut(usize::from(consumer.channel)).and_then(Option::as_deref_mut) else {
+        let Some(channel) = self
+            .channels
+            .get_mut(usize::from(consumer.channel))
+            .and_then(Option::as_deref_mut)
+        else {
             return Accept::Refused;
         };
         if self.bytes.len() >= OUTBOX_BYTES_MAX || !(consumer.no_ack || channel.takes_deliveries()) || !channel.active {
@@ -312,12 +325,19 @@ impl OutboxState {
                 && let Some(key) = origin.key
             {
                 let (queue, channel, no_ack) = (origin.queue.clone(), consumer.channel, consumer.no_ack);
-                self.stalled.push(Stalled { queue, key, channel, no_ack });
+                self.stalled.push(Stalled {
+                    queue,
+                    key,
+                    channel,
+                    no_ack,
+                });
             }
             return Accept::Refused;
         }
         let delivery_tag = channel.next_tag();
-        let Some(origin) = channel.origins.get(consumer.origin as usize) else { return Accept::Refused };
+        let Some(origin) = channel.origins.get(consumer.origin as usize) else {
+            return Accept::Refused;
+        };
         hot::write_deliver(
             &mut self.bytes,
             consumer.channel,
@@ -336,7 +356,8 @@ impl OutboxState {
     /// Tells the connection that the queue of one of its consumers is gone.
     pub fn consumer_cancelled(&mut self, channel: u16, origin: u32, queue: QueueId) {
         if !self.closed {
-            self.events.push_back(Event::ConsumerCancelled { channel, origin, queue });
+            self.events
+                .push_back(Event::ConsumerCancelled { channel, origin, queue });
         }
     }
 

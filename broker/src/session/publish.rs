@@ -88,7 +88,10 @@ impl Publisher {
             routes: RouteCache::default(),
             route_buffer: RouteBuffer::new(),
             message_scratch: Vec::new(),
-            batch: Batch { number: 1, ..Batch::default() },
+            batch: Batch {
+                number: 1,
+                ..Batch::default()
+            },
             sizes: counters.message_size_bytes.local(),
             counts: Counts::default(),
             waiting_channels: Vec::new(),
@@ -105,7 +108,10 @@ impl Batch {
         self.used += 1;
         match self.groups.get_mut(index) {
             Some(group) => group.queue = queue.clone(),
-            None => self.groups.push(Group { queue: queue.clone(), messages: Vec::new() }),
+            None => self.groups.push(Group {
+                queue: queue.clone(),
+                messages: Vec::new(),
+            }),
         }
         self.by_queue.insert(queue.id.0, index);
         index
@@ -113,8 +119,15 @@ impl Batch {
 
     fn confirm(&mut self, channel: u16, number: u64, durable: bool) {
         match self.runs.last_mut() {
-            Some(run) if run.channel == channel && run.durable == durable && run.last + 1 == number => run.last = number,
-            _ => self.runs.push(ConfirmRun { channel, first: number, last: number, durable }),
+            Some(run) if run.channel == channel && run.durable == durable && run.last + 1 == number => {
+                run.last = number
+            }
+            _ => self.runs.push(ConfirmRun {
+                channel,
+                first: number,
+                last: number,
+                durable,
+            }),
         }
     }
 }
@@ -135,10 +148,14 @@ impl Session {
             exchange: publish.exchange,
             routing_key: publish.routing_key,
         };
-        let result = self.check_immediate_and_size(publish.immediate, header.body_size).and_then(|()| {
-            let make = |scratch: &mut Vec<u8>, header: &[u8]| Message::new(scratch, publish.exchange_and_key, header, body);
-            self.take_publish(&incoming, header, make)
-        });
+        let result = self
+            .check_immediate_and_size(publish.immediate, header.body_size)
+            .and_then(|()| {
+                let make = |scratch: &mut Vec<u8>, header: &[u8]| {
+                    Message::new(scratch, publish.exchange_and_key, header, body)
+                };
+                self.take_publish(&incoming, header, make)
+            });
         result.map_err(|error| error.at(60, 40))
     }
 
@@ -152,11 +169,13 @@ impl Session {
             exchange: content.exchange(),
             routing_key: content.routing_key(),
         };
-        let result = self.check_immediate_and_size(content.immediate, header.body_size).and_then(|()| {
-            let (keys, body) = (&content.exchange_and_key, content.body.clone());
-            let make = |scratch: &mut Vec<u8>, header: &[u8]| Message::with_large_body(scratch, keys, header, body);
-            self.take_publish(&incoming, &header, make)
-        });
+        let result = self
+            .check_immediate_and_size(content.immediate, header.body_size)
+            .and_then(|()| {
+                let (keys, body) = (&content.exchange_and_key, content.body.clone());
+                let make = |scratch: &mut Vec<u8>, header: &[u8]| Message::with_large_body(scratch, keys, header, body);
+                self.take_publish(&incoming, &header, make)
+            });
         result.map_err(|error| error.at(60, 40))
     }
 
@@ -207,7 +226,9 @@ impl Session {
         }
         let properties =
             Properties::parse(header.properties).map_err(|cause| properties_error(cause, header.properties))?;
-        properties.check_headers().map_err(|cause| properties_error(cause, header.properties))?;
+        properties
+            .check_headers()
+            .map_err(|cause| properties_error(cause, header.properties))?;
         let adjustments = self.check_properties(incoming.channel, header, &properties)?;
         let header_payload = adjustments.header.as_deref().unwrap_or(header.payload);
         let message = make(&mut self.publisher.message_scratch, header_payload);
@@ -221,7 +242,12 @@ impl Session {
         }
         let further = adjustments.further_keys.iter().map(String::as_str);
         let keys: Vec<&str> = std::iter::once(incoming.routing_key).chain(further).collect();
-        let targets = vhost.route(incoming.exchange, &keys, properties.headers, &mut self.publisher.route_buffer)?;
+        let targets = vhost.route(
+            incoming.exchange,
+            &keys,
+            properties.headers,
+            &mut self.publisher.route_buffer,
+        )?;
         let route = Route::new(incoming.exchange_and_key, targets.queues);
         if targets.by_headers || !adjustments.further_keys.is_empty() {
             return self.accept_uncached(incoming, message, &route, header.body_size);
@@ -233,20 +259,42 @@ impl Session {
     fn validate_routes(&mut self) {
         let users_revision = self.broker.users.revision();
         let Some(opened) = &self.open else { return };
-        self.publisher.routes.validate(opened.vhost.generation(), users_revision);
+        self.publisher
+            .routes
+            .validate(opened.vhost.generation(), users_revision);
         if users_revision != opened.users_revision {
             self.refresh_actor();
         }
     }
 
     /// Collects one message for the queues of a cached route.
-    fn accept(&mut self, incoming: &Incoming<'_>, message: Message, route: usize, body_size: u64) -> Result<(), AmqpError> {
+    fn accept(
+        &mut self,
+        incoming: &Incoming<'_>,
+        message: Message,
+        route: usize,
+        body_size: u64,
+    ) -> Result<(), AmqpError> {
         if self.is_transactional(incoming.channel) {
-            let targets = self.publisher.routes.route(route).map(|route| route.targets.as_slice()).unwrap_or_default();
+            let targets = self
+                .publisher
+                .routes
+                .route(route)
+                .map(|route| route.targets.as_slice())
+                .unwrap_or_default();
             let queues = targets.iter().map(|target| target.queue.clone()).collect();
-            return self.buffer_publish(incoming.channel, BufferedPublish { queues, message, mandatory: incoming.mandatory });
+            return self.buffer_publish(
+                incoming.channel,
+                BufferedPublish {
+                    queues,
+                    message,
+                    mandatory: incoming.mandatory,
+                },
+            );
         }
-        let Some(route) = self.publisher.routes.route(route) else { return Ok(()) };
+        let Some(route) = self.publisher.routes.route(route) else {
+            return Ok(());
+        };
         let batch = &mut self.publisher.batch;
         let routed = route.targets.len();
         let durable = route.any_durable && message.is_persistent();
@@ -275,7 +323,14 @@ impl Session {
     ) -> Result<(), AmqpError> {
         let queues: Vec<_> = route.targets.iter().map(|target| target.queue.clone()).collect();
         if self.is_transactional(incoming.channel) {
-            return self.buffer_publish(incoming.channel, BufferedPublish { queues, message, mandatory: incoming.mandatory });
+            return self.buffer_publish(
+                incoming.channel,
+                BufferedPublish {
+                    queues,
+                    message,
+                    mandatory: incoming.mandatory,
+                },
+            );
         }
         let durable = route.any_durable && message.is_persistent();
         self.collect(&queues, &message);
@@ -319,7 +374,10 @@ impl Session {
                 counts.dropped += 1;
             }
         }
-        let channel = self.channels.get_mut(usize::from(incoming.channel)).and_then(Option::as_deref_mut);
+        let channel = self
+            .channels
+            .get_mut(usize::from(incoming.channel))
+            .and_then(Option::as_deref_mut);
         if let Some(ChannelMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) {
             self.publisher.counts.received_confirm += 1;
             let number = confirms.next();
@@ -329,9 +387,19 @@ impl Session {
 
     /// Publishes what a transaction had buffered.
     pub(super) fn publish_buffered(&mut self, channel: u16, publish: BufferedPublish) {
-        let BufferedPublish { queues, message, mandatory } = publish;
+        let BufferedPublish {
+            queues,
+            message,
+            mandatory,
+        } = publish;
         self.collect(&queues, &message);
-        let incoming = Incoming { channel, mandatory, exchange_and_key: &[], exchange: "", routing_key: "" };
+        let incoming = Incoming {
+            channel,
+            mandatory,
+            exchange_and_key: &[],
+            exchange: "",
+            routing_key: "",
+        };
         let body_size = message.body_len() as u64;
         let unroutable = queues.is_empty().then_some(message);
         self.count_publish(&incoming, unroutable, queues.len(), false, body_size);
@@ -341,14 +409,27 @@ impl Session {
     fn publish_reply(&mut self, incoming: &Incoming<'_>, message: &Message, token: &str) -> Result<(), AmqpError> {
         let found = self.broker.reply_targets.deliver(token, message);
         let unroutable = (!found).then(|| message.clone());
-        self.count_publish(incoming, unroutable, usize::from(found), false, message.body_len() as u64);
+        self.count_publish(
+            incoming,
+            unroutable,
+            usize::from(found),
+            false,
+            message.body_len() as u64,
+        );
         Ok(())
     }
 
     fn send_return(&mut self, channel: u16, message: &Message) {
         let mut outbox = self.outbox.lock();
         let frame_max = outbox.frame_max();
-        hot::write_return(outbox.bytes_mut(), channel, ReplyCode::NoRoute, "NO_ROUTE", &message.view(), frame_max);
+        hot::write_return(
+            outbox.bytes_mut(),
+            channel,
+            ReplyCode::NoRoute,
+            "NO_ROUTE",
+            &message.view(),
+            frame_max,
+        );
     }
 
     /// Hands each queue its part of the batch and lets confirms wait for the disk or go.
@@ -381,8 +462,13 @@ impl Session {
         let store_failed = self.broker.store.failed().is_some();
         let mut confirmed = 0;
         for run in self.publisher.batch.runs.drain(..) {
-            let channel = self.channels.get_mut(usize::from(run.channel)).and_then(Option::as_deref_mut);
-            let Some(ChannelMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) else { continue };
+            let channel = self
+                .channels
+                .get_mut(usize::from(run.channel))
+                .and_then(Option::as_deref_mut);
+            let Some(ChannelMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) else {
+                continue;
+            };
             match ticket {
                 Some(ticket) if run.durable => {
                     confirms.wait(run.first, run.last, ticket);

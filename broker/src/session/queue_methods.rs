@@ -34,7 +34,9 @@ impl Session {
         if !name.is_empty() {
             return Ok(name.into());
         }
-        let last = self.channel_slot(channel).and_then(|channel| channel.last_queue.clone());
+        let last = self
+            .channel_slot(channel)
+            .and_then(|channel| channel.last_queue.clone());
         last.ok_or_else(|| OperationError::NoPreviousQueue.into())
     }
 
@@ -85,7 +87,11 @@ impl Session {
             return Err(OperationError::NotFound(Resource::queue(name, &self.info.vhost())).into());
         }
         self.remember_queue(channel, &name.into());
-        let ok = DeclareOk { queue: declare.queue.clone(), message_count: 0, consumer_count: 1 };
+        let ok = DeclareOk {
+            queue: declare.queue.clone(),
+            message_count: 0,
+            consumer_count: 1,
+        };
         if !declare.nowait {
             self.reply(channel, AMQPClass::Queue(AMQPMethod::DeclareOk(ok)));
         }
@@ -93,23 +99,29 @@ impl Session {
     }
 
     fn bind_queue(&mut self, channel: u16, bind: Bind) -> Result<(), AmqpError> {
-        let (queue, routing_key) =
-            self.binding_names(channel, bind.queue.as_str(), bind.routing_key.as_str())?;
+        let (queue, routing_key) = self.binding_names(channel, bind.queue.as_str(), bind.routing_key.as_str())?;
         let Some(opened) = &self.open else { return Ok(()) };
         let exchange = bind.exchange.as_str();
-        let durable = opened.vhost.bind_queue(&opened.actor, &queue, exchange, &routing_key, &bind.arguments)?;
+        let durable = opened
+            .vhost
+            .bind_queue(&opened.actor, &queue, exchange, &routing_key, &bind.arguments)?;
         let ok = (!bind.nowait).then_some(AMQPClass::Queue(AMQPMethod::BindOk(BindOk {})));
         self.reply_when_durable(channel, ok, durable);
         Ok(())
     }
 
     fn unbind_queue(&mut self, channel: u16, unbind: &Unbind) -> Result<(), AmqpError> {
-        let (queue, routing_key) =
-            self.binding_names(channel, unbind.queue.as_str(), unbind.routing_key.as_str())?;
+        let (queue, routing_key) = self.binding_names(channel, unbind.queue.as_str(), unbind.routing_key.as_str())?;
         let Some(opened) = &self.open else { return Ok(()) };
         let exchange = unbind.exchange.as_str();
-        let durable = opened.vhost.unbind_queue(&opened.actor, &queue, exchange, &routing_key, &unbind.arguments)?;
-        self.reply_when_durable(channel, Some(AMQPClass::Queue(AMQPMethod::UnbindOk(UnbindOk {}))), durable);
+        let durable = opened
+            .vhost
+            .unbind_queue(&opened.actor, &queue, exchange, &routing_key, &unbind.arguments)?;
+        self.reply_when_durable(
+            channel,
+            Some(AMQPClass::Queue(AMQPMethod::UnbindOk(UnbindOk {}))),
+            durable,
+        );
         Ok(())
     }
 
@@ -121,7 +133,11 @@ impl Session {
         routing_key: &str,
     ) -> Result<(Arc<str>, Arc<str>), AmqpError> {
         let name = self.queue_name(channel, queue)?;
-        let routing_key = if queue.is_empty() && routing_key.is_empty() { name.clone() } else { routing_key.into() };
+        let routing_key = if queue.is_empty() && routing_key.is_empty() {
+            name.clone()
+        } else {
+            routing_key.into()
+        };
         Ok((name, routing_key))
     }
 
@@ -130,7 +146,10 @@ impl Session {
         let Some(opened) = &self.open else { return Ok(()) };
         let message_count = opened.vhost.purge_queue(&opened.actor, &name)?;
         if !purge.nowait {
-            self.reply(channel, AMQPClass::Queue(AMQPMethod::PurgeOk(PurgeOk { message_count })));
+            self.reply(
+                channel,
+                AMQPClass::Queue(AMQPMethod::PurgeOk(PurgeOk { message_count })),
+            );
         }
         Ok(())
     }
@@ -138,7 +157,10 @@ impl Session {
     fn delete_queue(&mut self, channel: u16, delete: &Delete) -> Result<(), AmqpError> {
         let name = self.queue_name(channel, delete.queue.as_str())?;
         let Some(opened) = &self.open else { return Ok(()) };
-        let conditions = DeleteConditions { if_unused: delete.if_unused, if_empty: delete.if_empty };
+        let conditions = DeleteConditions {
+            if_unused: delete.if_unused,
+            if_empty: delete.if_empty,
+        };
         let (message_count, durable) = opened.vhost.delete_queue(&opened.actor, &name, conditions)?;
         let ok = AMQPClass::Queue(AMQPMethod::DeleteOk(DeleteOk { message_count }));
         self.reply_when_durable(channel, (!delete.nowait).then_some(ok), durable);

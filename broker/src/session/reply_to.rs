@@ -47,7 +47,11 @@ struct ReplyTarget {
 impl ReplyTargets {
     /// Enters a channel that started to consume direct replies.
     pub fn insert(&self, token: Arc<str>, outbox: Outbox, channel: u16, consumer_tag: &[u8]) {
-        let target = ReplyTarget { outbox, channel, consumer_tag: consumer_tag.into() };
+        let target = ReplyTarget {
+            outbox,
+            channel,
+            consumer_tag: consumer_tag.into(),
+        };
         self.by_token.write().insert(token, target);
     }
 
@@ -71,10 +75,20 @@ impl ReplyTargets {
                 return true;
             }
             let frame_max = outbox.frame_max();
-            let Some(channel) = outbox.channel(target.channel) else { return false };
+            let Some(channel) = outbox.channel(target.channel) else {
+                return false;
+            };
             let tag = channel.next_tag();
             let bytes = outbox.bytes_mut();
-            hot::write_deliver(bytes, target.channel, &target.consumer_tag, tag, false, &message.view(), frame_max);
+            hot::write_deliver(
+                bytes,
+                target.channel,
+                &target.consumer_tag,
+                tag,
+                false,
+                &message.view(),
+                frame_max,
+            );
             outbox.take_waker()
         };
         wake(waker);

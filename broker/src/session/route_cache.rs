@@ -36,8 +36,19 @@ impl Route {
     /// A route for the exchange and key that are written `key` on the wire.
     pub fn new(key: &[u8], queues: Vec<Arc<QueueHandle>>) -> Route {
         let any_durable = queues.iter().any(|queue| queue.properties.durable);
-        let targets = queues.into_iter().map(|queue| Target { queue, batch: 0, group: 0 }).collect();
-        Route { key: key.into(), targets, any_durable }
+        let targets = queues
+            .into_iter()
+            .map(|queue| Target {
+                queue,
+                batch: 0,
+                group: 0,
+            })
+            .collect();
+        Route {
+            key: key.into(),
+            targets,
+            any_durable,
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Session;
-use super::deliveries::{ChannelDeliveries, Origin, Unacked};
+use super::deliveries::{ChannelDeliveries, Unacked};
+use super::outbox::OUTBOX_BYTES_MAX;
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot::{self, Ack, Nack, Reject};
 use crate::protocol::reply_code::ReplyCode;
@@ -30,17 +31,16 @@ struct SettleGroup {
 
 impl SettleBatch {
     /// Adds one delivery of this origin.
-    fn add(&mut self, settlement: Settlement, origin: &Origin, unacked: Unacked) {
+    fn add(&mut self, settlement: Settlement, queue: &Arc<QueueHandle>, unacked: Unacked) {
         if settlement == Settlement::Ack {
             self.acknowledged += 1;
         }
-        let same =
-            |group: &SettleGroup| Arc::ptr_eq(&group.queue, &origin.queue) && group.settlement == settlement;
+        let same = |group: &SettleGroup| Arc::ptr_eq(&group.queue, queue) && group.settlement == settlement;
         // Settlements of one batch mostly concern the queue of the one before.
         let used = &mut self.groups[..self.used];
         let index = match used.iter().rposition(same) {
             Some(index) => index,
-            None => self.new_group(settlement, &origin.queue),
+            None => self.new_group(settlement, queue),
         };
         if let Some(group) = self.groups.get_mut(index) {
             group.entries.push((unacked.slot, unacked.position));
@@ -55,7 +55,11 @@ impl SettleBatch {
                 group.queue = queue.clone();
                 group.settlement = settlement;
             }
-            None => self.groups.push(SettleGroup { queue: queue.clone(), settlement, entries: Vec::new() }),
+            None => self.groups.push(SettleGroup {
+                queue: queue.clone(),
+                settlement,
+                entries: Vec::new(),
+            }),
         }
         index
     }
@@ -67,12 +71,20 @@ impl Session {
     }
 
     pub(super) fn nack(&mut self, channel: u16, nack: Nack) -> Result<(), AmqpError> {
-        let settlement = if nack.requeue { Settlement::Requeue { failed: false } } else { Settlement::Reject };
+        let settlement = if nack.requeue {
+            Settlement::Requeue { failed: false }
+        } else {
+            Settlement::Reject
+        };
         self.settle(channel, nack.delivery_tag, nack.multiple, settlement)
     }
 
     pub(super) fn reject(&mut self, channel: u16, reject: Reject) -> Result<(), AmqpError> {
-        let settlement = if reject.requeue { Settlement::Requeue { failed: true } } else { Settlement::Reject };
+        let settlement = if reject.requeue {
+            Settlement::Requeue { failed: true }
+        } else {
+            Settlement::Reject
+        };
         self.settle(channel, reject.delivery_tag, false, settlement)
     }
 
@@ -92,10 +104,14 @@ impl Session {
         settlement: Settlement,
     ) -> Result<(), AmqpError> {
         let mut outbox = self.outbox.lock();
-        let Some(channel) = outbox.channel(number) else { return Ok(()) };
+        let Some(channel) = outbox.channel(number) else {
+            return Ok(());
+        };
         let batch = &mut self.settles;
         channel
-            .settle(tag, multiple, |origin, unacked| batch.add(settlement, origin, unacked))
+            .settle(tag, multiple, |origin, unacked| {
+                batch.add(settlement, &origin.queue, unacked)
+            })
             .map_err(|unknown| unknown_delivery_tag(unknown.0))
     }
 
@@ -122,7 +138,8 @@ impl Session {
     /// Everything a closed channel had not acknowledged goes back to its place.
     pub(super) fn requeue_all(&mut self, deliveries: &ChannelDeliveries) {
         for (origin, unacked) in deliveries.outstanding() {
-            self.settles.add(Settlement::Requeue { failed: true }, origin, *unacked);
+            self.settles
+                .add(Settlement::Requeue { failed: true }, &origin.queue, *unacked);
         }
         self.flush_settles();
     }
@@ -138,7 +155,8 @@ impl Session {
         self.redeliver(number);
     }
 
-    /// Sends each unacked delivery again to the consumer that has it, under a new delivery tag.
+    /// Sends each unacked delivery again to the consumer that has it, under a new delivery tag. What would be more than
+    /// may wait for a client goes back to its queue, from where it comes when the client has read.
     fn redeliver(&mut self, number: u16) {
         let mut again = Vec::new();
         {
@@ -148,20 +166,40 @@ impl Session {
         }
         for (queue, origin, unacked) in again {
             // Never hold the outbox while asking the queue: it may be delivering to this very connection.
-            let Some(message) = queue.unacked_message(unacked.slot, unacked.position) else { continue };
+            let Some(message) = queue.unacked_message(unacked.slot, unacked.position) else {
+                continue;
+            };
             let mut outbox = self.outbox.lock();
+            if outbox.bytes_waiting() >= OUTBOX_BYTES_MAX {
+                self.settles.add(Settlement::Requeue { failed: false }, &queue, unacked);
+                continue;
+            }
             let frame_max = outbox.frame_max();
             let Some(channel) = outbox.channel(number) else { return };
             let tag = channel.next_tag();
-            let consumer_tag = channel.origins.get(origin as usize).map(|origin| origin.consumer_tag.clone());
+            let consumer_tag = channel
+                .origins
+                .get(origin as usize)
+                .map(|origin| origin.consumer_tag.clone());
             channel.track(tag, origin, unacked.slot, unacked.position);
             let Some(consumer_tag) = consumer_tag else { continue };
-            hot::write_deliver(outbox.bytes_mut(), number, &consumer_tag, tag, true, &message.view(), frame_max);
+            hot::write_deliver(
+                outbox.bytes_mut(),
+                number,
+                &consumer_tag,
+                tag,
+                true,
+                &message.view(),
+                frame_max,
+            );
         }
     }
 }
 
 /// ERRORS row 122, compared for equality by clients' tests.
 pub(super) fn unknown_delivery_tag(delivery_tag: u64) -> AmqpError {
-    AmqpError::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {delivery_tag}"))
+    AmqpError::new(
+        ReplyCode::PreconditionFailed,
+        format!("unknown delivery tag {delivery_tag}"),
+    )
 }

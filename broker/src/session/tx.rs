@@ -42,7 +42,9 @@ pub struct BufferedPublish {
 impl Session {
     pub(super) fn tx_method(&mut self, number: u16, method: AMQPMethod) -> Result<(), AmqpError> {
         let precondition_failed = |text: &'static str| Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
-        let Some(channel) = self.channel_slot(number) else { return Ok(()) };
+        let Some(channel) = self.channel_slot(number) else {
+            return Ok(());
+        };
         match (method, &mut channel.mode) {
             (AMQPMethod::Select(_), mode @ (ChannelMode::Plain | ChannelMode::Transaction(_))) => {
                 if let ChannelMode::Plain = mode {
@@ -104,7 +106,9 @@ impl Session {
     }
 
     pub(super) fn buffer_publish(&mut self, number: u16, publish: BufferedPublish) -> Result<(), AmqpError> {
-        let Some(transaction) = self.transaction(number) else { return Ok(()) };
+        let Some(transaction) = self.transaction(number) else {
+            return Ok(());
+        };
         transaction.bytes += publish.message.memory_size();
         transaction.publishes.push(publish);
         if transaction.bytes > TRANSACTION_BYTES_MAX || transaction.publishes.len() > TRANSACTION_STEPS_MAX {
@@ -122,15 +126,23 @@ impl Session {
     ) -> Result<(), AmqpError> {
         let outbox = self.outbox.clone();
         let mut outbox = outbox.lock();
-        let Some(deliveries) = outbox.channel(number) else { return Ok(()) };
-        let Some(transaction) = self.transaction(number) else { return Ok(()) };
+        let Some(deliveries) = outbox.channel(number) else {
+            return Ok(());
+        };
+        let Some(transaction) = self.transaction(number) else {
+            return Ok(());
+        };
         let all = multiple && delivery_tag == 0;
         if !all && (transaction.settled_tags.contains(&delivery_tag) || !deliveries.is_outstanding(delivery_tag)) {
             return Err(unknown_delivery_tag(delivery_tag));
         }
         let tags: Vec<u64> = if multiple {
             let up_to = if all { u64::MAX } else { delivery_tag };
-            deliveries.outstanding().map(|(_, unacked)| unacked.delivery_tag).take_while(|tag| *tag <= up_to).collect()
+            deliveries
+                .outstanding()
+                .map(|(_, unacked)| unacked.delivery_tag)
+                .take_while(|tag| *tag <= up_to)
+                .collect()
         } else {
             vec![delivery_tag]
         };

@@ -21,8 +21,15 @@ impl Vhost {
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_queue_binding(actor, queue, exchange)?;
-        let destination = self.binding_queue(actor, queue, exchange)?;
-        self.bind(exchange, Destination::Queue(destination), routing_key, arguments)
+        let mut topology = self.topology.write();
+        let destination = self.binding_queue(&topology, actor, queue, exchange)?;
+        self.bind(
+            &mut topology,
+            exchange,
+            Destination::Queue(destination),
+            routing_key,
+            arguments,
+        )
     }
 
     /// `queue.unbind`. Whatever is missing is as good as unbound.
@@ -35,8 +42,15 @@ impl Vhost {
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_queue_binding(actor, queue, exchange)?;
-        match self.binding_queue(actor, queue, exchange) {
-            Ok(destination) => self.unbind(exchange, Destination::Queue(destination), routing_key, arguments),
+        let mut topology = self.topology.write();
+        match self.binding_queue(&topology, actor, queue, exchange) {
+            Ok(destination) => self.unbind(
+                &mut topology,
+                exchange,
+                Destination::Queue(destination),
+                routing_key,
+                arguments,
+            ),
             Err(OperationError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -54,25 +68,35 @@ impl Vhost {
     }
 
     /// The queue to bind; when the exchange is missing too, that is what the answer names.
-    fn binding_queue(&self, actor: &Actor, queue: &str, exchange: &str) -> Result<u32, OperationError> {
-        let topology = self.topology.read();
+    ///
+    /// Its index is good as long as the topology stays locked: another queue may have it later.
+    fn binding_queue(
+        &self,
+        topology: &Topology,
+        actor: &Actor,
+        queue: &str,
+        exchange: &str,
+    ) -> Result<u32, OperationError> {
         if topology.routing.exchange(exchange).is_none() {
             return Err(OperationError::NotFound(self.exchange_resource(exchange)));
         }
-        let handle = topology.by_name.get(queue).ok_or_else(|| OperationError::NotFound(self.queue_resource(queue)))?;
+        let handle = topology
+            .by_name
+            .get(queue)
+            .ok_or_else(|| OperationError::NotFound(self.queue_resource(queue)))?;
         self.check_exclusive(actor, handle)?;
         Ok(handle.index)
     }
 
     pub(super) fn bind(
         &self,
+        topology: &mut Topology,
         source: &str,
         destination: Destination<u32, &str>,
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_store()?;
-        let mut topology = self.topology.write();
         let is_new = topology
             .routing
             .bind(source, destination, routing_key, arguments)
@@ -81,7 +105,9 @@ impl Vhost {
             return Ok(None);
         }
         self.invalidate_routes();
-        let Some(destination) = topology.durable_destination(source, destination) else { return Ok(None) };
+        let Some(destination) = topology.durable_destination(source, destination) else {
+            return Ok(None);
+        };
         let record = self.binding_record(source, destination, routing_key, arguments);
         let mut writer = self.store.writer();
         writer.put(&Definition::Binding(record));
@@ -90,15 +116,15 @@ impl Vhost {
 
     pub(super) fn unbind(
         &self,
+        topology: &mut Topology,
         source: &str,
         destination: Destination<u32, &str>,
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_store()?;
-        let mut topology = self.topology.write();
         let removed = topology.routing.unbind(source, destination, routing_key, arguments);
-        Ok(self.forget(&topology, &removed, None))
+        Ok(self.forget(topology, &removed, None))
     }
 
     /// Deletes the stored definitions of what an edit removed, and those of `queue` with its messages.
@@ -109,8 +135,11 @@ impl Vhost {
             return None;
         }
         self.invalidate_routes();
-        let mut keys: Vec<DefinitionKey> =
-            removed.bindings.iter().filter_map(|binding| self.stored_binding_key(topology, binding, queue)).collect();
+        let mut keys: Vec<DefinitionKey> = removed
+            .bindings
+            .iter()
+            .filter_map(|binding| self.stored_binding_key(topology, binding, queue))
+            .collect();
         let durable_exchanges = removed.exchanges.iter().filter(|exchange| exchange.options.durable);
         keys.extend(durable_exchanges.map(|exchange| self.exchange_key(&exchange.name)));
         let durable_queue = queue.filter(|queue| queue.properties.durable);
@@ -175,7 +204,11 @@ impl Vhost {
 impl Topology {
     /// The destination's name and whether it is a queue, if a binding between the two is durable: both ends are.
     fn durable_destination(&self, source: &str, destination: Destination<u32, &str>) -> Option<(String, bool)> {
-        let is_durable = |name: &str| self.routing.exchange(name).is_some_and(|exchange| exchange.options.durable);
+        let is_durable = |name: &str| {
+            self.routing
+                .exchange(name)
+                .is_some_and(|exchange| exchange.options.durable)
+        };
         if !is_durable(source) {
             return None;
         }

@@ -28,12 +28,20 @@ impl Resource {
     /// An exchange; the default one prints as `amq.default`.
     pub fn exchange(name: &str, vhost: &str) -> Resource {
         let name = if name.is_empty() { DEFAULT_EXCHANGE_ALIAS } else { name };
-        Resource { kind: ResourceKind::Exchange, name: name.to_owned(), vhost: vhost.to_owned() }
+        Resource {
+            kind: ResourceKind::Exchange,
+            name: name.to_owned(),
+            vhost: vhost.to_owned(),
+        }
     }
 
     /// A queue.
     pub fn queue(name: &str, vhost: &str) -> Resource {
-        Resource { kind: ResourceKind::Queue, name: name.to_owned(), vhost: vhost.to_owned() }
+        Resource {
+            kind: ResourceKind::Queue,
+            name: name.to_owned(),
+            vhost: vhost.to_owned(),
+        }
     }
 }
 

@@ -29,7 +29,11 @@ pub struct ExchangeDeclaration<'a> {
 
 impl Vhost {
     /// `exchange.declare`.
-    pub fn declare_exchange(&self, actor: &Actor, declaration: ExchangeDeclaration<'_>) -> Result<Durable, OperationError> {
+    pub fn declare_exchange(
+        &self,
+        actor: &Actor,
+        declaration: ExchangeDeclaration<'_>,
+    ) -> Result<Durable, OperationError> {
         let name = stripped(declaration.name);
         if declaration.passive {
             return self.declare_exchange_passively(actor, &name);
@@ -127,7 +131,13 @@ impl Vhost {
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_exchange_binding(actor, destination, source)?;
-        self.bind(source, Destination::Exchange(destination), routing_key, arguments)
+        self.bind(
+            &mut self.topology.write(),
+            source,
+            Destination::Exchange(destination),
+            routing_key,
+            arguments,
+        )
     }
 
     /// `exchange.unbind`. Whatever is missing is as good as unbound.
@@ -140,11 +150,19 @@ impl Vhost {
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_exchange_binding(actor, destination, source)?;
-        self.unbind(source, Destination::Exchange(destination), routing_key, arguments)
+        self.unbind(
+            &mut self.topology.write(),
+            source,
+            Destination::Exchange(destination),
+            routing_key,
+            arguments,
+        )
     }
 
     fn check_exchange_binding(&self, actor: &Actor, destination: &str, source: &str) -> Result<(), OperationError> {
-        actor.require(Operation::Write, exchange_permission_name(destination), || self.exchange_resource(destination))?;
+        actor.require(Operation::Write, exchange_permission_name(destination), || {
+            self.exchange_resource(destination)
+        })?;
         if destination.is_empty() || source.is_empty() {
             return Err(OperationError::DefaultExchange);
         }
@@ -152,11 +170,18 @@ impl Vhost {
     }
 
     pub(super) fn exchange_key(&self, name: &str) -> DefinitionKey {
-        DefinitionKey::Exchange { vhost: self.name.to_string(), name: name.to_owned() }
+        DefinitionKey::Exchange {
+            vhost: self.name.to_string(),
+            name: name.to_owned(),
+        }
     }
 }
 
 /// The name by which permissions know an exchange.
 pub fn exchange_permission_name(name: &str) -> &str {
-    if name.is_empty() { super::error::DEFAULT_EXCHANGE_ALIAS } else { name }
+    if name.is_empty() {
+        super::error::DEFAULT_EXCHANGE_ALIAS
+    } else {
+        name
+    }
 }

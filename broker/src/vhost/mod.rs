@@ -45,21 +45,37 @@ pub struct Actor {
 impl Actor {
     /// Whoever runs the broker, at the command line: may do everything.
     pub fn operator() -> Actor {
-        Actor { user: "operator".into(), permissions: Arc::new(Permissions::all()), connection: None }
+        Actor {
+            user: "operator".into(),
+            permissions: Arc::new(Permissions::all()),
+            connection: None,
+        }
     }
 
     /// Refuses unless the user has this permission on the resource's name.
-    fn require(&self, operation: Operation, name: &str, resource: impl FnOnce() -> Resource) -> Result<(), OperationError> {
+    fn require(
+        &self,
+        operation: Operation,
+        name: &str,
+        resource: impl FnOnce() -> Resource,
+    ) -> Result<(), OperationError> {
         if self.permissions.allows(operation, name) {
             return Ok(());
         }
-        Err(OperationError::AccessRefused { operation, resource: resource(), user: self.user.to_string() })
+        Err(OperationError::AccessRefused {
+            operation,
+            resource: resource(),
+            user: self.user.to_string(),
+        })
     }
 
     /// Refuses unless the user has any permission on it, which is all that a passive declaration needs.
     fn require_any(&self, name: &str, resource: impl FnOnce() -> Resource) -> Result<(), OperationError> {
         let all = [Operation::Configure, Operation::Write, Operation::Read];
-        if all.into_iter().any(|operation| self.permissions.allows(operation, name)) {
+        if all
+            .into_iter()
+            .any(|operation| self.permissions.allows(operation, name))
+        {
             return Ok(());
         }
         self.require(Operation::Configure, name, resource)
@@ -112,7 +128,12 @@ impl Vhost {
 
     /// All queues at this moment.
     pub fn queues(&self) -> Vec<Arc<QueueHandle>> {
-        self.topology.read().queues.iter().map(|(_, queue)| queue.clone()).collect()
+        self.topology
+            .read()
+            .queues
+            .iter()
+            .map(|(_, queue)| queue.clone())
+            .collect()
     }
 
     /// The queue of that name, whoever owns it.
@@ -123,8 +144,11 @@ impl Vhost {
     /// All exchanges at this moment, by name.
     pub fn exchanges(&self) -> Vec<(String, ExchangeOptions)> {
         let topology = self.topology.read();
-        let mut exchanges: Vec<_> =
-            topology.routing.exchanges().map(|exchange| (exchange.name.to_owned(), exchange.options.clone())).collect();
+        let mut exchanges: Vec<_> = topology
+            .routing
+            .exchanges()
+            .map(|exchange| (exchange.name.to_owned(), exchange.options.clone()))
+            .collect();
         exchanges.sort_by(|a, b| a.0.cmp(&b.0));
         exchanges
     }

@@ -83,8 +83,20 @@ impl QueueHandle {
         counters: Arc<Counters>,
     ) -> QueueHandle {
         let first_position = Position(store.next_position(id).0);
-        let options = QueueOptions { durable: properties.durable, first_position };
-        QueueHandle { id, index, name, vhost, properties, state: Mutex::new(Queue::new(options)), store, counters }
+        let options = QueueOptions {
+            durable: properties.durable,
+            first_position,
+        };
+        QueueHandle {
+            id,
+            index,
+            name,
+            vhost,
+            properties,
+            state: Mutex::new(Queue::new(options)),
+            store,
+            counters,
+        }
     }
 
     /// Enqueues a batch in order and delivers what consumers have credit for. A deleted queue takes nothing.
@@ -105,11 +117,7 @@ impl QueueHandle {
     }
 
     /// Adds a consumer; `started` runs before its first delivery, with the queue locked.
-    pub fn consume(
-        &self,
-        spec: ConsumerSpec<Consumer>,
-        started: impl FnOnce(ConsumerKey),
-    ) -> Result<(), ConsumeError> {
+    pub fn consume(&self, spec: ConsumerSpec<Consumer>, started: impl FnOnce(ConsumerKey)) -> Result<(), ConsumeError> {
         let mut scratch = Scratch::default();
         let (_, result) = self.with(&mut scratch, |queue, sink| {
             let key = queue.add_consumer(spec)?;
@@ -127,8 +135,8 @@ impl QueueHandle {
     }
 
     /// Lets stalled consumers have deliveries again.
-    pub fn resume(&self, key: ConsumerKey, scratch: &mut Scratch) {
-        self.with(scratch, |queue, sink| queue.resume(key, sink));
+    pub fn resume(&self, keys: impl Iterator<Item = ConsumerKey>, scratch: &mut Scratch) {
+        self.with(scratch, |queue, sink| queue.resume_all(keys, sink));
     }
 
     /// `basic.get`: takes the head of the queue.
@@ -147,7 +155,11 @@ impl QueueHandle {
     pub fn delete_if(&self, condition: impl FnOnce(&Counts) -> bool) -> Result<Deleted<Consumer>, Counts> {
         let mut queue = self.lock();
         let counts = queue.counts();
-        if condition(&counts) { Ok(queue.delete()) } else { Err(counts) }
+        if condition(&counts) {
+            Ok(queue.delete())
+        } else {
+            Err(counts)
+        }
     }
 
     /// The queue's counts at this moment.
@@ -172,7 +184,11 @@ impl QueueHandle {
         step: impl FnOnce(&mut Queue<Message, Consumer>, &mut Effects<'_>) -> R,
     ) -> (Option<Ticket>, R) {
         let mut queue = self.state.lock();
-        let mut effects = Effects { scratch, guard: None, durable: self.properties.durable };
+        let mut effects = Effects {
+            scratch,
+            guard: None,
+            durable: self.properties.durable,
+        };
         let result = step(&mut queue, &mut effects);
         effects.release_outbox();
         let ticket = effects.scratch.submit(&self.store, self.id);

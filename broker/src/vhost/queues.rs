@@ -120,7 +120,12 @@ impl Vhost {
             writer.put(&Definition::Queue(self.queue_record(&queue)));
             writer.submit()
         });
-        Ok(DeclaredQueue { name: queue.name.clone(), message_count: 0, consumer_count: 0, durable })
+        Ok(DeclaredQueue {
+            name: queue.name.clone(),
+            message_count: 0,
+            consumer_count: 0,
+            durable,
+        })
     }
 
     /// Enters a queue into the topology.
@@ -179,15 +184,23 @@ impl Vhost {
         };
         match queue::first_difference(current, received) {
             None => Ok(()),
-            Some(difference) => Err(OperationError::Inequivalent(difference.explain(&queue.name, &self.name))),
+            Some(difference) => Err(OperationError::Inequivalent(
+                difference.explain(&queue.name, &self.name),
+            )),
         }
     }
 
     pub(super) fn parse_arguments(&self, name: &str, arguments: &FieldTable) -> Result<QueueArguments, OperationError> {
-        QueueArguments::parse(arguments.clone()).map_err(|error| OperationError::Argument(error.explain(name, &self.name)))
+        QueueArguments::parse(arguments.clone())
+            .map_err(|error| OperationError::Argument(error.explain(name, &self.name)))
     }
 
-    fn check_dead_letter_exchange(&self, actor: &Actor, name: &str, arguments: &FieldTable) -> Result<(), OperationError> {
+    fn check_dead_letter_exchange(
+        &self,
+        actor: &Actor,
+        name: &str,
+        arguments: &FieldTable,
+    ) -> Result<(), OperationError> {
         let exchange = queue::dead_letter_exchange(arguments)
             .map_err(|error| OperationError::Argument(error.explain(name, &self.name)))?;
         let Some(exchange) = exchange else { return Ok(()) };
@@ -198,7 +211,9 @@ impl Vhost {
 
     /// The queue, if it exists and is not exclusive to another connection.
     pub fn usable_queue(&self, actor: &Actor, name: &str) -> Result<Arc<QueueHandle>, OperationError> {
-        let queue = self.find_queue(name).ok_or_else(|| OperationError::NotFound(self.queue_resource(name)))?;
+        let queue = self
+            .find_queue(name)
+            .ok_or_else(|| OperationError::NotFound(self.queue_resource(name)))?;
         self.check_exclusive(actor, &queue)?;
         Ok(queue)
     }
@@ -227,12 +242,13 @@ impl Vhost {
         conditions: DeleteConditions,
     ) -> Result<(u32, Durable), OperationError> {
         actor.require(Operation::Configure, name, || self.queue_resource(name))?;
-        let Some(queue) = self.find_queue(name) else { return Ok((0, None)) };
+        let Some(queue) = self.find_queue(name) else {
+            return Ok((0, None));
+        };
         self.check_exclusive(actor, &queue)?;
         self.check_store()?;
         let DeleteConditions { if_unused, if_empty } = conditions;
-        let is_kept =
-            |counts: &Counts| (if_unused && counts.consumers > 0) || (if_empty && counts.ready > 0);
+        let is_kept = |counts: &Counts| (if_unused && counts.consumers > 0) || (if_empty && counts.ready > 0);
         match self.remove_queue(&queue, |counts| !is_kept(counts)) {
             Ok((ready, durable)) => Ok((saturating_u32(ready), durable)),
             Err(counts) if if_unused && counts.consumers > 0 => Err(OperationError::InUse(self.queue_resource(name))),
@@ -264,14 +280,21 @@ impl Vhost {
             self.delete_queue_unconditionally(&queue);
         }
         let mut topology = self.topology.write();
-        let exchanges: Vec<String> = topology.routing.exchanges().map(|exchange| exchange.name.to_owned()).collect();
+        let exchanges: Vec<String> = topology
+            .routing
+            .exchanges()
+            .map(|exchange| exchange.name.to_owned())
+            .collect();
         for name in exchanges {
             // The predeclared ones refuse to go and are not stored; bindings between them are.
             let removed = topology.routing.delete_exchange(&name, false).unwrap_or_default();
             self.forget(&topology, &removed, None);
         }
         let left: Vec<_> = topology.routing.bindings().collect();
-        let removed = leveret_routing::Removed { exchanges: Vec::new(), bindings: left };
+        let removed = leveret_routing::Removed {
+            exchanges: Vec::new(),
+            bindings: left,
+        };
         self.forget(&topology, &removed, None);
     }
 
@@ -281,7 +304,10 @@ impl Vhost {
         condition: impl FnOnce(&Counts) -> bool,
     ) -> Result<(usize, Durable), Counts> {
         let mut topology = self.topology.write();
-        let current = topology.by_name.get(&queue.name).is_some_and(|current| Arc::ptr_eq(current, queue));
+        let current = topology
+            .by_name
+            .get(&queue.name)
+            .is_some_and(|current| Arc::ptr_eq(current, queue));
         if !current {
             return Ok((0, None));
         }
@@ -298,7 +324,10 @@ impl Vhost {
     }
 
     pub(super) fn queue_key(&self, name: &str) -> DefinitionKey {
-        DefinitionKey::Queue { vhost: self.name.to_string(), name: name.to_owned() }
+        DefinitionKey::Queue {
+            vhost: self.name.to_string(),
+            name: name.to_owned(),
+        }
     }
 }
 

@@ -32,7 +32,12 @@ pub enum RecoveryError {
 impl Vhost {
     fn unusable(&self, what: &'static str, name: &str, reason: impl ToString) -> RecoveryError {
         let (name, vhost) = (name.to_owned(), self.name.to_string());
-        RecoveryError::Definition { what, name, vhost, reason: reason.to_string() }
+        RecoveryError::Definition {
+            what,
+            name,
+            vhost,
+            reason: reason.to_string(),
+        }
     }
 
     /// Brings back an exchange.
@@ -47,9 +52,14 @@ impl Vhost {
             internal: record.internal,
             ..ExchangeOptions::new(kind)
         };
-        let options = options.with_arguments(arguments).map_err(|error| unusable(error.to_string()))?;
+        let options = options
+            .with_arguments(arguments)
+            .map_err(|error| unusable(error.to_string()))?;
         let mut topology = self.topology.write();
-        topology.routing.declare_exchange(&record.name, options).map_err(|error| unusable(error.to_string()))?;
+        topology
+            .routing
+            .declare_exchange(&record.name, options)
+            .map_err(|error| unusable(error.to_string()))?;
         Ok(())
     }
 
@@ -57,8 +67,9 @@ impl Vhost {
     pub fn recover_queue(&self, record: &QueueRecord) -> Result<usize, RecoveryError> {
         let unusable = |reason: String| self.unusable("queue", &record.name, reason);
         let arguments = decode_table(&record.arguments).map_err(|error| unusable(error.to_string()))?;
-        let arguments =
-            self.parse_arguments(&record.name, &arguments).map_err(|error| unusable(error.to_string()))?;
+        let arguments = self
+            .parse_arguments(&record.name, &arguments)
+            .map_err(|error| unusable(error.to_string()))?;
         let properties = QueueProperties {
             durable: true,
             exclusive_owner: None,
@@ -69,13 +80,15 @@ impl Vhost {
         let handle = self.add_queue(&mut self.topology.write(), id, &record.name, properties);
         let mut queue = handle.lock();
         let mut unreadable = None;
-        let recovered = self.store.recover_queue(record.id, &mut |stored| match Message::from_stored(stored.payload) {
-            Ok(message) => {
-                let position = Position(stored.position.0);
-                queue.recover(position, message, stored.redelivered, stored.delivery_count);
-            }
-            Err(error) => unreadable = Some(error.to_string()),
-        });
+        let recovered = self
+            .store
+            .recover_queue(record.id, &mut |stored| match Message::from_stored(stored.payload) {
+                Ok(message) => {
+                    let position = Position(stored.position.0);
+                    queue.recover(position, message, stored.redelivered, stored.delivery_count);
+                }
+                Err(error) => unreadable = Some(error.to_string()),
+            });
         // What cannot be read stays where it is; what can be read is served.
         if let Some(reason) = recovered.err().map(|error| error.to_string()).or(unreadable) {
             tracing::error!(queue = %record.name, vhost = %self.name, "some messages cannot be read: {reason}");

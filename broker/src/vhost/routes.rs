@@ -36,7 +36,9 @@ impl MessageHeaders for LazyHeaders<'_> {
 impl Vhost {
     /// May this user publish to this exchange, and does it take messages from clients?
     pub fn check_publish(&self, actor: &Actor, exchange: &str) -> Result<(), OperationError> {
-        actor.require(Operation::Write, exchange_permission_name(exchange), || self.exchange_resource(exchange))?;
+        actor.require(Operation::Write, exchange_permission_name(exchange), || {
+            self.exchange_resource(exchange)
+        })?;
         match self.topology.read().routing.exchange(exchange) {
             None => Err(OperationError::NotFound(self.exchange_resource(exchange))),
             Some(found) if found.options.internal => {
@@ -56,14 +58,25 @@ impl Vhost {
         headers: Option<&[u8]>,
         buffer: &mut RouteBuffer<u32>,
     ) -> Result<Targets, OperationError> {
-        let headers = LazyHeaders { encoded: headers, decoded: Default::default(), asked: Cell::new(false) };
+        let headers = LazyHeaders {
+            encoded: headers,
+            decoded: Default::default(),
+            asked: Cell::new(false),
+        };
         buffer.clear();
         let topology = self.topology.read();
         topology
             .routing
             .route_by_keys(exchange, routing_keys, &headers, buffer)
             .map_err(|_| OperationError::NotFound(self.exchange_resource(exchange)))?;
-        let queues = buffer.queues().iter().filter_map(|index| topology.queues.get(*index as usize).cloned()).collect();
-        Ok(Targets { queues, by_headers: headers.asked.get() })
+        let queues = buffer
+            .queues()
+            .iter()
+            .filter_map(|index| topology.queues.get(*index as usize).cloned())
+            .collect();
+        Ok(Targets {
+            queues,
+            by_headers: headers.asked.get(),
+        })
     }
 }

@@ -1,8 +1,6 @@
 //! The language of the session scripts; `tests/session_scripts.rs` describes it.
 
-mod client;
 mod show;
-mod words;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,11 +8,11 @@ use std::time::Duration;
 use leveret::auth::HashedPassword;
 use leveret_storage::Crash;
 
+use crate::virtual_broker::client::{PROTOCOL_HEADER, octets};
+use crate::virtual_broker::words::Words;
 use crate::virtual_broker::{Wire, World};
-use words::Words;
 
 const DASHES: &str = "----";
-const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 /// What the broker makes up, by the beginning that tells what it is; scripts call it by number.
 const RANDOM_NAMES: [(&str, &str); 3] = [
     ("amq.gen-", "$queue"),
@@ -103,7 +101,7 @@ impl Runner {
         let octets = if command == "protocol-header" {
             PROTOCOL_HEADER.to_vec()
         } else {
-            client::octets(channel, &command, &words)
+            octets(channel, &command, &words)
         };
         self.wires[index].send(&octets);
     }
@@ -150,10 +148,10 @@ impl Runner {
         let index = self.accept(name);
         let vhost = words.value("vhost").unwrap_or("/");
         let steps = [
-            client::octets(0, "connection.start-ok", words),
-            client::octets(0, "connection.tune-ok", words),
-            client::octets(0, "connection.open", &Words::of(vhost)),
-            client::octets(1, "channel.open", words),
+            octets(0, "connection.start-ok", words),
+            octets(0, "connection.tune-ok", words),
+            octets(0, "connection.open", &Words::of(vhost)),
+            octets(1, "channel.open", words),
         ];
         self.wires[index].send(PROTOCOL_HEADER);
         for step in steps {

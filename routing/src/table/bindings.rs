@@ -81,19 +81,11 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     }
 
     fn find_binding(&self, identity: &Identity<'_, Q>, hash: u64) -> Option<u32> {
-        let is_it = |id: &u32| {
-            self.bindings
-                .get(*id)
-                .is_some_and(|record| identity.is_of(record))
-        };
+        let is_it = |id: &u32| self.bindings.get(*id).is_some_and(|record| identity.is_of(record));
         self.identities.find(hash, is_it).copied()
     }
 
-    fn insert_binding(
-        &mut self,
-        identity: &Identity<'_, Q>,
-        hash: u64,
-    ) -> Result<(), RoutingError> {
+    fn insert_binding(&mut self, identity: &Identity<'_, Q>, hash: u64) -> Result<(), RoutingError> {
         let Identity {
             source,
             target,
@@ -104,19 +96,13 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
             return Ok(());
         };
         let id = self.bindings.next_id();
-        let entry = Entry {
-            target,
-            binding: id,
-        };
+        let entry = Entry { target, binding: id };
         let slot = exchange.matcher.insert(routing_key, arguments, entry)?;
         let source_position = exchange.bindings_from.len() as u32;
         exchange.bindings_from.push(id);
         let target_position = match target {
             Target::Queue(queue) => push(&mut self.queues.entry(queue).or_default().bindings, id),
-            Target::Exchange(to) => self
-                .exchanges
-                .get_mut(to)
-                .map_or(0, |to| push(&mut to.bindings_to, id)),
+            Target::Exchange(to) => self.exchanges.get_mut(to).map_or(0, |to| push(&mut to.bindings_to, id)),
         };
         let arguments = if arguments.inner().is_empty() {
             Arc::clone(&self.no_arguments)
@@ -135,27 +121,18 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
             target_position,
         });
         let bindings = &self.bindings;
-        self.identities.insert_unique(hash, id, |id| {
-            bindings.get(*id).map_or(0, |record| record.hash)
-        });
+        self.identities
+            .insert_unique(hash, id, |id| bindings.get(*id).map_or(0, |record| record.hash));
         Ok(())
     }
 
     /// Takes a binding out of every list, in constant time but for the path of a topic key. Its
     /// source goes on the list of the emptied if it is auto-delete and has no binding left.
-    pub(super) fn remove_binding(
-        &mut self,
-        id: u32,
-        removed: &mut Removed<Q>,
-        emptied: &mut Vec<u32>,
-    ) {
+    pub(super) fn remove_binding(&mut self, id: u32, removed: &mut Removed<Q>, emptied: &mut Vec<u32>) {
         let Some(record) = self.bindings.remove(id) else {
             return;
         };
-        if let Ok(identity) = self
-            .identities
-            .find_entry(record.hash, |other| *other == id)
-        {
+        if let Ok(identity) = self.identities.find_entry(record.hash, |other| *other == id) {
             identity.remove();
         }
         if let Some(binding) = self.describe(&record) {
@@ -203,11 +180,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
 
     /// The binding with names for ids, of which it shares the memory.
     pub(super) fn describe(&self, record: &BindingRecord<Q>) -> Option<Binding<Q>> {
-        let name = |id| {
-            self.exchanges
-                .get(id)
-                .map(|exchange| Arc::clone(&exchange.name))
-        };
+        let name = |id| self.exchanges.get(id).map(|exchange| Arc::clone(&exchange.name));
         Some(Binding {
             source: name(record.source)?,
             destination: match record.target {

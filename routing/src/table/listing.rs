@@ -29,9 +29,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     /// All bindings, in no particular order. The default exchange's are not among them: they are
     /// the [`RoutingTable::queues`], each bound by its name.
     pub fn bindings(&self) -> impl Iterator<Item = Binding<Q>> {
-        self.bindings
-            .values()
-            .filter_map(|record| self.describe(record))
+        self.bindings.values().filter_map(|record| self.describe(record))
     }
 
     /// Number of bindings, the default exchange's not counted.
@@ -47,10 +45,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     }
 
     /// The bindings that lead to a queue or an exchange; none if the table does not know it.
-    pub fn bindings_to(
-        &self,
-        destination: Destination<Q, &str>,
-    ) -> impl Iterator<Item = Binding<Q>> {
+    pub fn bindings_to(&self, destination: Destination<Q, &str>) -> impl Iterator<Item = Binding<Q>> {
         let ids = match destination {
             Destination::Queue(queue) => self.queues.get(&queue).map(|queue| &queue.bindings),
             Destination::Exchange(name) => self.find_exchange(name).map(|e| &e.bindings_to),
@@ -88,7 +83,6 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     }
 
     fn described<'a>(&'a self, ids: &'a [u32]) -> impl Iterator<Item = Binding<Q>> + 'a {
-        ids.iter()
-            .filter_map(|id| self.describe(self.bindings.get(*id)?))
+        ids.iter().filter_map(|id| self.describe(self.bindings.get(*id)?))
     }
 }

@@ -23,18 +23,8 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     /// # Errors
     /// [`RoutingError::NotFound`] if there is no such exchange.
     #[inline]
-    pub fn route(
-        &self,
-        exchange: &str,
-        message: &Routable<'_>,
-        out: &mut RouteBuffer<Q>,
-    ) -> Result<(), RoutingError> {
-        self.route_by_keys(
-            exchange,
-            slice::from_ref(&message.routing_key),
-            message.headers,
-            out,
-        )
+    pub fn route(&self, exchange: &str, message: &Routable<'_>, out: &mut RouteBuffer<Q>) -> Result<(), RoutingError> {
+        self.route_by_keys(exchange, slice::from_ref(&message.routing_key), message.headers, out)
     }
 
     /// As [`RoutingTable::route`], for a message with several routing keys: its own and those of
@@ -93,9 +83,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
             };
             out.found.matched = false;
             let RouteBuffer { found, topic } = out;
-            exchange
-                .matcher
-                .matches(routing_keys, headers, topic, found);
+            exchange.matcher.matches(routing_keys, headers, topic, found);
             if !out.found.matched
                 && let Some(alternate) = exchange.alternate()
             {

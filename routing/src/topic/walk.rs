@@ -57,11 +57,7 @@ impl Scratch {
         let mut start = 0;
         for (end, byte) in (0..).zip(key.as_bytes()) {
             if *byte == b'.' {
-                self.words.push(Word {
-                    start,
-                    end,
-                    hash: None,
-                });
+                self.words.push(Word { start, end, hash: None });
                 start = end + 1;
             }
         }
@@ -91,10 +87,7 @@ impl<Q: Copy + Eq + Hash> TopicTrie<Q> {
             scratch,
             found,
         };
-        let mut next = Some(State {
-            node: ROOT,
-            word: 0,
-        });
+        let mut next = Some(State { node: ROOT, word: 0 });
         while let Some(state) = next {
             next = walk.visit(state).or_else(|| walk.scratch.pending.pop());
         }
@@ -137,18 +130,12 @@ impl<Q: Copy + Eq + Hash> Walk<'_, Q> {
             let child = self.literal_child(state);
             if child != NONE {
                 if node.star != NONE {
-                    self.scratch.pending.push(State {
-                        node: node.star,
-                        word,
-                    });
+                    self.scratch.pending.push(State { node: node.star, word });
                 }
                 return Some(State { node: child, word });
             }
         }
-        (node.star != NONE).then_some(State {
-            node: node.star,
-            word,
-        })
+        (node.star != NONE).then_some(State { node: node.star, word })
     }
 
     /// Lets a `#` take any number of the words from here on. What may follow it is literal words.
@@ -197,9 +184,7 @@ impl<Q: Copy + Eq + Hash> Walk<'_, Q> {
             let Some(word) = self.scratch.words.get(at) else {
                 return false;
             };
-            if wanted != b"*"
-                && self.key.get(word.start as usize..word.end as usize) != Some(wanted)
-            {
+            if wanted != b"*" && self.key.get(word.start as usize..word.end as usize) != Some(wanted) {
                 return false;
             }
             at += 1;
@@ -213,13 +198,8 @@ impl<Q: Copy + Eq + Hash> Walk<'_, Q> {
         let Some(word) = self.scratch.words.get_mut(state.word as usize) else {
             return NONE;
         };
-        let bytes = self
-            .key
-            .get(word.start as usize..word.end as usize)
-            .unwrap_or_default();
-        let hash = *word
-            .hash
-            .get_or_insert_with(|| self.trie.hasher.hash_one(bytes));
+        let bytes = self.key.get(word.start as usize..word.end as usize).unwrap_or_default();
+        let hash = *word.hash.get_or_insert_with(|| self.trie.hasher.hash_one(bytes));
         self.trie.literal_child(state.node, bytes, hash)
     }
 }
@@ -238,21 +218,13 @@ mod tests {
         // all ways to take d words out of the key.
         let mut patterns = vec![String::from("#")];
         for _ in 0..12 {
-            let longer = patterns
-                .iter()
-                .flat_map(|p| ["a", "b"].map(|w| format!("{p}.{w}.#")));
+            let longer = patterns.iter().flat_map(|p| ["a", "b"].map(|w| format!("{p}.{w}.#")));
             patterns = longer.collect();
         }
         let mut trie = TopicTrie::new();
         for (queue, pattern) in (0_u32..).zip(&patterns) {
             let target = Target::Queue(queue);
-            trie.insert(
-                pattern,
-                Entry {
-                    target,
-                    binding: queue,
-                },
-            );
+            trie.insert(pattern, Entry { target, binding: queue });
         }
         let mut buffer = RouteBuffer::new();
         for _ in 0..2 {

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use amq_protocol_types::{AMQPValue, FieldTable};
-use leveret_routing::{
-    Binding, Destination, ExchangeKind, ExchangeOptions, Removed, RoutingTable, is_predeclared,
-};
+use leveret_routing::{Binding, Destination, ExchangeKind, ExchangeOptions, Removed, RoutingTable, is_predeclared};
 
 pub type ModelBinding = (String, Destination<u32, String>, String, FieldTable);
 
@@ -35,10 +33,7 @@ impl Model {
     }
 
     pub fn declare(&mut self, name: &str, options: &ExchangeOptions) -> bool {
-        self.exchanges
-            .entry(name.to_owned())
-            .or_insert_with(|| options.clone())
-            == options
+        self.exchanges.entry(name.to_owned()).or_insert_with(|| options.clone()) == options
     }
 
     pub fn refuses_to_delete(&self, name: &str, if_unused: bool) -> bool {
@@ -67,12 +62,7 @@ impl Model {
         if !exists(source) || !has_target {
             return None;
         }
-        let binding = (
-            source.to_owned(),
-            to.clone(),
-            key.to_owned(),
-            arguments.clone(),
-        );
+        let binding = (source.to_owned(), to.clone(), key.to_owned(), arguments.clone());
         let is_new = !self.bindings.contains(&binding);
         if is_new {
             self.bindings.push(binding);
@@ -113,10 +103,7 @@ impl Model {
         let mut asked = 0;
         while queues.is_empty() && asked < passed.len() {
             let at = passed.len();
-            self.add(
-                self.exchanges[&passed[asked]].alternate_exchange.clone(),
-                &mut passed,
-            );
+            self.add(self.exchanges[&passed[asked]].alternate_exchange.clone(), &mut passed);
             self.follow(at, &mut passed, keys, headers, &mut queues);
             asked += 1;
         }
@@ -137,10 +124,7 @@ impl Model {
                 .bindings
                 .iter()
                 .filter(|binding| binding.0 == passed[at])
-                .filter(|binding| {
-                    keys.iter()
-                        .any(|k| matches(options.kind, binding, k, headers))
-                })
+                .filter(|binding| keys.iter().any(|k| matches(options.kind, binding, k, headers)))
                 .collect();
             for (_, to, ..) in &matching {
                 match to {
@@ -166,17 +150,10 @@ impl Model {
             .keys()
             .filter(|name| !self.exchanges.contains_key(*name))
             .collect();
-        let said: Vec<_> = removed
-            .exchanges
-            .iter()
-            .map(|x| x.name.to_string())
-            .collect();
+        let said: Vec<_> = removed.exchanges.iter().map(|x| x.name.to_string()).collect();
         assert_eq!(said.iter().collect::<BTreeSet<_>>(), gone);
         assert_eq!(said.len(), gone.len());
-        let gone = before
-            .bindings
-            .iter()
-            .filter(|b| !self.bindings.contains(b));
+        let gone = before.bindings.iter().filter(|b| !self.bindings.contains(b));
         assert_eq!(
             sorted(gone.map(text_of_model)),
             sorted(removed.bindings.iter().map(text))
@@ -184,16 +161,9 @@ impl Model {
     }
 
     pub fn check_listing(&self, table: &RoutingTable<u32>) {
-        let texts = |bindings: &mut dyn Iterator<Item = Binding<u32>>| {
-            sorted(bindings.map(|binding| text(&binding)))
-        };
+        let texts = |bindings: &mut dyn Iterator<Item = Binding<u32>>| sorted(bindings.map(|binding| text(&binding)));
         let filtered = |is_wanted: &dyn Fn(&ModelBinding) -> bool| {
-            sorted(
-                self.bindings
-                    .iter()
-                    .filter(|b| is_wanted(b))
-                    .map(text_of_model),
-            )
+            sorted(self.bindings.iter().filter(|b| is_wanted(b)).map(text_of_model))
         };
         assert_eq!(texts(&mut table.bindings()), filtered(&|_| true));
         assert_eq!(table.binding_count(), self.bindings.len());
@@ -205,17 +175,11 @@ impl Model {
             assert_eq!(listed.bindings_from, from_here.len());
             assert_eq!(listed.bindings_to, to_here.len());
             assert_eq!(texts(&mut table.bindings_from(name)), from_here);
-            assert_eq!(
-                texts(&mut table.bindings_to(Destination::Exchange(name))),
-                to_here
-            );
+            assert_eq!(texts(&mut table.bindings_to(Destination::Exchange(name))), to_here);
         }
         for queue in 0..6 {
             let to_here = filtered(&|b| b.1 == Destination::Queue(queue));
-            assert_eq!(
-                texts(&mut table.bindings_to(Destination::Queue(queue))),
-                to_here
-            );
+            assert_eq!(texts(&mut table.bindings_to(Destination::Queue(queue))), to_here);
         }
         let other = table
             .exchanges()
@@ -259,9 +223,7 @@ pub fn topic_matches(pattern: &str, key: &str) -> bool {
         match (pattern, words) {
             ([], []) => true,
             (["#", rest @ ..], []) => words_match(rest, &[]),
-            (["#", rest @ ..], [_, more @ ..]) => {
-                words_match(rest, words) || words_match(pattern, more)
-            }
+            (["#", rest @ ..], [_, more @ ..]) => words_match(rest, words) || words_match(pattern, more),
             ([p, rest @ ..], [w, more @ ..]) => (*p == "*" || p == w) && words_match(rest, more),
             _ => false,
         }
@@ -285,15 +247,13 @@ fn headers_match(arguments: &FieldTable, headers: &FieldTable) -> bool {
         .into_iter()
         .filter(|(key, _)| key.as_str() != "x-match")
         .filter(|(key, _)| mode.ends_with("-with-x") || !key.as_str().starts_with("x-"))
-        .map(
-            |(key, wanted)| match (wanted, headers.inner().get(key.as_str())) {
-                (_, None) => false,
-                (AMQPValue::Void, Some(_)) => true,
-                (AMQPValue::LongInt(n), Some(AMQPValue::LongLongInt(m))) => i64::from(*n) == *m,
-                (AMQPValue::LongLongInt(n), Some(AMQPValue::LongInt(m))) => *n == i64::from(*m),
-                (wanted, Some(actual)) => wanted == actual,
-            },
-        );
+        .map(|(key, wanted)| match (wanted, headers.inner().get(key.as_str())) {
+            (_, None) => false,
+            (AMQPValue::Void, Some(_)) => true,
+            (AMQPValue::LongInt(n), Some(AMQPValue::LongLongInt(m))) => i64::from(*n) == *m,
+            (AMQPValue::LongLongInt(n), Some(AMQPValue::LongInt(m))) => *n == i64::from(*m),
+            (wanted, Some(actual)) => wanted == actual,
+        });
     if mode.starts_with("all") {
         tests.all(|met| met)
     } else {

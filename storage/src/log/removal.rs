@@ -10,13 +10,7 @@ use crate::pending::Pending;
 
 impl QueueLog {
     /// Settles all below a position but those in `except`, which must ascend. Returns how many.
-    pub(crate) fn purge(
-        &mut self,
-        queue: QueueId,
-        below: Position,
-        except: &[Position],
-        pending: &mut Pending,
-    ) -> u64 {
+    pub(crate) fn purge(&mut self, queue: QueueId, below: Position, except: &[Position], pending: &mut Pending) -> u64 {
         let before = self.live;
         let mut kept = VecDeque::with_capacity(self.chunks.len());
         let mut run = Vec::new();
@@ -26,11 +20,7 @@ impl QueueLog {
             if chunk.key.first < below {
                 let first = chunk.key.first.0;
                 let end = u32::try_from(below.0 - first).unwrap_or(u32::MAX);
-                let keep = |distance| {
-                    except
-                        .binary_search(&Position(first + u64::from(distance)))
-                        .is_ok()
-                };
+                let keep = |distance| except.binary_search(&Position(first + u64::from(distance))).is_ok();
                 chunk.live.remove_below(end, keep);
             }
             if chunk.live.count() == 0 {
@@ -57,11 +47,7 @@ impl QueueLog {
             }
         }
         self.note_state(queue, pending);
-        self.live = self
-            .chunks
-            .iter()
-            .map(|chunk| u64::from(chunk.live.count()))
-            .sum();
+        self.live = self.chunks.iter().map(|chunk| u64::from(chunk.live.count())).sum();
         before - self.live
     }
 
@@ -73,16 +59,12 @@ impl QueueLog {
         let mut open = self.open;
         for chunk in self.chunks {
             let dead = pending.forget(chunk, &mut open).filter(|_| few);
-            pending
-                .dead
-                .extend(dead.map(|(key, indexed)| (queue, key, indexed)));
+            pending.dead.extend(dead.map(|(key, indexed)| (queue, key, indexed)));
         }
         if few {
-            pending.counts.extend(
-                self.counts
-                    .into_keys()
-                    .map(|position| (queue, position, None)),
-            );
+            pending
+                .counts
+                .extend(self.counts.into_keys().map(|position| (queue, position, None)));
         } else {
             let start = Position(0);
             for prefix in [
@@ -105,9 +87,7 @@ impl QueueLog {
             return;
         };
         let dead = pending.forget(chunk, &mut self.open);
-        pending
-            .dead
-            .extend(dead.map(|(key, indexed)| (queue, key, indexed)));
+        pending.dead.extend(dead.map(|(key, indexed)| (queue, key, indexed)));
         // The last chunk's keys are what the next position is known by.
         if index == self.chunks.len() {
             self.note_state(queue, pending);
@@ -117,11 +97,7 @@ impl QueueLog {
 
 impl Pending {
     /// Takes leave of a chunk: what must be deleted of it in the engine, if the engine has it.
-    fn forget(
-        &mut self,
-        chunk: Chunk,
-        open: &mut Option<Box<ChunkBuilder>>,
-    ) -> Option<(ChunkKey, bool)> {
+    fn forget(&mut self, chunk: Chunk, open: &mut Option<Box<ChunkBuilder>>) -> Option<(ChunkKey, bool)> {
         match chunk.place {
             Place::Open => {
                 let bytes = open.take().map(|open| open.finish()).unwrap_or_default();

@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use leveret_storage::{
-    Crash, Fsync, MemoryDisk, Position, QueueId, Store, StoreOptions, Ticket, Writer,
-};
+use leveret_storage::{Crash, Fsync, MemoryDisk, Position, QueueId, Store, StoreOptions, Ticket, Writer};
 use tempfile::TempDir;
 
 /// Where a store under test lives.
@@ -65,12 +63,7 @@ pub fn recover(store: &Store, queue: QueueId) -> Vec<Seen> {
     store
         .recover_queue(queue, &mut |message| {
             let payload = message.payload.to_vec();
-            seen.push((
-                message.position.0,
-                message.redelivered,
-                message.delivery_count,
-                payload,
-            ));
+            seen.push((message.position.0, message.redelivered, message.delivery_count, payload));
         })
         .unwrap();
     seen
@@ -96,11 +89,7 @@ pub fn write(store: &Store, fill: impl FnOnce(&mut Writer<'_>)) -> Ticket {
 pub fn append(store: &Store, queue: QueueId, range: std::ops::Range<u64>) -> Ticket {
     write(store, |writer| {
         for position in range {
-            writer.append(
-                queue,
-                Position(position),
-                &[position.to_string().as_bytes()],
-            );
+            writer.append(queue, Position(position), &[position.to_string().as_bytes()]);
         }
     })
 }

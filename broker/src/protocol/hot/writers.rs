@@ -94,8 +94,7 @@ fn write_confirm(out: &mut Vec<u8>, channel: u16, method_id: u8, delivery_tag: u
     let [c0, c1] = channel.to_be_bytes();
     let [t0, t1, t2, t3, t4, t5, t6, t7] = delivery_tag.to_be_bytes();
     out.extend_from_slice(&[
-        METHOD, c0, c1, 0, 0, 0, 13, 0, 60, 0, method_id, t0, t1, t2, t3, t4, t5, t6, t7, bits,
-        FRAME_END,
+        METHOD, c0, c1, 0, 0, 0, 13, 0, 60, 0, method_id, t0, t1, t2, t3, t4, t5, t6, t7, bits, FRAME_END,
     ]);
 }
 

@@ -4,9 +4,11 @@ use amq_protocol::frame::{AMQPContentHeader, AMQPFrame};
 use amq_protocol::protocol::{AMQPClass, BasicProperties, basic, channel, confirm, connection, exchange, queue, tx};
 use amq_protocol::types::{AMQPValue, FieldTable, LongString};
 
+use super::encoded;
 use super::words::{Words, hex, short};
-use crate::virtual_broker::encoded;
 
+/// The first octets of every client.
+pub const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 /// Largest body frame that a client of a script sends; small frames are a script's own business.
 const BODY_FRAME_BYTES: usize = 100_000;
 
