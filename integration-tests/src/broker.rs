@@ -16,7 +16,13 @@ pub struct Broker {
     amqp: SocketAddr,
     metrics: SocketAddr,
     data_dir: TempDir,
+    settings: Settings,
+}
+
+/// What a broker is started with, each time.
+struct Settings {
     amqp_listen: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Broker {
@@ -25,17 +31,38 @@ impl Broker {
         Self::start_on("127.0.0.1:0")
     }
 
+    /// As [`Broker::start_unless_external`], with keys of the configuration set, by the names they have in the
+    /// environment without `LEVERET_`.
+    pub fn start_configured(settings: &[(&str, &str)]) -> Option<Self> {
+        if crate::shared::external().is_some() {
+            eprintln!("left out: this test configures its own broker");
+            return None;
+        }
+        Some(Self::start_as("127.0.0.1:0", settings))
+    }
+
     /// As [`Broker::start`], with another address for AMQP.
     pub fn start_on(amqp_listen: &str) -> Self {
+        Self::start_as(amqp_listen, &[])
+    }
+
+    fn start_as(amqp_listen: &str, settings: &[(&str, &str)]) -> Self {
         let data_dir = tempfile::Builder::new().prefix("leveret-test-").tempdir().unwrap();
-        let (process, log, amqp, metrics) = launch(data_dir.path(), amqp_listen);
+        let settings = Settings {
+            amqp_listen: amqp_listen.to_owned(),
+            environment: settings
+                .iter()
+                .map(|(key, value)| (format!("LEVERET_{key}"), (*value).to_owned()))
+                .collect(),
+        };
+        let (process, log, amqp, metrics) = launch(data_dir.path(), &settings);
         Self {
             process,
             log,
             amqp,
             metrics,
             data_dir,
-            amqp_listen: amqp_listen.to_owned(),
+            settings,
         }
     }
 
@@ -113,7 +140,10 @@ impl Broker {
     /// Starts the broker again after it was killed, and kills it as soon as it has written `lines` lines, at the latest
     /// when it listens.
     pub fn kill_while_starting(&self, lines: usize) {
-        let mut process = serve_command(self.data_dir.path(), &self.amqp_listen).spawn().unwrap();
+        let mut process = serve_command(self.data_dir.path(), &self.settings.amqp_listen)
+            .envs(self.settings.environment.iter().cloned())
+            .spawn()
+            .unwrap();
         let log = Arc::new(Log::default());
         log.follow(process.stdout.take().unwrap());
         log.follow(process.stderr.take().unwrap());
@@ -129,7 +159,7 @@ impl Broker {
     /// Starts the broker again on the same data folder, after it was killed or stopped. The ports are new ones.
     pub fn start_again(&mut self) {
         assert!(!self.is_running(), "stop the broker before starting it again");
-        let (process, log, amqp, metrics) = launch(self.data_dir.path(), &self.amqp_listen);
+        let (process, log, amqp, metrics) = launch(self.data_dir.path(), &self.settings);
         self.process = process;
         self.log = log;
         self.amqp = amqp;
@@ -151,8 +181,10 @@ impl Drop for Broker {
     }
 }
 
-fn launch(data_dir: &Path, amqp_listen: &str) -> (Child, Arc<Log>, SocketAddr, SocketAddr) {
-    let mut process = serve_command(data_dir, amqp_listen).spawn().unwrap_or_else(|error| {
+fn launch(data_dir: &Path, settings: &Settings) -> (Child, Arc<Log>, SocketAddr, SocketAddr) {
+    let mut command = serve_command(data_dir, &settings.amqp_listen);
+    command.envs(settings.environment.iter().cloned());
+    let mut process = command.spawn().unwrap_or_else(|error| {
         panic!(
             "{}: {error}; build it with `cargo build -p leveret` or set LEVERET_BIN",
             binary().display()

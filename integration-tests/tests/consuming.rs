@@ -166,6 +166,23 @@ async fn recover_delivers_again_what_is_not_acked() {
 }
 
 #[tokio::test]
+async fn recover_async_does_the_same_without_an_answer() {
+    let broker = TestBroker::get();
+    let (_connection, channel) = open(broker.amqp()).await;
+    let queue = channel.own_queue().await;
+    publish_numbers(&channel, &queue, 2).await;
+    for _ in 0..2 {
+        channel.get(&queue).await.expect("a message");
+    }
+    channel
+        .basic_recover_async(BasicRecoverAsyncOptions { requeue: true })
+        .await
+        .unwrap();
+    channel.wait_for_messages(&queue, 2).await;
+    assert_eq!(channel.drain(&queue).await, ["1", "2"]);
+}
+
+#[tokio::test]
 async fn get_tells_how_many_messages_are_left() {
     let broker = TestBroker::get();
     let (_connection, channel) = open(broker.amqp()).await;

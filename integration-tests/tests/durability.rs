@@ -276,6 +276,13 @@ async fn definitions_survive_a_kill_and_transient_ones_do_not() {
         .await
         .unwrap();
     channel.queue("transient", QueueDeclareOptions::default()).await;
+    let exclusive = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::exclusive()
+    };
+    channel.queue("exclusive", exclusive).await;
+    let auto_delete = QueueDeclareOptions::durable().auto_delete();
+    channel.queue("auto-delete", auto_delete).await;
     let transient = ExchangeDeclareOptions::default();
     channel
         .exchange_declare("transient".into(), ExchangeKind::Fanout, transient, none())
@@ -293,7 +300,8 @@ async fn definitions_survive_a_kill_and_transient_ones_do_not() {
         .queue_declare("with arguments".into(), durable, arguments)
         .await
         .unwrap();
-    for missing in ["deleted", "transient"] {
+    channel.queue("auto-delete", auto_delete).await;
+    for missing in ["deleted", "transient", "exclusive"] {
         let channel = connection.create_channel().await.unwrap();
         let passive = QueueDeclareOptions::default().passive();
         let error = channel
@@ -455,4 +463,44 @@ async fn kills_during_the_start_lose_nothing() {
     let (_connection, channel) = open(broker.amqp()).await;
     let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
     assert_eq!(channel.drain("work").await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deep_queue_is_whole_and_in_order_after_a_kill() {
+    const MESSAGES: u64 = 30_000;
+    let Some(mut broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (connection, channel) = open(broker.amqp()).await;
+    declare_orders(&channel).await;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let mut confirms = Vec::new();
+    for number in 1..=MESSAGES {
+        confirms.push(publish_number(&channel, number).await.unwrap());
+    }
+    for confirm in confirms {
+        assert!(wait::within("a confirm", confirm).await.unwrap().is_ack());
+    }
+    drop((connection, channel));
+    broker.kill();
+    broker.start_again();
+
+    let (_connection, channel) = open(broker.amqp()).await;
+    for queue in QUEUES {
+        assert_eq!(channel.counts(queue).await.0, MESSAGES as u32);
+        channel.basic_qos(500, BasicQosOptions::default()).await.unwrap();
+        let mut consumer = channel.consume(queue).await;
+        for number in 1..=MESSAGES {
+            let delivery = next(&mut consumer).await;
+            assert!(delivery.data == message(number), "{queue}: not message {number}");
+            if number % 100 == 0 {
+                delivery.ack(BasicAckOptions { multiple: true }).await.unwrap();
+            }
+        }
+        channel
+            .basic_cancel(consumer.tag(), BasicCancelOptions::default())
+            .await
+            .unwrap();
+        assert_eq!(channel.counts(queue).await, (0, 0));
+    }
 }

@@ -1,4 +1,4 @@
-//! ERRORS.md section 4, and the rules that hold for every close. Test names begin with the row.
+//! The catalogue (ERRORS.md in this package), section 4, and the rules that hold for every close. Test names begin with the row.
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::raw::{

@@ -1,4 +1,4 @@
-//! ERRORS.md section 7, without permissions, limits and streams. Test names begin with the row.
+//! The catalogue (ERRORS.md in this package), section 7, without permissions, limits and streams. Test names begin with the row.
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::client::{arguments, text};

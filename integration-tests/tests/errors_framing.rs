@@ -1,4 +1,4 @@
-//! ERRORS.md sections 2 and 3: mistakes in frames. Test names begin with the row.
+//! The catalogue (ERRORS.md in this package), sections 2 and 3: mistakes in frames. Test names begin with the row.
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::raw::{

@@ -1,4 +1,4 @@
-//! The rows of ERRORS.md about permissions. Test names begin with the row.
+//! The rows of the catalogue (ERRORS.md in this package) about permissions. Test names begin with the row.
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::client::{arguments, text};

@@ -1,4 +1,4 @@
-//! ERRORS.md section 6, without permissions, limits and streams. Test names begin with the row.
+//! The catalogue (ERRORS.md in this package), section 6, without permissions, limits and streams. Test names begin with the row.
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::client::{arguments, text};
@@ -130,7 +130,7 @@ fn rows_072_and_073_a_queue_declared_again_with_other_flags() {
 }
 
 #[test]
-fn rows_074_to_076_a_queue_declared_again_with_other_arguments() {
+fn rows_074_075_and_076_a_queue_declared_again_with_other_arguments() {
     let broker = TestBroker::get();
     let (mut client, name) = client_and_name(&broker, "declared");
     let with = |ttl: i32| make::queue_declare_with(&name, arguments([("x-message-ttl", AMQPValue::LongInt(ttl))]));
@@ -146,6 +146,21 @@ fn rows_074_to_076_a_queue_declared_again_with_other_arguments() {
         client.send(1, second);
         let text = inequivalent(&name, "x-message-ttl", &received, &current);
         client.expect_channel_close(1, 406, (50, 10), text);
+        let _ok = client.call(1, make::queue_delete(&name));
+    }
+}
+
+#[test]
+fn row_077_absent_classic_and_quorum_are_the_same_queue_type() {
+    let broker = TestBroker::get();
+    let (mut client, name) = client_and_name(&broker, "typed");
+    let of_type = |kind: &str| make::queue_declare_with(&name, arguments([("x-queue-type", text(kind))]));
+    let declares = [make::queue_declare(&name), of_type("classic"), of_type("quorum")];
+    for first in &declares {
+        let _ok = client.call(1, first.clone());
+        for second in &declares {
+            let _ok = client.call(1, second.clone());
+        }
         let _ok = client.call(1, make::queue_delete(&name));
     }
 }

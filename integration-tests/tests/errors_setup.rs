@@ -1,4 +1,4 @@
-//! ERRORS.md section 1: mistakes before the connection is open. Test names begin with the row.
+//! The catalogue (ERRORS.md in this package), section 1: mistakes before the connection is open. Test names begin with the row.
 
 use leveret_integration_tests::raw::{
     AMQPClass, AMQPFrame, AMQPValue, FieldTable, Login, RawClient, channel, connection, long_string, make,

@@ -1,4 +1,4 @@
-//! ERRORS.md section 9. Test names begin with the row.
+//! The catalogue (ERRORS.md in this package), section 9. Test names begin with the row.
 
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::raw::{RawClient, confirm, make, tx};

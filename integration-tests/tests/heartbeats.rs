@@ -33,7 +33,7 @@ fn the_broker_sends_heartbeats_while_it_has_nothing_to_say() {
 }
 
 #[test]
-fn a_client_that_falls_silent_is_dropped_without_a_word() {
+fn row_021_a_client_that_falls_silent_is_dropped_without_a_word() {
     let broker = TestBroker::get();
     let mut client = connect(&broker, 1);
     let started = Instant::now();

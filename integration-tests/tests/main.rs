@@ -1,6 +1,7 @@
 //! Every file here is a feature, seen from outside: the real binary over TCP.
 
 mod access;
+mod catalogue;
 mod connections;
 mod consuming;
 mod direct_reply_to;
@@ -17,6 +18,7 @@ mod errors_tx;
 mod exchanges;
 mod garbage;
 mod heartbeats;
+mod limits;
 mod metrics;
 mod nested_tables;
 mod publishing;

@@ -59,7 +59,7 @@ fn confirms_number_the_publishes_of_their_channel_from_one() {
 }
 
 #[tokio::test]
-async fn an_unroutable_mandatory_message_is_returned_whole() {
+async fn row_139_an_unroutable_mandatory_message_is_returned_whole() {
     let broker = TestBroker::get();
     let (_connection, channel) = open(broker.amqp()).await;
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();

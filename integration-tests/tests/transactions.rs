@@ -4,6 +4,7 @@ use lapin::Channel;
 use lapin::options::*;
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::client::*;
+use leveret_integration_tests::raw::{AMQPClass, BasicProperties, RawClient, basic, make, tx};
 
 async fn open_transaction(broker: &TestBroker) -> (lapin::Connection, Channel, Channel, String) {
     let (connection, observer) = open(broker.amqp()).await;
@@ -101,4 +102,47 @@ async fn one_commit_may_publish_to_many_queues() {
     channel.tx_commit().await.unwrap();
     assert_eq!(observer.drain(&first).await, ["to both"]);
     assert_eq!(observer.drain(&second).await, ["to both", "to one"]);
+}
+
+#[test]
+fn unroutable_mandatory_messages_are_returned_with_the_commit_and_not_before() {
+    let broker = TestBroker::get();
+    let mut client = RawClient::with_channel(broker.amqp());
+    let _ok = client.call(1, tx::Select {});
+    let publish = basic::Publish {
+        mandatory: true,
+        ..make::basic_publish("", &broker.unique("nobody"))
+    };
+    client.publish(1, publish.clone(), BasicProperties::default(), b"rolled back");
+    // `call` fails when anything but the answer comes first.
+    let _ok = client.call(1, tx::Rollback {});
+    client.publish(1, publish, BasicProperties::default(), b"committed");
+    let _ok = client.call(1, make::queue_declare(""));
+    client.send(1, tx::Commit {});
+    let returned = client.expect_content(1);
+    assert!(
+        matches!(returned.method, AMQPClass::Basic(basic::AMQPMethod::Return(_))),
+        "{returned:?}"
+    );
+    assert_eq!(returned.body, b"committed");
+    let _ok: tx::CommitOk = client.expect(1);
+}
+
+#[test]
+fn a_publish_that_is_refused_costs_the_channel_and_the_transaction() {
+    let broker = TestBroker::get();
+    let mut client = RawClient::with_channel(broker.amqp());
+    let queue = client.call(1, make::queue_declare("")).queue;
+    let missing = broker.unique("missing");
+    let _ok = client.call(1, tx::Select {});
+    client.publish_to(1, "", queue.as_str(), b"goes with the transaction");
+    client.publish_to(1, &missing, "", b"refused");
+    client.expect_channel_close(
+        1,
+        404,
+        (60, 40),
+        format!("NOT_FOUND - no exchange '{missing}' in vhost '/'"),
+    );
+    let counts = client.call(1, make::queue_declare_passive(queue.as_str()));
+    assert_eq!(counts.message_count, 0);
 }
