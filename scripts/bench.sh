@@ -190,6 +190,11 @@ commands() {
 write_report() {
   jq -rs --arg machine "$MACHINE" --arg rabbitmq "$(rabbitmq_version)" --arg leveret "$("$LEVERET" --version), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)" \
     --arg commands "$(commands)" --arg date "$(date -u +%F)" --arg note "${NOTE:-}" --arg seconds "$SECONDS_EACH" -f scripts/bench-report.jq "$RESULTS" >"$WORK/report.md"
+  # What was measured by hand stands at the end of the page and stays.
+  if [ -f "$OUT" ]; then
+    sed -n '/^## Measured by hand$/,$p' "$OUT" >"$WORK/by-hand.md"
+    if [ -s "$WORK/by-hand.md" ]; then { echo; cat "$WORK/by-hand.md"; } >>"$WORK/report.md"; fi
+  fi
   cp "$WORK/report.md" "$OUT"
   if [ -n "${KEEP_RESULTS:-}" ]; then cp "$RESULTS" "$KEEP_RESULTS"; fi
   say "wrote $OUT"
