@@ -1,8 +1,9 @@
 //! Whether declaring a queue again asks for the queue that is there.
 
 use amq_protocol::types::AMQPValue;
+use leveret_routing::type_name;
 
-use super::erlang_term::{plain, term, type_name};
+use super::erlang_term::{plain, term};
 use super::options::{QueueArguments, compared_arguments};
 
 /// What queue.declare compares, beside exclusiveness, which is a question of access (405) and not of equivalence.

@@ -1,33 +1,11 @@
-//! Field values as RabbitMQ prints them in reply texts: type names, and values as Erlang terms.
+//! Field values as RabbitMQ prints them in reply texts, as Erlang terms.
 //!
 //! Clients show these texts and some compare them, so the broker keeps the form (ERRORS rules 7 and 8).
 
 use std::fmt::Write as _;
 
 use amq_protocol::types::AMQPValue;
-
-/// RabbitMQ's word for the type of a field value.
-pub(super) fn type_name(value: &AMQPValue) -> &'static str {
-    match value {
-        AMQPValue::Boolean(_) => "bool",
-        AMQPValue::ShortShortInt(_) => "byte",
-        AMQPValue::ShortShortUInt(_) => "unsignedbyte",
-        AMQPValue::ShortInt(_) => "short",
-        AMQPValue::ShortUInt(_) => "unsignedshort",
-        AMQPValue::LongInt(_) => "signedint",
-        AMQPValue::LongUInt(_) => "unsignedint",
-        AMQPValue::LongLongInt(_) => "long",
-        AMQPValue::Float(_) => "float",
-        AMQPValue::Double(_) => "double",
-        AMQPValue::DecimalValue(_) => "decimal",
-        AMQPValue::ShortString(_) | AMQPValue::LongString(_) => "longstr",
-        AMQPValue::FieldArray(_) => "array",
-        AMQPValue::Timestamp(_) => "timestamp",
-        AMQPValue::FieldTable(_) => "table",
-        AMQPValue::ByteArray(_) => "binary",
-        AMQPValue::Void => "void",
-    }
-}
+use leveret_routing::type_name;
 
 /// A value as a person reads it: strings bare, everything else as a term.
 pub(super) fn plain(value: &AMQPValue) -> String {

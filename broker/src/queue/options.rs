@@ -5,9 +5,10 @@
 //! that mean nothing on one node are accepted and ignored; unknown ones are kept and ignored, as RabbitMQ does.
 
 use amq_protocol::types::{AMQPValue, FieldTable};
+use leveret_routing::type_name;
 use thiserror::Error;
 
-use super::erlang_term::{quoted, type_name};
+use super::erlang_term::quoted;
 
 /// The longest TTL or expiry: ten years of 365 days.
 pub const MAX_EXPIRY_MS: i64 = 10 * 365 * 24 * 60 * 60 * 1000;
