@@ -23,7 +23,10 @@ fn row_017_more_connections_than_configured() {
         let mut client = RawClient::tuned(broker.amqp(), &Login::default());
         client.send(0, open_virtual_host("/"));
         match client.next_method().1 {
-            AMQPClass::Connection(connection::AMQPMethod::OpenOk(_)) => Some(client.close()),
+            AMQPClass::Connection(connection::AMQPMethod::OpenOk(_)) => {
+                client.close();
+                Some(())
+            }
             _refused => None,
         }
     });
