@@ -14,7 +14,7 @@ use crate::protocol::reply_code::ReplyCode;
 use crate::vhost::Actor;
 
 impl Session {
-    pub(super) fn connection_method(&mut self, _now: Instant, payload: &[u8]) -> Result<(), AmqpError> {
+    pub(super) fn connection_method(&mut self, payload: &[u8]) -> Result<(), AmqpError> {
         self.flush();
         let (class_id, method_id) = method::class_and_method(payload).unwrap_or_default();
         match method::decode_method(payload)? {

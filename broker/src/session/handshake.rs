@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::connection::{AMQPMethod, Close, OpenOk, Start, StartOk, Tune, TuneOk};
-use amq_protocol::types::{AMQPValue, FieldTable, LongString, ShortString};
+use amq_protocol::types::{AMQPValue, FieldTable, LongString};
 
-use super::{Opened, Pause, Phase, Session};
+use super::{Opened, Pause, Phase, Session, short};
 use crate::auth::sasl::{Credentials, Mechanism};
 use crate::auth::{LoginRefused, User};
 use crate::protocol::error::AmqpError;
@@ -80,7 +80,7 @@ impl Handshake {
 }
 
 impl Session {
-    pub(super) fn receive_protocol_header(&mut self, now: Instant, input: &[u8]) -> usize {
+    pub(super) fn receive_protocol_header(&mut self, input: &[u8]) -> usize {
         match recognise(input) {
             ProtocolHeader::Incomplete => 0,
             ProtocolHeader::Amqp => {
@@ -92,7 +92,6 @@ impl Session {
                 tracing::warn!(connection = %self.info.name, "{mistake}");
                 self.outbox.lock().bytes_mut().extend_from_slice(&AMQP_0_9_1);
                 self.phase = Phase::Finished;
-                let _ = now;
                 input.len()
             }
         }
@@ -141,10 +140,10 @@ impl Session {
             "per_consumer_qos",
             "direct_reply_to",
         ] {
-            capabilities.insert(key(capability), AMQPValue::Boolean(true));
+            capabilities.insert(short(capability), AMQPValue::Boolean(true));
         }
         let mut properties = FieldTable::default();
-        properties.insert(key("capabilities"), AMQPValue::FieldTable(capabilities));
+        properties.insert(short("capabilities"), AMQPValue::FieldTable(capabilities));
         for (name, value) in [
             ("product", config.product.as_str()),
             ("version", config.product_version.as_str()),
@@ -152,7 +151,7 @@ impl Session {
             ("cluster_name", self.broker.cluster_name()),
             ("information", "Licensed under the Apache License 2.0"),
         ] {
-            properties.insert(key(name), AMQPValue::LongString(LongString::from(value)));
+            properties.insert(short(name), AMQPValue::LongString(LongString::from(value)));
         }
         properties
     }
@@ -367,8 +366,4 @@ impl Session {
         self.reply(0, AMQPClass::Connection(AMQPMethod::OpenOk(OpenOk {})));
         Ok(())
     }
-}
-
-fn key(name: &str) -> ShortString {
-    ShortString::try_new(name).unwrap_or_default()
 }

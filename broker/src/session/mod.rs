@@ -47,6 +47,7 @@ use crate::protocol::frame::{self, Frame, FrameKind};
 use crate::protocol::hot;
 use crate::protocol::method;
 use crate::protocol::reply_code::ReplyCode;
+use crate::protocol::wire::short_string as short;
 use crate::vhost::queue_handle::Scratch;
 use crate::vhost::{Actor, Vhost};
 use channel::{Channel, ChannelPhase};
@@ -190,7 +191,7 @@ impl Session {
         if let Phase::Handshake(handshake) = &self.phase
             && handshake.expects_protocol_header()
         {
-            return self.receive_protocol_header(now, input);
+            return self.receive_protocol_header(input);
         }
         match frame::next_frame(input, self.frame_max) {
             Ok(None) => 0,
@@ -241,7 +242,7 @@ impl Session {
         let result = match (frame.kind, channel) {
             (FrameKind::Heartbeat, 0) => Ok(()),
             (FrameKind::Heartbeat, _) => Err(frame.unexpected()),
-            (FrameKind::Method, 0) => self.connection_method(now, frame.payload),
+            (FrameKind::Method, 0) => self.connection_method(frame.payload),
             (_, 0) => Err(frame.unexpected()),
             _ => self.channel_frame(frame),
         };
@@ -477,12 +478,6 @@ impl Session {
     fn channel_slot(&mut self, number: u16) -> Option<&mut Channel> {
         self.channels.get_mut(usize::from(number))?.as_deref_mut()
     }
-}
-
-/// A short string for a reply; longer texts were cut before, names came in as short strings.
-fn short(text: &str) -> amq_protocol::types::ShortString {
-    let end = text.floor_char_boundary(255);
-    amq_protocol::types::ShortString::try_new(&text[..end]).unwrap_or_default()
 }
 
 #[cfg(test)]
