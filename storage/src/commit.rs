@@ -126,11 +126,15 @@ impl Shared {
     }
 
     pub(crate) fn listen(&self, listener: Arc<dyn CommitListener>) {
-        self.listeners.lock().push(listener);
-        // Nothing will commit any more: whoever waits must look again now.
-        if self.state.lock().refusing {
-            self.call_listeners();
+        // Under the lock that `refusing` is set under: a listener is either in the list that is called after it, or called here.
+        let state = self.state.lock();
+        if !state.refusing {
+            self.listeners.lock().push(listener);
+            return;
         }
+        drop(state);
+        // Nothing will commit any more: whoever waits must look again now.
+        listener.committed();
     }
 
     /// Waits until a ticket is durable, or cannot become so.
@@ -179,7 +183,7 @@ impl Shared {
                 return self.fail(misuse);
             }
         };
-        let sync = force_sync || committer.wants_sync(cut.needs_sync, self.options.fsync);
+        let sync = force_sync || cut.flush || committer.wants_sync(cut.needs_sync, self.options.fsync);
         let written = self.write(&cut, sync);
         if sync && written.is_ok() {
             committer.synced();
@@ -216,7 +220,6 @@ impl Shared {
             cut = Some(state.cut(lazily));
             if lazily {
                 rewriter.note(std::mem::take(&mut state.pending.sparse));
-                state.flush = false;
                 state.lazy_due = rewriter.is_waiting().then(|| Instant::now() + self.options.lazy_flush);
             }
         }
@@ -305,8 +308,9 @@ impl Shared {
     /// that all is well.
     pub(crate) fn fail(&self, error: StorageError) {
         tracing::error!(%error, "the store failed and refuses all writes from now on");
-        let _ = self.failed.set(Arc::new(error));
         let mut state = self.state.lock();
+        // Both under one lock, so that who sees the one and then locks sees the other.
+        let _ = self.failed.set(Arc::new(error));
         state.refusing = true;
         // The chunks that wait stay with their queues, where they can be read; the rest is of no use any more.
         state.pending = Default::default();

@@ -87,6 +87,8 @@ pub(crate) struct Cut {
     pub(crate) ticket: Ticket,
     /// Whether there is anything in it that somebody wants to be durable.
     pub(crate) needs_sync: bool,
+    /// Somebody who waits for this ticket wants all that was written to be durable.
+    pub(crate) flush: bool,
     pub(crate) chunks: Vec<(QueueId, ChunkKey, SharedBytes)>,
     pub(crate) chunk_bytes: usize,
     dead: Vec<(QueueId, ChunkKey, bool)>,
@@ -116,6 +118,7 @@ impl State {
             }
         }
         if lazily {
+            cut.flush = std::mem::take(&mut self.flush);
             let settled = std::mem::take(&mut pending.settled_counts);
             pending
                 .counts
