@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use leveret_storage::{Definition, DefinitionKey, PermissionRecord, Store, Ticket, UserRecord, VhostRecord};
@@ -52,7 +52,17 @@ pub struct Broker {
     listeners: Mutex<Vec<String>>,
     vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionInfo>>>,
+    open_connections: Arc<AtomicUsize>,
     next_connection: AtomicU64,
+}
+
+/// The place of one open connection among those that are counted, given free when it is dropped.
+pub struct OpenPlace(Arc<AtomicUsize>);
+
+impl Drop for OpenPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What is known of one connection outside its session.
@@ -238,6 +248,7 @@ impl Broker {
             listeners: Mutex::default(),
             vhosts: RwLock::default(),
             connections: Mutex::default(),
+            open_connections: Arc::default(),
             next_connection: AtomicU64::new(1),
         }
     }
@@ -337,25 +348,42 @@ impl Broker {
         ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A connection was accepted.
+    /// A socket was accepted.
     pub fn connection_accepted(&self, info: &Arc<ConnectionInfo>) {
         self.connections.lock().insert(info.id, info.clone());
         self.counters.connections_opened.inc();
     }
 
-    /// A connection is gone.
+    /// A place for a connection that opens; none when `connection_max` are open.
+    pub fn take_open_place(&self) -> Option<OpenPlace> {
+        let max = self.config.connection_max.map_or(usize::MAX, |max| max as usize);
+        let count = &self.open_connections;
+        count
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
+                (open < max).then_some(open + 1)
+            })
+            .ok()
+            .map(|_| OpenPlace(count.clone()))
+    }
+
+    /// A socket is gone.
     pub fn connection_closed(&self, id: ConnectionId) {
         if self.connections.lock().remove(&id).is_some() {
             self.counters.connections_closed.inc();
         }
     }
 
-    /// Connections, those in their handshake included.
+    /// Connections from their connection.open to their end, which is before their socket's.
     pub fn open_connections(&self) -> usize {
+        self.open_connections.load(Ordering::Acquire)
+    }
+
+    /// Sockets of clients: of open connections, and of those in their handshake, refused or closing.
+    pub fn sockets(&self) -> usize {
         self.connections.lock().len()
     }
 
-    /// All connections, oldest first.
+    /// All connections, oldest first, those in their handshake or closing included.
     pub fn connections(&self) -> Vec<Arc<ConnectionInfo>> {
         let mut connections: Vec<_> = self.connections.lock().values().cloned().collect();
         connections.sort_by_key(|info| info.id);

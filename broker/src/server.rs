@@ -300,7 +300,7 @@ async fn stop_orderly(broker: &Arc<Broker>) {
     let deadline = clock::now() + broker.config.shutdown_deadline;
     broker.close_connections("broker forced connection closure with reason 'shutdown'", |_| true);
     let goodbye = deadline.min(clock::now() + CLIENT_GOODBYE);
-    while broker.open_connections() > 0 && clock::now() < goodbye {
+    while broker.sockets() > 0 && clock::now() < goodbye {
         tokio::time::sleep(DRAIN_POLL).await;
     }
     let store = broker.store.clone();

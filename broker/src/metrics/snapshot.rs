@@ -50,7 +50,7 @@ pub fn gather(broker: &Broker) -> Result<Vec<MetricFamily>, prometheus::Error> {
     let connections = broker.connections();
     let channels: u64 = connections.iter().map(|info| u64::from(info.channels())).sum();
     let totals = Totals::of(broker);
-    gauge("connections", "Connections", connections.len() as u64)?;
+    gauge("connections", "Open connections", broker.open_connections() as u64)?;
     gauge("channels", "Channels", channels)?;
     gauge("queues", "Queues", totals.queues as u64)?;
     gauge("consumers", "Consumers", totals.consumers as u64)?;

@@ -48,8 +48,8 @@ thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BUFFER_BYTES]);
 }
 
-/// Serves one client from the first byte to the last.
-pub async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
+/// Enters a client that was accepted and starts the task that serves it from the first byte to the last.
+pub fn start(stream: TcpStream, peer: SocketAddr, broker: &Arc<Broker>) {
     let Ok(local) = stream.local_addr() else { return };
     let now = clock::now();
     let info = Arc::new(ConnectionInfo::new(
@@ -60,14 +60,13 @@ pub async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
         now,
     ));
     broker.connection_accepted(&info);
-    let session = Session::new(broker.clone(), info.clone(), now);
-    let mut connection = Connection {
+    let connection = Connection {
         outbox: info.outbox.clone(),
         guard: Registered {
             broker: broker.clone(),
             id: info.id,
         },
-        session,
+        session: Session::new(broker.clone(), info.clone(), now),
         stream,
         unfinished: Vec::new(),
         sending: Vec::new(),
@@ -76,6 +75,10 @@ pub async fn run(stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
         read_closed: false,
         received_any: false,
     };
+    tokio::spawn(run(connection, info, broker.clone()));
+}
+
+async fn run(mut connection: Connection, info: Arc<ConnectionInfo>, broker: Arc<Broker>) {
     let result = connection.serve(&broker, &info).await;
     connection.session.terminate();
     match result {

@@ -14,8 +14,11 @@ use crate::config::ListenAddress;
 
 /// Connections that the operating system may hold for us before they are accepted.
 const ACCEPT_BACKLOG: i32 = 1024;
-/// Pause after a failed accept, most often for lack of file descriptors.
+/// Pause after a failed accept, most often for lack of file descriptors, or while too many sockets are not open
+/// connections.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Sockets that need not be open connections: in their handshake, refused or closing. With so many none is accepted.
+const UNOPENED_SOCKETS_MAX: usize = 4096;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +80,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn accept_amqp(listener: TcpListener, broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &broker) => accepted,
             _ = stop.changed() => return,
         };
         match accepted {
@@ -90,10 +93,67 @@ pub async fn accept_amqp(listener: TcpListener, broker: Arc<Broker>, mut stop: w
     }
 }
 
+/// The next client. Those that do not come to an open connection wait in the system's list when they are too many.
+async fn accept(listener: &TcpListener, broker: &Broker) -> io::Result<(TcpStream, SocketAddr)> {
+    if has_no_room(broker) {
+        tracing::warn!("no more connections are accepted until some of {UNOPENED_SOCKETS_MAX} handshakes are done");
+        while has_no_room(broker) {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+    listener.accept().await
+}
+
+fn has_no_room(broker: &Broker) -> bool {
+    broker.sockets().saturating_sub(broker.open_connections()) >= UNOPENED_SOCKETS_MAX
+}
+
 fn start(stream: TcpStream, peer: SocketAddr, broker: &Arc<Broker>) {
     // Output is batched here, so the kernel need not wait for more.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");
     }
-    tokio::spawn(super::connection::run(stream, peer, broker.clone()));
+    super::connection::start(stream, peer, broker);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use leveret_storage::{Store, StoreOptions};
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::broker::ConnectionInfo;
+    use crate::clock;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn too_many_sockets_that_are_not_open_connections_hold_the_next_one_back() {
+        let store = Store::in_memory(StoreOptions::default());
+        let broker = crate::server::start(Config::default(), store, &Registry::new()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let sockets = UNOPENED_SOCKETS_MAX + 1;
+        for _ in 0..sockets {
+            let id = broker.next_connection_id();
+            let info = ConnectionInfo::new(id, address, address, 4096, clock::now());
+            broker.connection_accepted(&Arc::new(info));
+        }
+        let _client = TcpStream::connect(address).await.unwrap();
+        let mut accepted = pin!(accept(&listener, &broker));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(accepted.as_mut().poll(&mut context).is_pending());
+
+        // Whoever opens is not in the way any more, and who leaves is neither.
+        let place = broker.take_open_place();
+        assert!(has_no_room(&broker));
+        broker.connection_closed(broker.connections()[0].id);
+        assert!(!has_no_room(&broker));
+        accepted.await.unwrap();
+        drop(place);
+        assert!(has_no_room(&broker));
+    }
 }

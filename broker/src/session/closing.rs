@@ -91,7 +91,7 @@ impl Session {
         self.outbox.lock().close();
     }
 
-    /// Gives back unacked messages, ends consumers and deletes exclusive queues.
+    /// Gives back unacked messages, ends consumers, deletes exclusive queues and counts as open no more.
     pub(super) fn release_all(&mut self) {
         self.flush();
         // The last publishes may have met congestion, but the client's close-ok must still be read.
@@ -102,7 +102,7 @@ impl Session {
         self.channels.clear();
         self.channels_open = 0;
         self.info.set_channels(0);
-        if let Some(opened) = &self.open {
+        if let Some(opened) = self.open.take() {
             opened.vhost.delete_queues_of(self.info.id);
         }
     }

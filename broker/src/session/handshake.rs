@@ -329,13 +329,12 @@ impl Session {
 
     fn open_vhost(&mut self, now: Instant, user: &Arc<User>, name: &str) -> Result<(), AmqpError> {
         let not_allowed = |explanation: String| AmqpError::new(ReplyCode::NotAllowed, explanation);
-        if let Some(limit) = self.broker.config.connection_max
-            && self.broker.open_connections() > limit as usize
-        {
-            return Err(not_allowed(format!(
+        let place = self.broker.take_open_place().ok_or_else(|| {
+            let limit = self.broker.config.connection_max.unwrap_or_default();
+            not_allowed(format!(
                 "connection refused: node connection limit ({limit}) is reached"
-            )));
-        }
+            ))
+        })?;
         let vhost = self
             .broker
             .vhost(name)
@@ -356,6 +355,7 @@ impl Session {
             vhost,
             actor,
             users_revision,
+            _place: place,
         });
         self.heartbeat.received(now);
         self.phase = Phase::Running;

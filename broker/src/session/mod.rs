@@ -41,7 +41,7 @@ use amq_protocol::protocol::{AMQPClass, connection as connection_class};
 use leveret_storage::{CommitListener, Ticket};
 
 use crate::auth::sasl::Credentials;
-use crate::broker::{Broker, ConnectionInfo};
+use crate::broker::{Broker, ConnectionInfo, OpenPlace};
 use crate::protocol::error::AmqpError;
 use crate::protocol::frame::{self, Frame, FrameKind};
 use crate::protocol::hot;
@@ -93,11 +93,12 @@ struct Client {
     takes_authentication_failure: bool,
 }
 
-/// The virtual host the connection is open to, and as whom.
+/// The virtual host the connection is open to, and as whom; gone when the connection closes.
 struct Opened {
     vhost: Arc<Vhost>,
     actor: Actor,
     users_revision: u64,
+    _place: OpenPlace,
 }
 
 /// Where the connection is in its life.
