@@ -4,6 +4,7 @@ mod access;
 mod catalogue;
 mod connections;
 mod consuming;
+mod dead_letters;
 mod direct_reply_to;
 mod durability;
 mod errors_channel;

@@ -2,11 +2,14 @@
 //!
 //! Counters are plain atomics and are raised once per batch, never once per message.
 
+use crate::protocol::death::DeathReason;
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 const PROTOCOL: &str = "amqp091";
 const QUEUE_TYPE: &str = "rabbit_classic_queue";
+/// What every queue does here, whatever strategy it was declared with.
+const DEAD_LETTER_STRATEGY: &str = "at_least_once";
 /// Bounds of `rabbitmq_message_size_bytes`, as the RabbitMQ dashboards expect them.
 const MESSAGE_SIZE_BOUNDS_BYTES: [f64; 8] = [100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 5e7, 1e8];
 
@@ -54,6 +57,8 @@ pub struct Counters {
     pub delivered_get_auto_ack: IntCounter,
     /// `rabbitmq_global_messages_get_empty_total`
     pub get_empty: IntCounter,
+    /// `rabbitmq_global_messages_dead_lettered_rejected_total`, and so on for each reason
+    dead_lettered: [(DeathReason, IntCounter); 4],
     /// `rabbitmq_auth_attempts_failed_total`
     pub auth_attempts_failed: IntCounter,
     /// `rabbitmq_auth_attempts_succeeded_total`
@@ -74,6 +79,14 @@ impl Counters {
                 help,
                 &[("protocol", PROTOCOL), ("queue_type", QUEUE_TYPE)],
             )
+        };
+        let dead = |name: &str, reason: DeathReason, help: &str| {
+            let labels = [
+                ("queue_type", QUEUE_TYPE),
+                ("dead_letter_strategy", DEAD_LETTER_STRATEGY),
+            ];
+            let name = format!("messages_dead_lettered_{name}_total");
+            labelled(registry, &name, help, &labels).map(|counter| (reason, counter))
         };
         let size = HistogramOpts::new("rabbitmq_message_size_bytes", "Size of published message bodies")
             .buckets(MESSAGE_SIZE_BOUNDS_BYTES.to_vec())
@@ -118,6 +131,28 @@ impl Counters {
                 "Messages fetched by basic.get without acknowledgement",
             )?,
             get_empty: queue("messages_get_empty_total", "basic.get on an empty queue")?,
+            dead_lettered: [
+                dead(
+                    "rejected",
+                    DeathReason::Rejected,
+                    "Messages dead-lettered because they were rejected",
+                )?,
+                dead(
+                    "expired",
+                    DeathReason::Expired,
+                    "Messages dead-lettered because their time was over",
+                )?,
+                dead(
+                    "maxlen",
+                    DeathReason::MaxLength,
+                    "Messages dead-lettered because their queue was full",
+                )?,
+                dead(
+                    "delivery_limit",
+                    DeathReason::DeliveryLimit,
+                    "Messages dead-lettered because they were delivered in vain too often",
+                )?,
+            ],
             auth_attempts_failed: plain("auth_attempts_failed_total", "Failed logins")?,
             auth_attempts_succeeded: plain("auth_attempts_succeeded_total", "Successful logins")?,
             message_size_bytes: register(registry, Histogram::with_opts(size)?)?,
@@ -135,6 +170,13 @@ impl Counters {
         self.delivered_total.inc();
         if redelivered {
             self.redelivered.inc();
+        }
+    }
+
+    /// Counts one message that a queue with a dead-letter exchange gave up.
+    pub fn dead_lettered(&self, reason: DeathReason) {
+        if let Some((_, counter)) = self.dead_lettered.iter().find(|(of, _)| *of == reason) {
+            counter.inc();
         }
     }
 

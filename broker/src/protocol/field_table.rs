@@ -93,7 +93,7 @@ fn encode_value(value: &AMQPValue, out: &mut Vec<u8>) {
 }
 
 /// Appends what `write` appends, preceded by its length.
-fn with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
     out.extend_from_slice(&[0; LENGTH_LEN]);
     write(out);

@@ -19,6 +19,8 @@ pub const INLINE_BODY_MAX_BYTES: usize = 4096;
 
 /// First octet of the stored form.
 const STORED_VERSION: u8 = 1;
+/// First octet of the stored form of a message whose x-death header is the broker's and not a client's.
+const STORED_VERSION_DEAD: u8 = 2;
 /// Octets of the stored form before the exchange.
 const STORED_PREFIX_LEN: usize = 5;
 
@@ -68,16 +70,12 @@ impl Message {
     /// Copies a message together. `scratch` is a buffer to reuse, `exchange_and_key` the two short strings, and
     /// `header_payload` a header frame's payload that announces `body.len()` octets.
     pub fn new(scratch: &mut Vec<u8>, exchange_and_key: &[u8], header_payload: &[u8], body: &[u8]) -> Message {
+        let names_and_header = (exchange_and_key, header_payload);
         if body.len() > INLINE_BODY_MAX_BYTES {
-            return Message::build(
-                scratch,
-                exchange_and_key,
-                header_payload,
-                &[],
-                Some(Bytes::copy_from_slice(body)),
-            );
+            let body = Some(Bytes::copy_from_slice(body));
+            return Message::build(scratch, STORED_VERSION, names_and_header, &[], body);
         }
-        Message::build(scratch, exchange_and_key, header_payload, body, None)
+        Message::build(scratch, STORED_VERSION, names_and_header, body, None)
     }
 
     /// As [`Message::new`], keeping a large body without copying it. A small one is copied, for it might keep a far
@@ -88,28 +86,35 @@ impl Message {
         header_payload: &[u8],
         body: Bytes,
     ) -> Message {
+        let names_and_header = (exchange_and_key, header_payload);
         if body.len() <= INLINE_BODY_MAX_BYTES {
-            return Message::build(scratch, exchange_and_key, header_payload, &body, None);
+            return Message::build(scratch, STORED_VERSION, names_and_header, &body, None);
         }
-        Message::build(scratch, exchange_and_key, header_payload, &[], Some(body))
+        Message::build(scratch, STORED_VERSION, names_and_header, &[], Some(body))
     }
 
-    /// A message with the same body under another exchange, routing key and header, as dead-lettering needs it. A large
-    /// body is shared.
-    pub fn readdressed(&self, scratch: &mut Vec<u8>, exchange_and_key: &[u8], header_payload: &[u8]) -> Message {
+    /// A message with the same body under another exchange, routing key and header, in which the broker has recorded its
+    /// death. A large body is shared.
+    pub fn dead_lettered(&self, scratch: &mut Vec<u8>, exchange_and_key: &[u8], header_payload: &[u8]) -> Message {
+        let names_and_header = (exchange_and_key, header_payload);
         match &self.head().large_body {
             Some(body) => {
                 let body = Some(Bytes::clone(body));
-                Message::build(scratch, exchange_and_key, header_payload, &[], body)
+                Message::build(scratch, STORED_VERSION_DEAD, names_and_header, &[], body)
             }
-            None => Message::build(scratch, exchange_and_key, header_payload, self.body(), None),
+            None => Message::build(scratch, STORED_VERSION_DEAD, names_and_header, self.body(), None),
         }
+    }
+
+    /// Whether the broker wrote its x-death header. What a client put there says nothing.
+    pub fn records_deaths(&self) -> bool {
+        self.inner.slice.first() == Some(&STORED_VERSION_DEAD)
     }
 
     fn build(
         scratch: &mut Vec<u8>,
-        exchange_and_key: &[u8],
-        header_payload: &[u8],
+        version: u8,
+        (exchange_and_key, header_payload): (&[u8], &[u8]),
         inline_body: &[u8],
         large_body: Option<Bytes>,
     ) -> Message {
@@ -118,7 +123,7 @@ impl Message {
         let [l0, l1, l2, l3] = (header_payload.len() as u32).to_be_bytes();
         scratch.clear();
         scratch.reserve(header_end + inline_body.len());
-        scratch.extend_from_slice(&[STORED_VERSION, l0, l1, l2, l3]);
+        scratch.extend_from_slice(&[version, l0, l1, l2, l3]);
         scratch.extend_from_slice(exchange_and_key);
         scratch.extend_from_slice(header_payload);
         scratch.extend_from_slice(inline_body);
@@ -241,7 +246,7 @@ impl Message {
     pub fn from_stored(stored: &[u8]) -> Result<Message, StoredMessageError> {
         let malformed = StoredMessageError::Malformed;
         let (&[version, l0, l1, l2, l3], rest) = stored.split_first_chunk::<STORED_PREFIX_LEN>().ok_or(malformed)?;
-        if version != STORED_VERSION {
+        if version != STORED_VERSION && version != STORED_VERSION_DEAD {
             return Err(StoredMessageError::UnknownVersion(version));
         }
         let mut names = Reader::new(rest);
@@ -367,17 +372,19 @@ mod tests {
     }
 
     #[test]
-    fn a_readdressed_message_keeps_its_body_and_nothing_else() {
+    fn a_dead_lettered_message_keeps_its_body_and_nothing_else() {
         for (len, shared) in [(INLINE_BODY_MAX_BYTES + 1, true), (100, false)] {
             let properties = BasicProperties::default().with_delivery_mode(2);
             let first = message("x", "k", &properties, &vec![b'x'; len]);
             let names = wire::exchange_and_key("dlx", "dead").unwrap();
             let header = generated_header(&properties.with_priority(3), len as u64);
-            let second = first.readdressed(&mut Vec::new(), &names, &header);
+            let second = first.dead_lettered(&mut Vec::new(), &names, &header);
             assert_eq!(second.body(), first.body());
             assert_eq!(second.body().as_ptr() == first.body().as_ptr(), shared);
             assert_eq!((second.exchange(), second.routing_key()), ("dlx", "dead"));
             assert_eq!((second.header(), second.priority()), (&header[..], 3));
+            assert!(second.records_deaths() && !first.records_deaths());
+            assert!(Message::from_stored(&stored(&second)).unwrap().records_deaths());
         }
     }
 
@@ -406,10 +413,10 @@ mod tests {
     #[test]
     fn an_unknown_stored_version_is_named() {
         let mut octets = stored(&message("x", "k", &BasicProperties::default(), b"!"));
-        octets[0] = 2;
+        octets[0] = 3;
         assert_eq!(
             Message::from_stored(&octets).unwrap_err(),
-            StoredMessageError::UnknownVersion(2)
+            StoredMessageError::UnknownVersion(3)
         );
     }
 

@@ -13,6 +13,7 @@
 
 pub mod assembler;
 pub mod content;
+pub mod death;
 pub mod error;
 pub mod field_table;
 pub mod frame;

@@ -122,9 +122,18 @@ impl Session {
             return None;
         }
         let mut ticket = None;
+        let vhost = self.open.as_ref().map(|open| &open.vhost);
         for group in batch.groups.iter_mut().take(batch.used) {
-            ticket = ticket.max(group.queue.settle(group.settlement, &group.entries, &mut self.scratch));
-            group.entries.clear();
+            let SettleGroup {
+                queue,
+                settlement,
+                entries,
+            } = group;
+            ticket = ticket.max(match vhost {
+                Some(vhost) => vhost.settle(queue, *settlement, entries, &mut self.scratch),
+                None => queue.settle(*settlement, entries, &mut self.scratch),
+            });
+            entries.clear();
         }
         batch.groups.truncate(GROUPS_KEPT);
         batch.used = 0;

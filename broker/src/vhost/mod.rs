@@ -8,6 +8,7 @@
 
 pub mod bindings;
 pub mod consumers;
+pub mod dead_letters;
 pub mod error;
 pub mod exchanges;
 pub mod queue_handle;

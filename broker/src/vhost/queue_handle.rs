@@ -105,7 +105,8 @@ impl QueueHandle {
         Published { ticket }
     }
 
-    /// Settles deliveries given by slot and position.
+    /// Settles deliveries given by slot and position. What is rejected for a dead-letter exchange is in the scratch afterwards:
+    /// see [`Vhost::settle`](super::Vhost::settle).
     pub fn settle(&self, settlement: Settlement, entries: &[(u32, Position)], scratch: &mut Scratch) -> Option<Ticket> {
         let entries = entries.iter().copied();
         let (ticket, _unknown) = self.with(scratch, |queue, sink| match settlement {
@@ -114,6 +115,11 @@ impl QueueHandle {
             Settlement::Reject => queue.reject(entries, sink),
         });
         ticket
+    }
+
+    /// Whether what it gives up goes somewhere.
+    pub fn has_dead_letter_exchange(&self) -> bool {
+        self.properties.arguments.dead_letter_exchange.is_some()
     }
 
     /// Adds a consumer; `started` runs before its first delivery, with the queue locked.
@@ -188,6 +194,7 @@ impl QueueHandle {
             scratch,
             guard: None,
             durable: self.properties.durable,
+            keeps_dropped: self.has_dead_letter_exchange(),
         };
         let result = step(&mut queue, &mut effects);
         effects.release_outbox();
@@ -205,6 +212,8 @@ pub struct Scratch {
     settled: Vec<Position>,
     requeued: Vec<(Position, u32)>,
     delivered_up_to: Option<Position>,
+    /// Given up by a queue with a dead-letter exchange.
+    dropped: Vec<(Message, DropReason)>,
     /// Settlements are waited for too, as tx.commit does.
     pub durably: bool,
     wakers: Vec<Waker>,
@@ -220,6 +229,11 @@ struct Delivered {
 }
 
 impl Scratch {
+    /// What the last queue gave up and has a dead-letter exchange for.
+    pub(super) fn take_dropped(&mut self) -> Vec<(Message, DropReason)> {
+        std::mem::take(&mut self.dropped)
+    }
+
     fn submit(&mut self, store: &Store, queue: QueueId) -> Option<Ticket> {
         let nothing = self.persist.is_empty()
             && self.settled.is_empty()
@@ -266,6 +280,7 @@ pub struct Effects<'a> {
     scratch: &'a mut Scratch,
     guard: Option<OutboxGuard>,
     durable: bool,
+    keeps_dropped: bool,
 }
 
 impl Effects<'_> {
@@ -316,7 +331,11 @@ impl Sink<Message, Consumer> for Effects<'_> {
         }
     }
 
-    fn dropped(&mut self, _message: Message, _reason: DropReason) {}
+    fn dropped(&mut self, message: Message, reason: DropReason) {
+        if self.keeps_dropped {
+            self.scratch.dropped.push((message, reason));
+        }
+    }
 }
 
 /// Tells the consumers of a deleted queue that it is gone.

@@ -1,0 +1,143 @@
+//! Dead letters: what a queue gives up goes to its dead-letter exchange, as part of the same write.
+//!
+//! A message that leaves one durable queue for another is settled in the one and appended to the other while the store is
+//! held, so that both reach the disk together: no crash loses it, and none doubles it. RabbitMQ promises that only for the
+//! `at-least-once` strategy of quorum queues; here it holds for every queue.
+
+use std::sync::Arc;
+
+use leveret_routing::RouteBuffer;
+use leveret_storage::Ticket;
+
+use super::queue_handle::{Scratch, Settlement};
+use super::{QueueHandle, Vhost};
+use crate::clock;
+use crate::protocol::content::Properties;
+use crate::protocol::death::{DeadLetter, Death, DeathReason, Destination};
+use crate::protocol::message::Message;
+use crate::queue::{DropReason, Position};
+
+/// What one queue gave up in one step.
+struct Fallen {
+    queue: Arc<QueueHandle>,
+    messages: Vec<(Message, DropReason)>,
+}
+
+impl Vhost {
+    /// Settles deliveries of one queue, given by slot and position. Those that are rejected go to its dead-letter exchange.
+    pub fn settle(
+        &self,
+        queue: &Arc<QueueHandle>,
+        settlement: Settlement,
+        entries: &[(u32, Position)],
+        scratch: &mut Scratch,
+    ) -> Option<Ticket> {
+        if settlement != Settlement::Reject || !queue.has_dead_letter_exchange() {
+            return queue.settle(settlement, entries, scratch);
+        }
+        let _hold = self.store.hold();
+        let durably = std::mem::replace(&mut scratch.durably, true);
+        let settled = queue.settle(settlement, entries, scratch);
+        let moved = self.publish_dead_letters(queue, scratch);
+        scratch.durably = durably;
+        settled.max(moved)
+    }
+
+    /// Publishes what a queue has just given up, and what that drives out of other queues. The store is held by the caller
+    /// since before the queue settled it.
+    fn publish_dead_letters(&self, queue: &Arc<QueueHandle>, scratch: &mut Scratch) -> Option<Ticket> {
+        let mut ticket = None;
+        let mut fallen = vec![Fallen {
+            queue: queue.clone(),
+            messages: scratch.take_dropped(),
+        }];
+        while let Some(Fallen { queue, messages }) = fallen.pop() {
+            for (target, mut letters) in self.address(&queue, &messages) {
+                ticket = ticket.max(target.publish(&mut letters, scratch).ticket);
+                let messages = scratch.take_dropped();
+                if !messages.is_empty() {
+                    fallen.push(Fallen {
+                        queue: target,
+                        messages,
+                    });
+                }
+            }
+        }
+        ticket
+    }
+
+    /// Which queues these messages go to, in their order.
+    fn address(
+        &self,
+        queue: &QueueHandle,
+        messages: &[(Message, DropReason)],
+    ) -> Vec<(Arc<QueueHandle>, Vec<Message>)> {
+        let arguments = &queue.properties.arguments;
+        let Some(exchange) = &arguments.dead_letter_exchange else {
+            return Vec::new();
+        };
+        let destination = Destination {
+            exchange,
+            routing_key: arguments.dead_letter_routing_key.as_deref(),
+        };
+        let unix_seconds = clock::unix_time().as_secs();
+        let mut buffer = RouteBuffer::default();
+        let mut groups: Vec<(Arc<QueueHandle>, Vec<Message>)> = Vec::new();
+        for (message, reason) in messages {
+            let reason = death_reason(*reason);
+            let death = Death {
+                queue: &queue.name,
+                reason,
+                unix_seconds,
+            };
+            self.counters.dead_lettered(reason);
+            let letter = match DeadLetter::new(message, &death, &destination) {
+                Ok(letter) => letter,
+                Err(error) => {
+                    tracing::warn!(queue = %queue.name, vhost = %self.name, "a message cannot be dead-lettered: {error}");
+                    continue;
+                }
+            };
+            for target in self.dead_letter_queues(&letter, exchange, &mut buffer) {
+                match groups.iter_mut().find(|(queue, _)| Arc::ptr_eq(queue, &target)) {
+                    Some((_, letters)) => letters.push(letter.message.clone()),
+                    None => groups.push((target, vec![letter.message.clone()])),
+                }
+            }
+        }
+        groups
+    }
+
+    /// The queues of one letter: none if the exchange does not exist, as in RabbitMQ, and not one in which it would go round
+    /// for ever.
+    fn dead_letter_queues(
+        &self,
+        letter: &DeadLetter,
+        exchange: &str,
+        buffer: &mut RouteBuffer<u32>,
+    ) -> Vec<Arc<QueueHandle>> {
+        let routing_keys: Vec<&str> = letter.routing_keys.iter().map(String::as_str).collect();
+        let properties = Properties::parse(letter.message.properties()).unwrap_or_default();
+        let Ok(targets) = self.route(exchange, &routing_keys, properties.headers, buffer) else {
+            return Vec::new();
+        };
+        let mut queues = targets.queues;
+        queues.retain(|queue| {
+            let caught = letter.is_caught_in_cycle(&queue.name);
+            if caught {
+                tracing::warn!(
+                    queue = %queue.name, vhost = %self.name, exchange,
+                    "a message was dropped because dead-lettering would bring it back for ever"
+                );
+            }
+            !caught
+        });
+        queues
+    }
+}
+
+fn death_reason(reason: DropReason) -> DeathReason {
+    match reason {
+        DropReason::Rejected => DeathReason::Rejected,
+    }
+}
