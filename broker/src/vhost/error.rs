@@ -177,7 +177,14 @@ pub fn routing_error(error: &RoutingError, name: &str, vhost: &str) -> Operation
         RoutingError::DefaultExchange => OperationError::DefaultExchange,
         RoutingError::Predeclared(name) => OperationError::SystemExchange(Resource::exchange(name, vhost)),
         RoutingError::Inequivalent { .. } => OperationError::Inequivalent(text),
-        RoutingError::AlternateExchangeType { .. } => OperationError::Argument(text),
-        RoutingError::UnknownMatchMode(_) | RoutingError::MatchModeType(_) => OperationError::Binding(text),
+        RoutingError::ArgumentType { .. }
+        | RoutingError::HashArguments
+        | RoutingError::HashProperty(_)
+        | RoutingError::HistoryLength(_) => OperationError::Argument(text),
+        RoutingError::UnknownMatchMode(_)
+        | RoutingError::MatchModeType(_)
+        | RoutingError::Weight { .. }
+        | RoutingError::KeyNotEmpty(_)
+        | RoutingError::DestinationNotQueue => OperationError::Binding(text),
     }
 }

@@ -10,6 +10,7 @@ pub mod bindings;
 pub mod consumers;
 pub mod error;
 pub mod exchanges;
+pub mod history;
 pub mod queue_handle;
 pub mod queues;
 pub mod recovery;
@@ -88,6 +89,7 @@ pub struct Vhost {
     pub name: Arc<str>,
     topology: RwLock<Topology>,
     generation: AtomicU64,
+    histories: history::Histories,
     store: Store,
     counters: Arc<Counters>,
 }
@@ -111,6 +113,7 @@ impl Vhost {
                 queues: Slab::new(),
             }),
             generation: AtomicU64::new(1),
+            histories: history::Histories::default(),
             store,
             counters,
         }

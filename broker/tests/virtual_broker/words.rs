@@ -72,13 +72,13 @@ impl Words {
         self.value(name).map_or(default, |text| text.parse().unwrap())
     }
 
-    /// All of `x-name=value` and `alternate-exchange=value` as a table. `int:5`, `bool:true` and `text:5` choose a type,
+    /// All of `x-name=value`, `hash-name=value` and `alternate-exchange=value` as a table. `int:5`, `bool:true` and `text:5` choose a type,
     /// `nested:5` is a table of five levels; without any, digits are an int and all else is text.
     pub fn arguments(&self) -> FieldTable {
         let mut table = FieldTable::default();
         for word in &self.words {
             if let Some((name, value)) = word.split_once('=')
-                && (name.starts_with("x-") || name == "alternate-exchange" || name.starts_with("h-"))
+                && (name == "alternate-exchange" || ["x-", "h-", "hash-"].iter().any(|start| name.starts_with(start)))
             {
                 table.insert(short(name), typed(value));
             }
