@@ -207,6 +207,9 @@ impl Runner {
         } else {
             edit.add_user(words.at(0), password, Vec::new()).unwrap();
         }
+        let tags = words.value("tags").unwrap_or_default().split(',');
+        let tags = tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
+        edit.set_tags(words.at(0), tags).unwrap();
         edit.set_permissions(words.at(0), "/", words.at(2), words.at(3), words.at(4))
             .unwrap();
         broker.commit_users(edit).unwrap();
