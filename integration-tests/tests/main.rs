@@ -21,6 +21,7 @@ mod heartbeats;
 mod limits;
 mod metrics;
 mod nested_tables;
+mod policies;
 mod publishing;
 mod queues;
 mod scale;

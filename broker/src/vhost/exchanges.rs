@@ -69,6 +69,7 @@ impl Vhost {
         if declared == Declared::Existed {
             return Ok(None);
         }
+        topology.apply_to_exchange(&name);
         self.invalidate_routes();
         if !declaration.durable {
             return Ok(None);

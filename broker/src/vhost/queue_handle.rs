@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use leveret_storage::{QueueId, Store, Ticket};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::broker::ConnectionId;
 use crate::metrics::Counters;
+use crate::policy::Applied;
 use crate::protocol::message::Message;
 use crate::queue::{
-    Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, Got, Position, Queue,
-    QueueArguments, QueueGone, QueueMessage, QueueOptions, Sink,
+    Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments, Got,
+    Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions, Sink,
 };
 use crate::session::outbox::{Consumer, OutboxGuard, wake};
 
@@ -33,6 +34,14 @@ pub struct QueueProperties {
     pub arguments: QueueArguments,
 }
 
+/// The policies that apply to a queue, and what is in force by them and its arguments.
+pub struct InForce {
+    /// The policies.
+    pub policies: Applied,
+    /// What features of queues go by.
+    pub arguments: EffectiveArguments,
+}
+
 /// One queue of a virtual host.
 pub struct QueueHandle {
     /// The queue's incarnation in the store, never used again.
@@ -45,6 +54,7 @@ pub struct QueueHandle {
     pub vhost: Arc<str>,
     /// How it was declared.
     pub properties: QueueProperties,
+    policies: RwLock<Arc<InForce>>,
     state: Mutex<Queue<Message, Consumer>>,
     store: Store,
     counters: Arc<Counters>,
@@ -87,16 +97,32 @@ impl QueueHandle {
             durable: properties.durable,
             first_position,
         };
+        let in_force = InForce {
+            policies: Applied::default(),
+            arguments: EffectiveArguments::merge(&properties.arguments, None, None),
+        };
         QueueHandle {
             id,
             index,
             name,
             vhost,
             properties,
+            policies: RwLock::new(Arc::new(in_force)),
             state: Mutex::new(Queue::new(options)),
             store,
             counters,
         }
+    }
+
+    /// The policies that apply, and the arguments in force.
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.policies.read().clone()
+    }
+
+    /// Puts these policies in force, in place of those before.
+    pub fn apply_policies(&self, policies: Applied) {
+        let arguments = policies.effective_arguments(&self.properties.arguments);
+        *self.policies.write() = Arc::new(InForce { policies, arguments });
     }
 
     /// Enqueues a batch in order and delivers what consumers have credit for. A deleted queue takes nothing.

@@ -1,5 +1,6 @@
 //! The language of the session scripts; `tests/session_scripts.rs` describes it.
 
+mod settings;
 mod show;
 
 use std::fmt::Write as _;
@@ -131,6 +132,10 @@ impl Runner {
             "user" => self.put_user(words),
             "delete-user" => self.delete_user(words.at(0)),
             "status" => self.tell_status(),
+            "policy" | "clear-policy" | "vhost-limits" | "user-limits" | "in-force" => {
+                let broker = self.world().broker.clone();
+                self.said += &settings::run(&broker, command, words);
+            }
             unknown => panic!("unknown command {unknown}"),
         }
     }

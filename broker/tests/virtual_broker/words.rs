@@ -68,6 +68,11 @@ impl Words {
             .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     }
 
+    /// Every `name=text`.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.words.iter().filter_map(|word| word.split_once('='))
+    }
+
     pub fn value_or<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, name: &str, default: T) -> T {
         self.value(name).map_or(default, |text| text.parse().unwrap())
     }
