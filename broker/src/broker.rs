@@ -14,12 +14,14 @@ use crate::alarms::Alarms;
 use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
 
 use crate::config::Config;
+use crate::limits::UserLimits;
 use crate::metrics::Counters;
 use crate::names::Names;
 use crate::protocol::error::AmqpError;
 use crate::protocol::reply_code::ReplyCode;
 use crate::session::outbox::{Event, Outbox};
 use crate::session::reply_to::ReplyTargets;
+use crate::settings::{self, Setting};
 use crate::vhost::Vhost;
 
 /// A connection for the life of the process; numbers are not used again.
@@ -51,6 +53,9 @@ pub struct Broker {
     cluster_name: String,
     listeners: Mutex<Vec<String>>,
     vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
+    user_limits: RwLock<HashMap<String, UserLimits>>,
+    /// Held while a connection is counted and let into its virtual host.
+    admission: Mutex<()>,
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionInfo>>>,
     open_connections: Arc<AtomicUsize>,
     next_connection: AtomicU64,
@@ -81,6 +86,7 @@ pub struct ConnectionInfo {
     pub connected_at: Instant,
     channels: AtomicU16,
     publishes: AtomicBool,
+    open: AtomicBool,
     frame_max: AtomicU32,
     heartbeat_seconds: AtomicU16,
     identity: RwLock<Identity>,
@@ -111,6 +117,7 @@ impl ConnectionInfo {
             connected_at: now,
             channels: AtomicU16::new(0),
             publishes: AtomicBool::new(false),
+            open: AtomicBool::new(false),
             frame_max: AtomicU32::new(0),
             heartbeat_seconds: AtomicU16::new(0),
             identity: RwLock::default(),
@@ -186,6 +193,15 @@ impl ConnectionInfo {
         self.publishes.store(true, Ordering::Relaxed);
     }
 
+    /// The connection is let into its virtual host, or closes.
+    pub fn set_open(&self, open: bool) {
+        self.open.store(open, Ordering::Release);
+    }
+
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
     /// Has the connection published?
     pub fn publishes(&self) -> bool {
         self.publishes.load(Ordering::Relaxed)
@@ -195,6 +211,29 @@ impl ConnectionInfo {
     pub fn channels(&self) -> u16 {
         self.channels.load(Ordering::Relaxed)
     }
+}
+
+/// Why a connection is not let into a virtual host. Display is RabbitMQ's text.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitReached {
+    /// The virtual host has as many connections as it may have.
+    #[error("access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached")]
+    OfVhost {
+        /// The virtual host.
+        vhost: String,
+        /// Who asked.
+        user: Arc<str>,
+        /// So many it may have.
+        limit: u64,
+    },
+    /// The user has as many connections as it may have.
+    #[error("connection refused for user '{user}': user connection limit ({limit}) is reached")]
+    OfUser {
+        /// Who asked.
+        user: Arc<str>,
+        /// So many it may have.
+        limit: u64,
+    },
 }
 
 /// Why a change of vhosts or users failed.
@@ -247,6 +286,8 @@ impl Broker {
             cluster_name,
             listeners: Mutex::default(),
             vhosts: RwLock::default(),
+            user_limits: RwLock::default(),
+            admission: Mutex::default(),
             connections: Mutex::default(),
             open_connections: Arc::default(),
             next_connection: AtomicU64::new(1),
@@ -334,9 +375,103 @@ impl Broker {
         Ok(writer.submit())
     }
 
+    /// The limits of a user.
+    pub fn user_limits(&self, user: &str) -> UserLimits {
+        self.user_limits.read().get(user).copied().unwrap_or_default()
+    }
+
+    /// The limits of all users that have some, by name.
+    pub fn all_user_limits(&self) -> Vec<(String, UserLimits)> {
+        let limits = self.user_limits.read();
+        let mut limits: Vec<_> = limits.iter().map(|(user, limits)| (user.clone(), *limits)).collect();
+        limits.sort_by(|a, b| a.0.cmp(&b.0));
+        limits
+    }
+
+    /// Replaces the limits of a user; the commit to wait for. What is open stays open.
+    pub fn set_user_limits(&self, user: &str, limits: UserLimits) -> Result<Ticket, AdminError> {
+        if let Some(error) = self.store.failed() {
+            return Err(leveret_storage::StorageError::Failed(error).into());
+        }
+        if self.users.get(user).is_none() {
+            return Err(crate::auth::AuthError::NoSuchUser { name: user.to_owned() }.into());
+        }
+        Ok(self.store_user_limits(user, limits))
+    }
+
+    fn store_user_limits(&self, user: &str, limits: UserLimits) -> Ticket {
+        let mut all = self.user_limits.write();
+        let mut writer = self.store.writer();
+        if limits.is_empty() {
+            all.remove(user);
+            writer.delete(&settings::user_limits(user));
+        } else {
+            all.insert(user.to_owned(), limits);
+            let user = user.to_owned();
+            writer.put(&Setting::UserLimits { user, limits }.to_definition());
+        }
+        writer.submit()
+    }
+
+    /// Brings back what an operator had set. The virtual hosts must be there, their queues and exchanges not yet.
+    pub fn recover_setting(&self, setting: Setting) -> Result<(), String> {
+        let vhost_of = |name: &str| self.vhost(name).ok_or_else(|| format!("no vhost '{name}'"));
+        match setting {
+            Setting::Policy { vhost, kind, policy } => {
+                let name = policy.name.clone();
+                let recovered = vhost_of(&vhost)?.recover_policy(kind, policy);
+                recovered.map_err(|error| format!("policy '{name}' in vhost '{vhost}': {error}"))?;
+            }
+            Setting::VhostLimits { vhost, limits } => vhost_of(&vhost)?.recover_limits(limits),
+            Setting::UserLimits { user, limits } => drop(self.user_limits.write().insert(user, limits)),
+        }
+        Ok(())
+    }
+
+    /// Counts the open connections of a virtual host and of a user. If the limits allow one more, it is let in, provided that
+    /// its user `has_access`, which RabbitMQ checks after the limits.
+    pub fn admit(&self, info: &ConnectionInfo, vhost: &Vhost, has_access: bool) -> Result<(), LimitReached> {
+        let _admission = self.admission.lock();
+        let user = info.user();
+        if let Some(limit) = vhost.limits().max_connections
+            && self.count_connections(|identity| identity.vhost == vhost.name) >= limit
+        {
+            let vhost = vhost.name.to_string();
+            return Err(LimitReached::OfVhost { vhost, user, limit });
+        }
+        if let Some(limit) = self.user_limits(&user).max_connections
+            && self.count_connections(|identity| identity.user == user) >= limit
+        {
+            return Err(LimitReached::OfUser { user, limit });
+        }
+        if has_access {
+            info.set_vhost(&vhost.name);
+            info.set_open(true);
+        }
+        Ok(())
+    }
+
+    fn count_connections(&self, matches: impl Fn(&Identity) -> bool) -> u64 {
+        let connections = self.connections.lock();
+        connections
+            .values()
+            .filter(|info| info.is_open() && matches(&info.identity.read()))
+            .count() as u64
+    }
+
+    /// Open channels of all connections of a user.
+    pub fn channels_of_user(&self, user: &str) -> u64 {
+        let connections = self.connections.lock();
+        let own = connections.values().filter(|info| *info.user() == *user);
+        own.map(|info| u64::from(info.channels())).sum()
+    }
+
     /// What follows from a change of users.
     pub fn user_changed(&self, event: &UserEvent) {
         if let UserEvent::Deleted { name } = event {
+            if !self.user_limits(name).is_empty() {
+                self.store_user_limits(name, UserLimits::default());
+            }
             self.close_connections(&format!("user '{name}' is deleted"), |identity| {
                 &*identity.user == name.as_str()
             });

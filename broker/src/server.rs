@@ -19,6 +19,7 @@ use crate::ctl::server::{CtlBindError, CtlServer};
 use crate::metrics::{Counters, endpoint, process};
 use crate::names::Names;
 use crate::net::listener::{self, ListenError};
+use crate::settings::Setting;
 use crate::vhost::recovery::RecoveryError;
 use crate::{alarms, clock};
 
@@ -240,13 +241,14 @@ fn seed(broker: &Broker) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Virtual hosts first, then exchanges and queues, then what connects them.
+/// Virtual hosts first, then policies and limits, then exchanges and queues, then what connects them.
 fn recover(broker: &Broker, definitions: &[Definition]) -> Result<(), StartError> {
     for definition in definitions {
         if let Definition::Vhost(vhost) = definition {
             broker.recover_vhost(&vhost.name);
         }
     }
+    recover_settings(broker, definitions);
     let vhost = |name: &str| {
         let found = broker.vhost(name);
         if found.is_none() {
@@ -283,6 +285,19 @@ fn recover(broker: &Broker, definitions: &[Definition]) -> Result<(), StartError
     }
     tracing::info!(queues, messages, "recovered");
     Ok(())
+}
+
+/// Policies and limits. One that cannot be used is left out, and the log says so.
+fn recover_settings(broker: &Broker, definitions: &[Definition]) {
+    for definition in definitions {
+        let Definition::Setting(record) = definition else {
+            continue;
+        };
+        let setting = Setting::from_record(record).map_err(|error| error.to_string());
+        if let Err(reason) = setting.and_then(|setting| broker.recover_setting(setting)) {
+            tracing::error!(setting = %record.key, "a stored setting cannot be used: {reason}");
+        }
+    }
 }
 
 async fn wait_for_signal() -> Result<(), StartError> {

@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use leveret::ctl::protocol::MAX_REQUEST_BYTES;
+use leveret::ctl::protocol::{MAX_REQUEST_BYTES, PolicyRequest};
 use leveret::ctl::rows::{QueueRow, tabulate};
 use leveret::ctl::{CtlError, CtlHandler, CtlServer, ErrorKind, Reply, Request, Response, Status};
 use tempfile::TempDir;
@@ -218,6 +218,81 @@ fn commands_reach_the_broker_as_they_were_typed() {
                 reason: text("be gone"),
             },
         ),
+    ];
+    for (arguments, expected) in cases {
+        assert_eq!(stdout(&served.ctl(arguments)), "", "{arguments:?}");
+        assert_eq!(served.last_request(), expected);
+    }
+}
+
+#[test]
+fn commands_about_policies_and_limits_have_rabbitmqctls_form() {
+    let served = Served::start();
+    let text = str::to_owned;
+    let definition = r#"{"max-length": 5}"#;
+    let policy = |operator, vhost, priority, apply_to| {
+        Request::SetPolicy(Box::new(PolicyRequest {
+            operator,
+            vhost: text(vhost),
+            name: text("name"),
+            pattern: text("^-"),
+            definition: text(definition),
+            priority,
+            apply_to: text(apply_to),
+        }))
+    };
+    let cases: [(&[&str], Request); 9] = [
+        (&["set_policy", "name", "^-", definition], policy(false, "/", 0, "all")),
+        (
+            &[
+                "set_policy",
+                "-p",
+                "shop",
+                "--priority",
+                "-7",
+                "--apply-to",
+                "queues",
+                "name",
+                "^-",
+                definition,
+            ],
+            policy(false, "shop", -7, "queues"),
+        ),
+        (
+            &["set_operator_policy", "name", "^-", definition, "--priority", "1"],
+            policy(true, "/", 1, "all"),
+        ),
+        (
+            &["clear_policy", "-p", "shop", "name"],
+            Request::ClearPolicy {
+                operator: false,
+                vhost: text("shop"),
+                name: text("name"),
+            },
+        ),
+        (
+            &["list_operator_policies"],
+            Request::ListPolicies {
+                operator: true,
+                vhost: text("/"),
+            },
+        ),
+        (
+            &["set_vhost_limits", "-p", "shop", definition],
+            Request::SetVhostLimits {
+                vhost: text("shop"),
+                limits: text(definition),
+            },
+        ),
+        (&["clear_vhost_limits"], Request::ClearVhostLimits { vhost: text("/") }),
+        (
+            &["clear_user_limits", "alice", "all"],
+            Request::ClearUserLimits {
+                user: text("alice"),
+                limit: text("all"),
+            },
+        ),
+        (&["list_user_limits"], Request::ListUserLimits { user: None }),
     ];
     for (arguments, expected) in cases {
         assert_eq!(stdout(&served.ctl(arguments)), "", "{arguments:?}");

@@ -20,7 +20,9 @@
 //! connect [name=NAME] [user=..] [heartbeat=..] [no_capabilities] ...
 //! cut | stop-reading | read [name=NAME]    the line is cut; the client reads nothing for a while
 //! commit [lazily] | fail-syncs | crash [power] | advance 30s | alarm [memory] [disk] | status
-//! user NAME PASSWORD CONFIGURE WRITE READ | delete-user NAME | add-vhost NAME | close-connections "REASON"
+//! policy NAME PATTERN KEY=VALUE ... [priority=N] [apply-to=exchanges] [operator] | clear-policy NAME [operator]
+//! vhost-limits max-queues=N ... | user-limits NAME max-channels=N ... | in-force QUEUE (what its policies come to)
+//! user NAME PASSWORD CONFIGURE WRITE READ [tags=A,B] | delete-user NAME | add-vhost NAME | close-connections "REASON"
 //! ```
 //!
 //! Names that the broker makes up are shown as `$queue1`, `$tag1`, `$reply1`, and may be used so.

@@ -301,3 +301,47 @@ fn the_arguments_are_part_of_a_binding() {
         "the binding for 2 is still there, and only that"
     );
 }
+
+#[test]
+fn row_065_a_weight_that_is_none() {
+    let broker = TestBroker::get();
+    let (mut client, name) = client_and_name(&broker, "hashed");
+    let _ok = client.call(1, make::exchange_declare(&name, "x-consistent-hash"));
+    let queue = client.call(1, make::queue_declare("")).queue;
+    for (key, explanation) in [
+        ("abc", "The binding key must be an integer: <<\"abc\">>"),
+        ("0", "The binding key must be greater than 0"),
+        ("10001", "The binding key must not exceed 10000"),
+    ] {
+        client.send(1, make::queue_bind(queue.as_str(), &name, key));
+        client.expect_channel_close(1, 406, (50, 20), format!("PRECONDITION_FAILED - {explanation}"));
+    }
+}
+
+/// Declares an exchange with one or two arguments that are refused.
+fn assert_argument_refused<const N: usize>(kind: &str, given: [(&str, AMQPValue); N], explanation: &str) {
+    let broker = TestBroker::get();
+    let (mut client, name) = client_and_name(&broker, "refused");
+    let declare = exchange::Declare {
+        arguments: arguments(given),
+        ..make::exchange_declare(&name, kind)
+    };
+    client.send(1, declare);
+    client.expect_channel_close(1, 406, (40, 10), format!("PRECONDITION_FAILED - {explanation}"));
+}
+
+#[test]
+fn row_066_a_consistent_hash_over_too_much_or_nothing() {
+    let kind = "x-consistent-hash";
+    let both = [("hash-header", text("a")), ("hash-property", text("message_id"))];
+    assert_argument_refused(kind, both, "hash-header and hash-property are mutually exclusive");
+    let unknown = [("hash-property", text("app_id"))];
+    assert_argument_refused(kind, unknown, "Unsupported property: app_id");
+}
+
+#[test]
+fn row_067_a_recent_history_without_length() {
+    let explanation = "Invalid argument 0, 'x-recent-history-length' must be a positive integer";
+    let length = [("x-recent-history-length", AMQPValue::LongInt(0))];
+    assert_argument_refused("x-recent-history", length, explanation);
+}

@@ -449,3 +449,64 @@ async fn other_connections_see_every_change_of_the_topology_at_once() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_consistent_hash_exchange_spreads_keys_and_keeps_each_in_order_with_one_queue() {
+    let broker = TestBroker::get();
+    let (_connection, channel) = open(broker.amqp()).await;
+    let exchange = broker.unique("hashed");
+    channel
+        .exchange(&exchange, ExchangeKind::Custom("x-consistent-hash".to_owned()))
+        .await;
+    let mut queues = Vec::new();
+    for _ in 0..4 {
+        let queue = channel.own_queue().await;
+        channel.bind(&queue, &exchange, "1").await;
+        queues.push(queue);
+    }
+    for round in 0..2 {
+        for key in 0..200 {
+            let body = format!("{key}/{round}");
+            channel.publish(&exchange, &format!("key-{key}"), body.as_bytes()).await;
+        }
+    }
+    channel.publish_confirmed(&exchange, "key-0", b"0/2").await;
+    let mut keys = 0;
+    for queue in &queues {
+        let bodies = channel.drain(queue).await;
+        let count = bodies.iter().filter(|body| body.ends_with("/0")).count();
+        assert!(
+            (20..=80).contains(&count),
+            "{count} of 200 keys went to one of four queues"
+        );
+        for body in bodies.iter().filter(|body| body.ends_with("/0")) {
+            let second = body.replace("/0", "/1");
+            assert!(bodies.contains(&second), "{second} went elsewhere than {body}");
+        }
+        keys += count;
+    }
+    assert_eq!(keys, 200);
+}
+
+#[tokio::test]
+async fn a_queue_bound_to_a_recent_history_gets_what_was_published_before() {
+    let broker = TestBroker::get();
+    let (_connection, channel) = open(broker.amqp()).await;
+    let exchange = broker.unique("history");
+    let (kind, options) = (
+        ExchangeKind::Custom("x-recent-history".to_owned()),
+        ExchangeDeclareOptions::default(),
+    );
+    let length = arguments([("x-recent-history-length", AMQPValue::LongInt(2))]);
+    let declare = channel.exchange_declare(exchange.as_str().into(), kind, options, length);
+    declare.await.expect("exchange.declare");
+    for body in ["1", "2", "3"] {
+        channel.publish_confirmed(&exchange, "key", body.as_bytes()).await;
+    }
+    let queue = channel.own_queue().await;
+    channel.bind(&queue, &exchange, "").await;
+    channel.publish_confirmed(&exchange, "key", b"4").await;
+    assert_eq!(channel.drain(&queue).await, ["2", "3", "4"]);
+    let delete = channel.exchange_delete(exchange.as_str().into(), ExchangeDeleteOptions::default());
+    delete.await.expect("exchange.delete");
+}

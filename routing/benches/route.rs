@@ -1,4 +1,5 @@
-//! Time of one route: each kind of exchange at 1, 100, 10,000 and 100,000 bindings, and the cost
+//! Time of one route: each kind of exchange at 1, 100, 10,000 and 100,000 bindings (1 to 1000 where one of them is
+//! chosen), and the cost
 //! of removing a queue with many bindings from a large table.
 //!
 //! Every binding leads to a queue of its own, but for `remove_queue`. Keys to be routed are drawn
@@ -141,6 +142,31 @@ fn fanout(criterion: &mut Criterion<CpuTime>) {
             bind(&mut table, queue, "", &FieldTable::default());
         }
         route_keys(criterion, ("fanout", count), &table, "x", &["any.key".to_owned()]);
+    }
+}
+
+/// One binding of many, by a hash: with equal weights, with different ones, and by remainder.
+fn hashes(criterion: &mut Criterion<CpuTime>) {
+    let none = FieldTable::default();
+    let shapes = [
+        ("consistent_hash", ExchangeKind::ConsistentHash, 1),
+        ("consistent_hash_weighted", ExchangeKind::ConsistentHash, 3),
+        ("modulus_hash", ExchangeKind::ModulusHash, 1),
+        ("random", ExchangeKind::Random, 1),
+    ];
+    for (name, kind, weights) in shapes {
+        for count in [1, 10, 100, 1000] {
+            let mut table = table(kind);
+            for queue in 0..count {
+                table.add_queue(&format!("queue.{queue}"), queue);
+                bind(&mut table, queue, &(1 + queue % weights).to_string(), &none);
+            }
+            let mut random = Random(4);
+            let keys: Vec<_> = (0..KEY_COUNT)
+                .map(|_| format!("customer.{}", random.below(1_000_000)))
+                .collect();
+            route_keys(criterion, (name, count), &table, "x", &keys);
+        }
     }
 }
 
@@ -292,6 +318,6 @@ fn remove_queue(criterion: &mut Criterion<CpuTime>) {
 criterion_group! {
     name = benches;
     config = Criterion::default().with_measurement(CpuTime);
-    targets = default_and_direct, fanout, topic, headers, remove_queue
+    targets = default_and_direct, fanout, hashes, topic, headers, remove_queue
 }
 criterion_main!(benches);

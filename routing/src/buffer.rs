@@ -7,16 +7,32 @@ use foldhash::fast::RandomState;
 
 use crate::{
     entry::{Entry, Target},
+    random::Random,
     topic::Scratch,
 };
 
-/// A message's headers, asked for only when a headers exchange is reached.
+/// A message's headers and the properties that may decide its way, asked for only when an exchange needs them.
 ///
 /// A caller that holds encoded headers decodes them in this call, and keeps the table for the
 /// next one (in a `OnceCell`, say): one message may pass several headers exchanges.
 pub trait MessageHeaders {
     /// The headers, or `None` if the message has none.
     fn field_table(&self) -> Option<&FieldTable>;
+
+    /// The property `correlation_id`.
+    fn correlation_id(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// The property `message_id`.
+    fn message_id(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// The property `timestamp`.
+    fn timestamp(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl MessageHeaders for FieldTable {
@@ -74,6 +90,22 @@ impl<Q: Copy + Eq + Hash> RouteBuffer<Q> {
     /// Forgets the queues; keeps the memory.
     pub fn clear(&mut self) {
         self.found.queues.clear();
+        self.found.varies = false;
+        self.found.keeps_history = false;
+    }
+
+    /// Whether, since the last [`RouteBuffer::clear`], anything but exchange and routing keys had a say: headers,
+    /// properties or chance. The next message of the same key may go elsewhere.
+    #[must_use]
+    pub fn varies(&self) -> bool {
+        self.found.varies
+    }
+
+    /// Whether, since the last [`RouteBuffer::clear`], a message has passed an exchange that keeps its history. See
+    /// [`RoutingTable::histories`](crate::RoutingTable::histories).
+    #[must_use]
+    pub fn keeps_history(&self) -> bool {
+        self.found.keeps_history
     }
 
     /// The queues found since the last [`RouteBuffer::clear`], each once, in no particular order.
@@ -105,6 +137,11 @@ pub(crate) struct Found<Q> {
     pub(crate) matched: bool,
     /// Whether a queue has matched since the flag was last reset, be it one found before.
     pub(crate) queue_matched: bool,
+    /// Whether more than exchange and routing keys had a say.
+    pub(crate) varies: bool,
+    /// Whether a recent-history exchange was passed.
+    pub(crate) keeps_history: bool,
+    pub(crate) random: Random,
 }
 
 impl<Q: Copy + Eq + Hash> Found<Q> {
@@ -114,6 +151,10 @@ impl<Q: Copy + Eq + Hash> Found<Q> {
             exchanges: DistinctSet::new(),
             matched: false,
             queue_matched: false,
+            varies: false,
+            keeps_history: false,
+            // The state of a new hasher is random.
+            random: Random::new(RandomState::default().hash_one(0_u64)),
         }
     }
 

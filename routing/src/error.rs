@@ -6,7 +6,9 @@ use amq_protocol_types::AMQPValue;
 use thiserror::Error;
 
 use crate::{
-    exchange::ALTERNATE_EXCHANGE,
+    consistent_hash::WEIGHT_MAX,
+    exchange::HISTORY_LENGTH_ARGUMENT,
+    hash_on::{HASH_HEADER, HASH_PROPERTY},
     value::{Term, type_name, value_text},
 };
 
@@ -36,9 +38,11 @@ pub enum RoutingError {
         /// The first property that differs.
         difference: Box<Inequivalence>,
     },
-    /// The argument `alternate-exchange` is not a string.
-    #[error("invalid type '{type_name}' for arg '{ALTERNATE_EXCHANGE}'")]
-    AlternateExchangeType {
+    /// An argument of an exchange is not a string.
+    #[error("invalid type '{type_name}' for arg '{argument}'")]
+    ArgumentType {
+        /// Its name.
+        argument: &'static str,
         /// The word for the type that was given.
         type_name: &'static str,
     },
@@ -50,6 +54,53 @@ pub enum RoutingError {
     /// The argument `x-match` of a binding to a headers exchange is not a string.
     #[error("Invalid x-match field type {} (value {}); expected longstr", type_name(.0), Term(.0))]
     MatchModeType(AMQPValue),
+    /// A consistent-hash exchange is to hash a header and a property.
+    #[error("{HASH_HEADER} and {HASH_PROPERTY} are mutually exclusive")]
+    HashArguments,
+    /// A consistent-hash exchange is to hash a property that cannot be hashed.
+    #[error("Unsupported property: {0}")]
+    HashProperty(String),
+    /// The length of a recent history is not a positive integer.
+    #[error("Invalid argument {}, '{HISTORY_LENGTH_ARGUMENT}' must be a positive integer", Term(.0))]
+    HistoryLength(AMQPValue),
+    /// The key of a binding to a consistent-hash exchange is no weight.
+    #[error("The binding key {}", .reason.text(.key))]
+    Weight {
+        /// The binding key.
+        key: String,
+        /// What is wrong with it.
+        reason: WeightError,
+    },
+    /// A binding to a local-random exchange has a key.
+    #[error("Non empty binding '{0}' key not permitted")]
+    KeyNotEmpty(String),
+    /// A binding to a local-random exchange leads to an exchange.
+    #[error("Destination not found")]
+    DestinationNotQueue,
+}
+
+/// Why a binding key is no weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightError {
+    /// It is no integer.
+    NotAnInteger,
+    /// It is zero or less.
+    NotPositive,
+    /// It is above [`WEIGHT_MAX`].
+    TooLarge,
+}
+
+impl WeightError {
+    fn text(self, key: &str) -> String {
+        match self {
+            Self::NotAnInteger => {
+                let key = AMQPValue::LongString(key.into());
+                format!("must be an integer: {}", Term(&key))
+            }
+            Self::NotPositive => "must be greater than 0".to_owned(),
+            Self::TooLarge => format!("must not exceed {WEIGHT_MAX}"),
+        }
+    }
 }
 
 impl RoutingError {
@@ -66,10 +117,18 @@ impl RoutingError {
             Self::Inequivalent { exchange, difference } => {
                 difference.explanation(&format!("exchange '{exchange}' in vhost '{vhost}'"))
             }
-            Self::AlternateExchangeType { .. } => {
+            Self::ArgumentType { .. } => {
                 format!("{self} in exchange '{exchange}' in vhost '{vhost}'")
             }
-            Self::DefaultExchange | Self::UnknownMatchMode(_) | Self::MatchModeType(_) => self.to_string(),
+            Self::DefaultExchange
+            | Self::UnknownMatchMode(_)
+            | Self::MatchModeType(_)
+            | Self::HashArguments
+            | Self::HashProperty(_)
+            | Self::HistoryLength(_)
+            | Self::Weight { .. }
+            | Self::KeyNotEmpty(_)
+            | Self::DestinationNotQueue => self.to_string(),
         }
     }
 }
@@ -158,6 +217,7 @@ impl From<bool> for ArgumentValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::ALTERNATE_EXCHANGE;
 
     #[test]
     fn explanations_are_those_of_rabbitmq() {
@@ -174,7 +234,10 @@ mod tests {
                 "deletion of system exchange 'amq.direct' in vhost '/' not allowed",
             ),
             (
-                RoutingError::AlternateExchangeType { type_name: "signedint" },
+                RoutingError::ArgumentType {
+                    argument: ALTERNATE_EXCHANGE,
+                    type_name: "signedint",
+                },
                 "invalid type 'signedint' for arg 'alternate-exchange' in exchange 'X' in vhost '/'",
             ),
             (

@@ -6,12 +6,31 @@ use amq_protocol_types::{AMQPValue, FieldTable};
 
 use crate::{
     error::{ArgumentValue, Inequivalence, RoutingError},
+    hash_on::{HASH_HEADER, HASH_PROPERTY, HashOn, X_HASH_ON},
     matcher::Matcher,
-    value::type_name,
+    value::{integer, type_name},
 };
 
 /// Name of the argument that names an alternate exchange.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+
+/// Name of the argument that says how many messages a recent-history exchange keeps.
+pub const HISTORY_LENGTH_ARGUMENT: &str = "x-recent-history-length";
+
+/// The arguments that exchanges of some kind obey.
+pub const EXCHANGE_ARGUMENTS: [&str; 5] = [
+    ALTERNATE_EXCHANGE,
+    HASH_HEADER,
+    HASH_PROPERTY,
+    X_HASH_ON,
+    HISTORY_LENGTH_ARGUMENT,
+];
+
+/// Arguments that exchanges of another broker obey and that mean nothing here: LavinMQ's choice of a hash algorithm.
+pub const IGNORED_EXCHANGE_ARGUMENTS: [&str; 1] = ["x-algorithm"];
+
+/// How many messages a recent-history exchange keeps unless it is told.
+const HISTORY_LENGTH: u64 = 20;
 
 /// The kinds of exchange (in AMQP: the exchange's type), which decide what a binding matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,11 +43,32 @@ pub enum ExchangeKind {
     Topic,
     /// The message headers match the binding's arguments.
     Headers,
+    /// One binding, chosen by the hash of the routing key, a header or a property; the binding key is its weight.
+    ConsistentHash,
+    /// One binding, chosen by the hash of the routing key modulo their number.
+    ModulusHash,
+    /// Any one binding.
+    Random,
+    /// Any one binding, which must have an empty key. On one node every queue is local.
+    LocalRandom,
+    /// Every binding matches; the last messages are kept for queues bound later. The table says which exchanges keep
+    /// them; the caller does.
+    RecentHistory,
 }
 
 impl ExchangeKind {
     /// Every kind there is.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::Fanout, Self::Topic, Self::Headers];
+    pub const ALL: [Self; 9] = [
+        Self::Direct,
+        Self::Fanout,
+        Self::Topic,
+        Self::Headers,
+        Self::ConsistentHash,
+        Self::ModulusHash,
+        Self::Random,
+        Self::LocalRandom,
+        Self::RecentHistory,
+    ];
 
     /// The kind of that name, as `exchange.declare` carries it in its field `type`.
     #[must_use]
@@ -44,6 +84,11 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 }
@@ -67,6 +112,10 @@ pub struct ExchangeOptions {
     pub internal: bool,
     /// Where messages go that reach no queue through this exchange; it need not exist.
     pub alternate_exchange: Option<String>,
+    /// What a consistent-hash exchange hashes.
+    pub hash_on: HashOn,
+    /// How many messages a recent-history exchange keeps. The table keeps the number and does nothing with it.
+    pub history_length: u64,
     /// All arguments as declared, to be listed.
     pub arguments: FieldTable,
 }
@@ -81,24 +130,33 @@ impl ExchangeOptions {
             auto_delete: false,
             internal: false,
             alternate_exchange: None,
+            hash_on: HashOn::default(),
+            history_length: HISTORY_LENGTH,
             arguments: FieldTable::default(),
         }
     }
 
-    /// Takes over the arguments of a declaration and the alternate exchange among them.
+    /// Takes over the arguments of a declaration, and the meaning of those that this kind of exchange knows.
     ///
     /// # Errors
-    /// [`RoutingError::AlternateExchangeType`] if that argument is not a string.
+    /// [`RoutingError::ArgumentType`] if one that must be a string is not; those of [`HashOn::of`];
+    /// [`RoutingError::HistoryLength`].
     pub fn with_arguments(mut self, arguments: FieldTable) -> Result<Self, RoutingError> {
         self.alternate_exchange = match arguments.inner().get(ALTERNATE_EXCHANGE) {
             None => None,
             Some(AMQPValue::LongString(name)) => Some(String::from_utf8_lossy(name.as_bytes()).into_owned()),
             Some(other) => {
-                return Err(RoutingError::AlternateExchangeType {
+                return Err(RoutingError::ArgumentType {
+                    argument: ALTERNATE_EXCHANGE,
                     type_name: type_name(other),
                 });
             }
         };
+        match self.kind {
+            ExchangeKind::ConsistentHash => self.hash_on = HashOn::of(&arguments)?,
+            ExchangeKind::RecentHistory => self.history_length = history_length(&arguments)?,
+            _ => {}
+        }
         self.arguments = arguments;
         Ok(self)
     }
@@ -135,6 +193,17 @@ impl ExchangeOptions {
         }
         None
     }
+}
+
+fn history_length(arguments: &FieldTable) -> Result<u64, RoutingError> {
+    let Some(value) = arguments.inner().get(HISTORY_LENGTH_ARGUMENT) else {
+        return Ok(HISTORY_LENGTH);
+    };
+    integer(value)
+        .filter(|_| !matches!(value, AMQPValue::Timestamp(_)))
+        .and_then(|length| u64::try_from(length).ok())
+        .filter(|length| *length > 0)
+        .ok_or_else(|| RoutingError::HistoryLength(value.clone()))
 }
 
 /// What a declaration did.
@@ -185,7 +254,7 @@ pub(crate) struct Exchange<Q> {
 
 impl<Q: Copy + Eq + Hash + fmt::Debug> Exchange<Q> {
     pub(crate) fn new(name: Arc<str>, options: ExchangeOptions) -> Self {
-        let matcher = Matcher::new(options.kind);
+        let matcher = Matcher::new(&options);
         Self {
             name,
             options,
@@ -276,13 +345,34 @@ mod tests {
     }
 
     #[test]
+    fn a_recent_history_has_a_positive_length() {
+        let length = |value| {
+            let mut arguments = FieldTable::default();
+            arguments.insert(HISTORY_LENGTH_ARGUMENT.into(), value);
+            let options = ExchangeOptions::new(ExchangeKind::RecentHistory);
+            options.with_arguments(arguments).map(|options| options.history_length)
+        };
+        assert_eq!(length(AMQPValue::ShortInt(3)), Ok(3));
+        for wrong in [
+            AMQPValue::LongInt(0),
+            AMQPValue::LongInt(-1),
+            AMQPValue::LongString("3".into()),
+        ] {
+            assert_eq!(length(wrong.clone()), Err(RoutingError::HistoryLength(wrong)));
+        }
+    }
+
+    #[test]
     fn the_alternate_exchange_must_be_a_string() {
         let mut arguments = FieldTable::default();
         arguments.insert(ALTERNATE_EXCHANGE.into(), AMQPValue::LongInt(1));
         let options = ExchangeOptions::new(ExchangeKind::Topic);
         assert_eq!(
             options.with_arguments(arguments),
-            Err(RoutingError::AlternateExchangeType { type_name: "signedint" })
+            Err(RoutingError::ArgumentType {
+                argument: ALTERNATE_EXCHANGE,
+                type_name: "signedint"
+            })
         );
     }
 }

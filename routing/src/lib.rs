@@ -44,22 +44,32 @@
 mod arena;
 mod binding;
 mod buffer;
+mod consistent_hash;
 mod direct;
 mod entry;
 mod error;
 mod exchange;
 mod fanout;
+mod hash_on;
 mod headers;
 mod key;
 mod matcher;
+mod modulus_hash;
+mod random;
+mod stable_hash;
 mod table;
 mod topic;
 mod value;
 
 pub use binding::{Binding, Destination, Removed, RemovedExchange};
 pub use buffer::{MessageHeaders, NoHeaders, Routable, RouteBuffer};
-pub use error::{ArgumentValue, Inequivalence, RoutingError};
-pub use exchange::{ALTERNATE_EXCHANGE, Declared, ExchangeKind, ExchangeOptions, ExchangeRef};
+pub use consistent_hash::WEIGHT_MAX;
+pub use error::{ArgumentValue, Inequivalence, RoutingError, WeightError};
+pub use exchange::{
+    ALTERNATE_EXCHANGE, Declared, EXCHANGE_ARGUMENTS, ExchangeKind, ExchangeOptions, ExchangeRef,
+    HISTORY_LENGTH_ARGUMENT, IGNORED_EXCHANGE_ARGUMENTS,
+};
+pub use hash_on::{HASH_HEADER, HASH_PROPERTY, HashOn, HashProperty, X_HASH_ON};
 pub use headers::{MatchMode, X_MATCH};
 pub use table::{DEFAULT_EXCHANGE, RoutingTable, is_predeclared};
 pub use value::{Term, type_name, value_text, values_equal};

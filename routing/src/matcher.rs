@@ -6,12 +6,15 @@ use amq_protocol_types::FieldTable;
 
 use crate::{
     buffer::{Found, MessageHeaders},
+    consistent_hash::ConsistentHashMatcher,
     direct::DirectMatcher,
     entry::Entry,
     error::RoutingError,
-    exchange::ExchangeKind,
+    exchange::{ExchangeKind, ExchangeOptions},
     fanout::FanoutMatcher,
     headers::HeadersMatcher,
+    modulus_hash::ModulusHashMatcher,
+    random::{RandomMatcher, check_empty_key},
     topic::{Scratch, TopicTrie},
 };
 
@@ -25,42 +28,62 @@ pub(crate) enum Matcher<Q> {
     Fanout(FanoutMatcher<Q>),
     Topic(TopicTrie<Q>),
     Headers(HeadersMatcher<Q>),
+    ConsistentHash(ConsistentHashMatcher<Q>),
+    ModulusHash(ModulusHashMatcher<Q>),
+    Random(RandomMatcher<Q>),
+    LocalRandom(RandomMatcher<Q>),
+    RecentHistory(FanoutMatcher<Q>),
 }
 
 impl<Q: Copy + Eq + Hash + Debug> Matcher<Q> {
-    pub(crate) fn new(kind: ExchangeKind) -> Self {
-        match kind {
+    pub(crate) fn new(options: &ExchangeOptions) -> Self {
+        match options.kind {
             ExchangeKind::Direct => Self::Direct(DirectMatcher::new()),
             ExchangeKind::Fanout => Self::Fanout(FanoutMatcher::new()),
             ExchangeKind::Topic => Self::Topic(TopicTrie::new()),
             ExchangeKind::Headers => Self::Headers(HeadersMatcher::new()),
+            ExchangeKind::ConsistentHash => Self::ConsistentHash(ConsistentHashMatcher::new(options.hash_on.clone())),
+            ExchangeKind::ModulusHash => Self::ModulusHash(ModulusHashMatcher::new()),
+            ExchangeKind::Random => Self::Random(RandomMatcher::new()),
+            ExchangeKind::LocalRandom => Self::LocalRandom(RandomMatcher::new()),
+            ExchangeKind::RecentHistory => Self::RecentHistory(FanoutMatcher::new()),
         }
     }
 
     /// Adds an entry and returns its slot. An error leaves the matcher as it was.
+    ///
+    /// `destination` is the hash of the destination's name, asked for by the kinds that choose by it.
     pub(crate) fn insert(
         &mut self,
         routing_key: &str,
         arguments: &FieldTable,
         entry: Entry<Q>,
+        destination: impl FnOnce() -> u64,
     ) -> Result<u32, RoutingError> {
         match self {
             Self::Direct(direct) => Ok(direct.insert(routing_key, entry)),
-            Self::Fanout(fanout) => Ok(fanout.insert(entry)),
+            Self::Fanout(fanout) | Self::RecentHistory(fanout) => Ok(fanout.insert(entry)),
             Self::Topic(topic) => Ok(topic.insert(routing_key, entry)),
             Self::Headers(headers) => headers.insert(arguments, entry),
+            Self::ConsistentHash(hash) => hash.insert(routing_key, destination(), entry),
+            Self::ModulusHash(hash) => Ok(hash.insert(destination(), entry)),
+            Self::Random(random) => Ok(random.insert(entry)),
+            Self::LocalRandom(random) => check_empty_key(routing_key).map(|()| random.insert(entry)),
         }
     }
 
     pub(crate) fn remove(&mut self, routing_key: &str, slot: u32) -> Option<u32> {
         match self {
             Self::Direct(direct) => direct.remove(routing_key, slot),
-            Self::Fanout(fanout) => fanout.remove(slot),
+            Self::Fanout(fanout) | Self::RecentHistory(fanout) => fanout.remove(slot),
             Self::Topic(topic) => topic.remove(routing_key, slot),
             Self::Headers(headers) => {
                 headers.remove(slot);
                 None
             }
+            Self::ConsistentHash(hash) => hash.remove(slot),
+            Self::ModulusHash(hash) => hash.remove(slot),
+            Self::Random(random) | Self::LocalRandom(random) => random.remove(slot),
         }
     }
 
@@ -84,7 +107,17 @@ impl<Q: Copy + Eq + Hash + Debug> Matcher<Q> {
                     topic.matches(key, scratch, found);
                 }
             }
-            Self::Headers(matcher) => matcher.matches(headers.field_table(), found),
+            Self::Headers(matcher) => {
+                found.varies = true;
+                matcher.matches(headers.field_table(), found);
+            }
+            Self::ConsistentHash(hash) => hash.matches(routing_keys, headers, found),
+            Self::ModulusHash(hash) => hash.matches(routing_keys, found),
+            Self::Random(random) | Self::LocalRandom(random) => random.matches(found),
+            Self::RecentHistory(fanout) => {
+                found.keeps_history = true;
+                fanout.matches(found);
+            }
         }
     }
 }

@@ -170,7 +170,7 @@ fn bytes(value: &AMQPValue) -> Option<&[u8]> {
     }
 }
 
-fn integer(value: &AMQPValue) -> Option<i128> {
+pub(crate) fn integer(value: &AMQPValue) -> Option<i128> {
     match *value {
         AMQPValue::ShortShortInt(number) => Some(number.into()),
         AMQPValue::ShortShortUInt(number) => Some(number.into()),

@@ -12,7 +12,9 @@ use std::{
 };
 
 use amq_protocol_types::{AMQPValue, FieldTable};
-use leveret_routing::{Destination, ExchangeKind, ExchangeOptions, Routable, RouteBuffer, RoutingTable};
+use leveret_routing::{
+    Destination, ExchangeKind, ExchangeOptions, HASH_HEADER, HASH_PROPERTY, Routable, RouteBuffer, RoutingTable,
+};
 
 thread_local! {
     /// Allocations of this thread; the test harness has threads of its own.
@@ -41,7 +43,10 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn routing_does_not_allocate_once_the_buffer_is_warm() {
     let (table, headers) = busy_table();
-    let exchanges = ["", "direct", "fanout", "topic", "headers", "chain", "lost"];
+    let kinds = ExchangeKind::ALL.map(ExchangeKind::as_str);
+    let exchanges = ["", "chain", "lost", "by header", "by property"]
+        .into_iter()
+        .chain(kinds);
     let messages = ["queue 7", "a.b.c", "a.a.a.a.b.a", ""].map(|routing_key| Routable {
         routing_key,
         headers: &headers,
@@ -49,7 +54,7 @@ fn routing_does_not_allocate_once_the_buffer_is_warm() {
     let mut buffer = RouteBuffer::new();
     let mut found = 0;
     let mut route_all = || {
-        for exchange in exchanges {
+        for exchange in exchanges.clone() {
             for message in &messages {
                 buffer.clear();
                 table.route(exchange, message, &mut buffer).unwrap();
@@ -78,6 +83,17 @@ fn busy_table() -> (RoutingTable<u32>, FieldTable) {
             .declare_exchange(kind.as_str(), ExchangeOptions::new(kind))
             .unwrap();
     }
+    for (name, argument, value) in [
+        ("by header", HASH_HEADER, "format"),
+        ("by property", HASH_PROPERTY, "message_id"),
+    ] {
+        let mut arguments = FieldTable::default();
+        arguments.insert(argument.into(), AMQPValue::LongString(value.into()));
+        let options = ExchangeOptions::new(ExchangeKind::ConsistentHash);
+        table
+            .declare_exchange(name, options.with_arguments(arguments).unwrap())
+            .unwrap();
+    }
     for (name, alternate) in [("chain", None), ("lost", Some("lost too")), ("lost too", None)] {
         let options = ExchangeOptions {
             alternate_exchange: alternate.map(str::to_owned),
@@ -99,6 +115,13 @@ fn busy_table() -> (RoutingTable<u32>, FieldTable) {
         let pattern = ["a.#", "*.b.*", "#.a.#.a.#.b.#", "a.b.c"][queue as usize % 4];
         table.bind("topic", to, pattern, &none).unwrap();
         table.bind("headers", to, "", &headers).unwrap();
+        for kind in ["x-modulus-hash", "x-random", "x-local-random", "x-recent-history"] {
+            table.bind(kind, to, "", &none).unwrap();
+        }
+        let weight = (1 + queue % 3).to_string();
+        for exchange in ["x-consistent-hash", "by header", "by property"] {
+            table.bind(exchange, to, &weight, &none).unwrap();
+        }
     }
     (table, headers)
 }

@@ -5,7 +5,8 @@
 //! files, then read the difference.
 //!
 //! ```text
-//! declare NAME KIND [durable] [auto-delete] [internal] [alternate=NAME]
+//! declare NAME KIND [durable] [auto-delete] [internal] [alternate=NAME] [ARGUMENT=VALUE ...]
+//! spread EXCHANGE COUNT                 how many of COUNT messages with different keys each queue gets
 //! policy NAME [alternate=NAME]          delete NAME [if-unused]
 //! queue NAME                            remove-queue NAME
 //! bind SOURCE -> QUEUE KEY [NAME=VALUE ...]
@@ -23,7 +24,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use amq_protocol_types::{AMQPValue, FieldTable};
 use leveret_routing::{
-    ALTERNATE_EXCHANGE, Binding, Declared, Destination, ExchangeKind, ExchangeOptions, Removed, RouteBuffer,
+    ALTERNATE_EXCHANGE, Binding, Declared, Destination, ExchangeKind, ExchangeOptions, NoHeaders, Removed, RouteBuffer,
     RoutingError, RoutingTable, value_text,
 };
 
@@ -128,6 +129,7 @@ impl Script {
                 let removed = self.table.unbind(source, to, key, &field_table(arguments));
                 self.removed(&removed)
             }
+            ["spread", exchange, count] => self.spread(exchange, count.parse().unwrap()),
             ["route", exchange, keys, headers @ ..] => self.route(exchange, keys, headers),
             _ => self.list(&words),
         }
@@ -168,6 +170,23 @@ impl Script {
         let routed = self.table.route_by_keys(exchange, &keys, &headers, &mut buffer);
         let names = buffer.queues().iter().map(|queue| self.queue_name(*queue)).collect();
         answer(routed.map(|()| joined(names, " ", "no queue")), exchange)
+    }
+
+    fn spread(&self, exchange: &str, count: u32) -> String {
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        let mut buffer = RouteBuffer::new();
+        for number in 0..count {
+            buffer.clear();
+            let key = format!("key {number}");
+            self.table
+                .route_by_keys(exchange, &[&key], &NoHeaders, &mut buffer)
+                .unwrap();
+            for queue in buffer.queues() {
+                *counts.entry(self.queue_name(*queue)).or_default() += 1;
+            }
+        }
+        let lines = counts.iter().map(|(queue, count)| format!("{queue} {count}"));
+        joined(lines.collect(), "\n", "no queue")
     }
 
     fn list(&mut self, words: &[&str]) -> String {

@@ -130,23 +130,12 @@ enum Matcher {
 
 impl Pattern {
     fn compile(text: &str) -> Result<Self, AuthError> {
-        if text.len() > PATTERN_MAX_BYTES {
-            return Err(AuthError::PatternTooLong {
-                limit_bytes: PATTERN_MAX_BYTES,
-            });
-        }
+        check_length(text)?;
         let matcher = match text {
             ".*" | "^.*$" | "^.*" | ".*$" => Matcher::Everything,
             // Names are never empty where they are checked, so `^$` matches none of them.
             "" | "^$" => Matcher::Nothing,
-            _ => Matcher::Search(
-                RegexBuilder::new(text)
-                    .size_limit(COMPILED_PATTERN_MAX_BYTES)
-                    .dfa_size_limit(COMPILED_PATTERN_MAX_BYTES)
-                    .nest_limit(PATTERN_MAX_NESTING)
-                    .build()
-                    .map_err(|error| bad_pattern(text, &error))?,
-            ),
+            _ => Matcher::Search(compile_search(text)?),
         };
         Ok(Self {
             text: text.to_owned(),
@@ -161,6 +150,26 @@ impl Pattern {
             Matcher::Search(regex) => regex.is_match(name),
         }
     }
+}
+
+/// Compiles a regular expression that somebody else wrote, within bounds; names are searched for it.
+pub fn compile_search(text: &str) -> Result<Regex, AuthError> {
+    check_length(text)?;
+    RegexBuilder::new(text)
+        .size_limit(COMPILED_PATTERN_MAX_BYTES)
+        .dfa_size_limit(COMPILED_PATTERN_MAX_BYTES)
+        .nest_limit(PATTERN_MAX_NESTING)
+        .build()
+        .map_err(|error| bad_pattern(text, &error))
+}
+
+fn check_length(text: &str) -> Result<(), AuthError> {
+    if text.len() > PATTERN_MAX_BYTES {
+        return Err(AuthError::PatternTooLong {
+            limit_bytes: PATTERN_MAX_BYTES,
+        });
+    }
+    Ok(())
 }
 
 fn bad_pattern(pattern: &str, error: &regex::Error) -> AuthError {

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::client::{ClientError, CtlClient, Place};
 use super::output::{Formatter, print};
+use super::policy_command::PolicyCommand;
 use super::protocol::{Password, Request};
 
 #[derive(Debug, Args)]
@@ -45,10 +46,10 @@ pub struct CtlArgs {
 }
 
 #[derive(Debug, Args)]
-struct InVhost {
+pub(super) struct InVhost {
     /// Virtual host.
     #[arg(short = 'p', long, value_name = "VHOST", default_value = "/")]
-    vhost: String,
+    pub(super) vhost: String,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +155,8 @@ enum CtlCommand {
         #[command(flatten)]
         list: List,
     },
+    #[command(flatten)]
+    Policy(PolicyCommand),
     /// Drop all messages of a queue that wait for a consumer.
     PurgeQueue {
         #[command(flatten)]
@@ -260,6 +263,7 @@ impl CtlCommand {
                 vhost: place.vhost,
                 columns: list.columns,
             },
+            Self::Policy(command) => command.into_request(),
             Self::PurgeQueue { place, name } => Request::PurgeQueue {
                 vhost: place.vhost,
                 name,

@@ -6,6 +6,7 @@ use leveret_storage::Ticket;
 
 use super::error::{CtlError, ErrorKind};
 use super::listings;
+use super::policy_handler;
 use super::protocol::{Reply, Request, Response, Status};
 use super::server::CtlHandler;
 use super::user_commands::{self, UserStore};
@@ -20,7 +21,10 @@ impl CtlHandler for Broker {
     fn handle(&self, request: Request) -> Response {
         match user_commands::handle(&self.users, self, request) {
             Ok(response) => response,
-            Err(request) => execute(self, request).into(),
+            Err(request) => match policy_handler::handle(self, request) {
+                Ok(response) => response,
+                Err(request) => execute(self, request).into(),
+            },
         }
     }
 }
@@ -98,7 +102,7 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
     }
 }
 
-fn find(broker: &Broker, name: &str) -> Result<Arc<Vhost>, CtlError> {
+pub(super) fn find(broker: &Broker, name: &str) -> Result<Arc<Vhost>, CtlError> {
     let missing = || CtlError::new(ErrorKind::NotFound, format!("virtual host '{name}' does not exist"));
     broker.vhost(name).ok_or_else(missing)
 }
@@ -110,7 +114,7 @@ fn close_connection(broker: &Broker, name: &str, reason: &str) -> Result<Reply, 
     }
 }
 
-fn wait(broker: &Broker, ticket: Option<Ticket>) -> Result<(), CtlError> {
+pub(super) fn wait(broker: &Broker, ticket: Option<Ticket>) -> Result<(), CtlError> {
     let Some(ticket) = ticket else { return Ok(()) };
     broker
         .store
@@ -118,7 +122,7 @@ fn wait(broker: &Broker, ticket: Option<Ticket>) -> Result<(), CtlError> {
         .map_err(|error| CtlError::new(ErrorKind::Internal, error.to_string()))
 }
 
-fn admin_error(error: AdminError) -> CtlError {
+pub(super) fn admin_error(error: AdminError) -> CtlError {
     let kind = match &error {
         AdminError::VhostExists(_) => ErrorKind::AlreadyExists,
         AdminError::NoSuchVhost(_) => ErrorKind::NotFound,
@@ -128,9 +132,10 @@ fn admin_error(error: AdminError) -> CtlError {
     CtlError::new(kind, error.to_string())
 }
 
-fn operation_error(error: OperationError) -> CtlError {
+pub(super) fn operation_error(error: OperationError) -> CtlError {
     let kind = match &error {
-        OperationError::NotFound(_) => ErrorKind::NotFound,
+        OperationError::NotFound(_) | OperationError::NoSuchPolicy { .. } => ErrorKind::NotFound,
+        OperationError::Policy(_) => ErrorKind::Invalid,
         OperationError::StorageFailed(_) => ErrorKind::Internal,
         _ => ErrorKind::Refused,
     };

@@ -35,6 +35,8 @@ pub fn queues(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<Tabl
 fn queue_row(queue: &QueueHandle, connection_names: &HashMap<ConnectionId, String>) -> QueueRow {
     let counts = queue.counts();
     let properties = &queue.properties;
+    let policies = queue.in_force().policies.clone();
+    let (policy, operator_policy) = policies.names();
     let owner = properties
         .exclusive_owner
         .and_then(|owner| connection_names.get(&owner).cloned());
@@ -52,11 +54,15 @@ fn queue_row(queue: &QueueHandle, connection_names: &HashMap<ConnectionId, Strin
         message_bytes: counts.ready_bytes + counts.unacked_bytes,
         consumers: counts.consumers as u64,
         owner: owner.unwrap_or_default(),
+        policy,
+        operator_policy,
+        effective_policy_definition: Value::Object(policies.definition()),
     }
 }
 
 pub fn exchanges(vhost: &Vhost, columns: &[String]) -> Result<Table, CtlError> {
     let rows = vhost.exchanges().into_iter().map(|(name, options)| ExchangeRow {
+        policy: vhost.policies_of_exchange(&name).names().0,
         name,
         kind: options.kind.as_str().to_owned(),
         durable: options.durable,

@@ -9,6 +9,8 @@ mod error;
 mod handler;
 mod listings;
 mod output;
+mod policy_command;
+mod policy_handler;
 pub mod protocol;
 pub mod rows;
 pub mod server;

@@ -98,12 +98,60 @@ pub enum Request {
         if_empty: bool,
         if_unused: bool,
     },
+    SetPolicy(Box<PolicyRequest>),
+    ClearPolicy {
+        operator: bool,
+        vhost: String,
+        name: String,
+    },
+    ListPolicies {
+        operator: bool,
+        vhost: String,
+    },
+    /// `limits` is a JSON object as text.
+    SetVhostLimits {
+        vhost: String,
+        limits: String,
+    },
+    ClearVhostLimits {
+        vhost: String,
+    },
+    ListVhostLimits {
+        vhost: String,
+    },
+    /// `limits` is a JSON object as text.
+    SetUserLimits {
+        user: String,
+        limits: String,
+    },
+    /// `limit` is the name of one, or `all`.
+    ClearUserLimits {
+        user: String,
+        limit: String,
+    },
+    /// Those of all users if none is named.
+    ListUserLimits {
+        user: Option<String>,
+    },
     /// Closes the connection of this name, with 320 and the reason.
     CloseConnection {
         name: String,
         reason: String,
     },
     Status {},
+}
+
+/// A policy to be set. `definition` is a JSON object as text; `operator` chooses the kind of policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRequest {
+    pub operator: bool,
+    pub vhost: String,
+    pub name: String,
+    pub pattern: String,
+    pub definition: String,
+    pub priority: i64,
+    pub apply_to: String,
 }
 
 impl Request {

@@ -87,7 +87,8 @@ row! {
 }
 
 row! {
-    /// A queue. `arguments` is a JSON object; `owner` names the connection of an exclusive queue.
+    /// A queue. `arguments` is a JSON object; `owner` names the connection of an exclusive queue;
+    /// `effective_policy_definition` is what its policy and its operator policy come to together.
     QueueRow {
         name: String,
         durable: bool,
@@ -102,12 +103,15 @@ row! {
         message_bytes: u64,
         consumers: u64,
         owner: String,
+        policy: String,
+        operator_policy: String,
+        effective_policy_definition: Value,
     }
     usual ["name", "messages"]
 }
 
 row! {
-    /// An exchange. `type` is direct, fanout, topic or headers.
+    /// An exchange. `type` is as declared; `policy` names the policy that applies to it.
     ExchangeRow {
         name: String,
         kind as "type": String,
@@ -115,6 +119,7 @@ row! {
         auto_delete: bool,
         internal: bool,
         arguments: Value,
+        policy: String,
     }
     usual ["name", "type"]
 }
@@ -130,6 +135,31 @@ row! {
         arguments: Value,
     }
     usual ["source_name", "source_kind", "destination_name", "destination_kind", "routing_key", "arguments"]
+}
+
+row! {
+    /// A policy or operator policy.
+    PolicyRow {
+        vhost: String,
+        name: String,
+        pattern: String,
+        apply_to as "apply-to": String,
+        definition: Value,
+        priority: i64,
+    }
+    usual ["vhost", "name", "pattern", "apply-to", "definition", "priority"]
+}
+
+row! {
+    /// A limit of the virtual host that was asked for.
+    LimitRow { limit: String, value: u64, }
+    usual ["limit", "value"]
+}
+
+row! {
+    /// The limits of a user.
+    UserLimitsRow { user: String, limits: Value, }
+    usual ["user", "limits"]
 }
 
 row! {
@@ -212,6 +242,9 @@ mod tests {
         fields_are_columns::<QueueRow>();
         fields_are_columns::<ExchangeRow>();
         fields_are_columns::<BindingRow>();
+        fields_are_columns::<PolicyRow>();
+        fields_are_columns::<LimitRow>();
+        fields_are_columns::<UserLimitsRow>();
         fields_are_columns::<ConnectionRow>();
         fields_are_columns::<ChannelRow>();
         fields_are_columns::<ConsumerRow>();

@@ -14,6 +14,7 @@
 
 mod consumers;
 mod dispatch;
+mod effective;
 mod equivalence;
 mod erlang_term;
 mod options;
@@ -32,10 +33,11 @@ use self::unacked::Unacked;
 
 pub use self::consumers::{ConsumerKey, ConsumerSpec, ConsumerView};
 pub use self::dispatch::{Got, PublishOutcome};
+pub use self::effective::EffectiveArguments;
 pub use self::equivalence::{Difference, QueueProperties, first_difference};
 pub use self::options::{
-    ArgumentError, DeadLetterStrategy, InvalidReason, MAX_EXPIRY_MS, Overflow, QueueArguments, QueueType,
-    dead_letter_exchange,
+    ArgumentError, ByPolicy, DeadLetterStrategy, DelayedRetry, InvalidReason, MAX_EXPIRY_MS, Overflow, PolicyArgument,
+    QueueArguments, QueueType, STREAM_ARGUMENTS, Support, dead_letter_exchange, known_arguments,
 };
 pub use self::settle::Deleted;
 pub use self::sink::{Accept, Delivery, DropReason, NO_SLOT, Position, Sink, Slot};

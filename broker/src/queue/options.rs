@@ -1,5 +1,5 @@
-//! The x-arguments of queue.declare: one table says which there are, what type and range each has and where its value
-//! goes.
+//! The x-arguments of queue.declare: one table says which there are, what type and range each has, where its value
+//! goes, what is done with it and who may set the same by policy.
 //!
 //! Classic and quorum queues are the same durable queue here, so either kind takes the arguments of both. Arguments
 //! that mean nothing on one node are accepted and ignored; unknown ones are kept and ignored, as RabbitMQ does.
@@ -38,6 +38,16 @@ pub enum QueueType {
     Quorum,
 }
 
+/// Which returned messages wait before they are delivered again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DelayedRetry {
+    #[default]
+    Disabled,
+    All,
+    Failed,
+    Returned,
+}
+
 /// The arguments of one queue, checked and typed. `None` is "not given".
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueueArguments {
@@ -57,6 +67,9 @@ pub struct QueueArguments {
     /// Failed deliveries before a message is given up; negative is without limit.
     pub delivery_limit: Option<i64>,
     pub consumer_timeout_ms: Option<u64>,
+    pub delayed_retry: DelayedRetry,
+    pub delayed_retry_min_ms: Option<u64>,
+    pub delayed_retry_max_ms: Option<u64>,
     pub queue_type: QueueType,
     /// All arguments as they were given, the unknown ones included.
     table: FieldTable,
@@ -104,6 +117,8 @@ pub enum InvalidReason {
     RoutingKeyWithoutExchange,
     #[error("invalid_dlx_strategy")]
     DeadLetterStrategy,
+    #[error("invalid_delayed_retry_type")]
+    DelayedRetryType,
     #[error("{}", quoted(&format!("unsupported queue type '{name}'", name = .0)))]
     UnsupportedQueueType(String),
     #[error("\"unsupported queue version '{0}'\"")]
@@ -119,8 +134,13 @@ impl QueueArguments {
         for argument in queue_type.into_iter().chain(others) {
             if let Some(value) = lookup(&table, argument.name) {
                 let name = argument.name;
-                (argument.read)(value, &mut arguments)
-                    .map_err(|reason| ArgumentError::Invalid { argument: name, reason })?;
+                let read = (argument.read)(value, &mut arguments);
+                let is_key_alone = name == DEAD_LETTER_ROUTING_KEY && arguments.dead_letter_exchange.is_none();
+                let checked = match read {
+                    Ok(()) if is_key_alone => Err(InvalidReason::RoutingKeyWithoutExchange),
+                    other => other,
+                };
+                checked.map_err(|reason| ArgumentError::Invalid { argument: name, reason })?;
             }
         }
         for argument in STREAM_ARGUMENTS {
@@ -133,6 +153,14 @@ impl QueueArguments {
         }
         arguments.table = table;
         Ok(arguments)
+    }
+
+    /// Takes over one argument that a policy sets, under the argument's name. A dead-letter routing key may come from a
+    /// policy alone, because the exchange may come from elsewhere.
+    pub fn set_by_policy(&mut self, argument: &PolicyArgument, value: AMQPValue) -> Result<(), InvalidReason> {
+        (argument.0.read)(&value, self)?;
+        self.table.insert(argument.0.name.into(), value);
+        Ok(())
     }
 
     /// All arguments as they were given.
@@ -202,26 +230,75 @@ pub(super) fn compared_arguments() -> impl Iterator<Item = &'static str> {
         .filter(|name| *name != QUEUE_TYPE)
 }
 
-/// One known argument: its name, and how its value is checked and kept.
+/// What the broker does with an argument; `docs/compatibility.md` tells the same, and a test compares the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It does what it says.
+    Works,
+    /// It means nothing on one node, and is kept and shown.
+    Ignored,
+    /// It is checked, kept and shown, and has no effect yet.
+    NotYet,
+}
+
+/// Who may set the same thing by policy, under the argument's name without `x-`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByPolicy {
+    Nobody,
+    Users,
+    UsersAndOperators,
+}
+
+/// One known argument: its name, how its value is checked and kept, and what becomes of it.
 struct Argument {
     name: &'static str,
     read: fn(&AMQPValue, &mut QueueArguments) -> Result<(), InvalidReason>,
+    support: Support,
+    policy: ByPolicy,
 }
 
 impl Argument {
-    const fn ignored(name: &'static str) -> Self {
+    const fn ignored(name: &'static str, policy: ByPolicy) -> Self {
         Self {
             name,
             read: |_, _| Ok(()),
+            support: Support::Ignored,
+            policy,
         }
     }
 }
 
+/// An argument that can be set by policy.
+pub struct PolicyArgument(&'static Argument);
+
+impl PolicyArgument {
+    /// The argument that a key of a policy's definition sets, if there is one.
+    pub fn of_key(key: &str) -> Option<PolicyArgument> {
+        ARGUMENTS
+            .iter()
+            .find(|argument| argument.policy != ByPolicy::Nobody && argument.name.strip_prefix("x-") == Some(key))
+            .map(PolicyArgument)
+    }
+
+    /// May an operator policy set it too?
+    pub fn is_for_operators(&self) -> bool {
+        self.0.policy == ByPolicy::UsersAndOperators
+    }
+}
+
+/// Every known argument with what the broker does with it and who may set it by policy.
+pub fn known_arguments() -> impl Iterator<Item = (&'static str, Support, ByPolicy)> {
+    ARGUMENTS
+        .iter()
+        .map(|argument| (argument.name, argument.support, argument.policy))
+}
+
 const QUEUE_TYPE: &str = "x-queue-type";
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
 
 /// Arguments that only streams take; RabbitMQ refuses them on every other queue, unlike unknown ones.
-const STREAM_ARGUMENTS: [&str; 3] = [
+pub const STREAM_ARGUMENTS: [&str; 3] = [
     "x-max-age",
     "x-stream-max-segment-size-bytes",
     "x-stream-filter-size-bytes",
@@ -232,70 +309,113 @@ const ARGUMENTS: [Argument; 25] = [
     Argument {
         name: "x-expires",
         read: |value, it| positive_expiry(value).map(|ms| it.expires_ms = Some(ms)),
+        support: Support::NotYet,
+        policy: ByPolicy::UsersAndOperators,
     },
     Argument {
         name: "x-message-ttl",
         read: |value, it| expiry(value).map(|ms| it.message_ttl_ms = Some(ms)),
+        support: Support::NotYet,
+        policy: ByPolicy::UsersAndOperators,
     },
     Argument {
         name: DEAD_LETTER_EXCHANGE,
         read: |value, it| string(value).map(|name| it.dead_letter_exchange = Some(name)),
+        support: Support::Works,
+        policy: ByPolicy::Users,
     },
     Argument {
-        name: "x-dead-letter-routing-key",
-        read: read_dead_letter_routing_key,
+        name: DEAD_LETTER_ROUTING_KEY,
+        read: |value, it| string(value).map(|key| it.dead_letter_routing_key = Some(key)),
+        support: Support::Works,
+        policy: ByPolicy::Users,
     },
     Argument {
         name: "x-dead-letter-strategy",
         read: |value, it| dead_letter_strategy(value).map(|strategy| it.dead_letter_strategy = strategy),
+        support: Support::Works,
+        policy: ByPolicy::Users,
     },
     Argument {
         name: "x-max-length",
         read: |value, it| non_negative(value).map(|length| it.max_length = Some(length)),
+        support: Support::NotYet,
+        policy: ByPolicy::UsersAndOperators,
     },
     Argument {
         name: "x-max-length-bytes",
         read: |value, it| non_negative(value).map(|bytes| it.max_length_bytes = Some(bytes)),
+        support: Support::NotYet,
+        policy: ByPolicy::UsersAndOperators,
     },
-    Argument::ignored("x-max-in-memory-length"),
-    Argument::ignored("x-max-in-memory-bytes"),
+    Argument::ignored("x-max-in-memory-length", ByPolicy::UsersAndOperators),
+    Argument::ignored("x-max-in-memory-bytes", ByPolicy::UsersAndOperators),
     Argument {
         name: "x-max-priority",
         read: |value, it| max_priority(value).map(|priority| it.max_priority = Some(priority)),
+        support: Support::NotYet,
+        policy: ByPolicy::Nobody,
     },
     Argument {
         name: "x-overflow",
         read: |value, it| overflow(value).map(|overflow| it.overflow = overflow),
+        support: Support::NotYet,
+        policy: ByPolicy::UsersAndOperators,
     },
-    Argument::ignored("x-queue-mode"),
+    Argument::ignored("x-queue-mode", ByPolicy::Users),
     Argument {
         name: "x-queue-version",
         read: |value, _| check_queue_version(value),
+        support: Support::Ignored,
+        policy: ByPolicy::UsersAndOperators,
     },
     Argument {
         name: "x-single-active-consumer",
         read: |value, it| boolean(value).map(|is_single| it.single_active_consumer = is_single),
+        support: Support::NotYet,
+        policy: ByPolicy::Nobody,
     },
     Argument {
         name: QUEUE_TYPE,
         read: |value, it| queue_type(value).map(|queue_type| it.queue_type = queue_type),
+        support: Support::Works,
+        policy: ByPolicy::Nobody,
     },
     Argument {
         name: "x-delivery-limit",
         read: |value, it| integer(value).map(|limit| it.delivery_limit = Some(limit)),
+        support: Support::NotYet,
+        policy: ByPolicy::UsersAndOperators,
     },
     Argument {
         name: "x-consumer-timeout",
         read: |value, it| non_negative(value).map(|ms| it.consumer_timeout_ms = Some(ms)),
+        support: Support::NotYet,
+        policy: ByPolicy::Users,
     },
-    Argument::ignored("x-queue-master-locator"),
-    Argument::ignored("x-queue-leader-locator"),
-    Argument::ignored("x-quorum-initial-group-size"),
-    Argument::ignored("x-quorum-target-group-size"),
-    Argument::ignored("x-initial-cluster-size"),
-    Argument::ignored("x-delayed-retry-type"),
-    Argument::ignored("x-delayed-retry-min"),
-    Argument::ignored("x-delayed-retry-max"),
+    Argument::ignored("x-queue-master-locator", ByPolicy::Users),
+    Argument::ignored("x-queue-leader-locator", ByPolicy::Users),
+    Argument::ignored("x-quorum-initial-group-size", ByPolicy::Nobody),
+    Argument::ignored("x-quorum-target-group-size", ByPolicy::Nobody),
+    Argument::ignored("x-initial-cluster-size", ByPolicy::Users),
+    Argument {
+        name: "x-delayed-retry-type",
+        read: |value, it| delayed_retry(value).map(|kind| it.delayed_retry = kind),
+        support: Support::NotYet,
+        policy: ByPolicy::Users,
+    },
+    Argument {
+        name: "x-delayed-retry-min",
+        read: |value, it| non_negative(value).map(|ms| it.delayed_retry_min_ms = Some(ms)),
+        support: Support::NotYet,
+        policy: ByPolicy::Users,
+    },
+    Argument {
+        name: "x-delayed-retry-max",
+        read: |value, it| non_negative(value).map(|ms| it.delayed_retry_max_ms = Some(ms)),
+        support: Support::NotYet,
+        policy: ByPolicy::Users,
+    },
 ];
 
 fn lookup<'a>(table: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
@@ -351,20 +471,21 @@ fn boolean(value: &AMQPValue) -> Result<bool, InvalidReason> {
     value.as_bool().ok_or(InvalidReason::UnacceptableType(type_name(value)))
 }
 
-fn read_dead_letter_routing_key(value: &AMQPValue, arguments: &mut QueueArguments) -> Result<(), InvalidReason> {
-    let routing_key = string(value)?;
-    if arguments.dead_letter_exchange.is_none() {
-        return Err(InvalidReason::RoutingKeyWithoutExchange);
-    }
-    arguments.dead_letter_routing_key = Some(routing_key);
-    Ok(())
-}
-
 fn dead_letter_strategy(value: &AMQPValue) -> Result<DeadLetterStrategy, InvalidReason> {
     match string(value)?.as_str() {
         "at-most-once" => Ok(DeadLetterStrategy::AtMostOnce),
         "at-least-once" => Ok(DeadLetterStrategy::AtLeastOnce),
         _ => Err(InvalidReason::DeadLetterStrategy),
+    }
+}
+
+fn delayed_retry(value: &AMQPValue) -> Result<DelayedRetry, InvalidReason> {
+    match string(value)?.as_str() {
+        "disabled" => Ok(DelayedRetry::Disabled),
+        "all" => Ok(DelayedRetry::All),
+        "failed" => Ok(DelayedRetry::Failed),
+        "returned" => Ok(DelayedRetry::Returned),
+        _ => Err(InvalidReason::DelayedRetryType),
     }
 }
 
@@ -443,6 +564,9 @@ mod tests {
             ("x-single-active-consumer", AMQPValue::Boolean(true)),
             ("x-delivery-limit", number(-1)),
             ("x-consumer-timeout", number(1_800_000)),
+            ("x-delayed-retry-type", text("returned")),
+            ("x-delayed-retry-min", number(5)),
+            ("x-delayed-retry-max", number(50)),
             ("x-queue-type", text("quorum")),
         ]);
         let expected = QueueArguments {
@@ -458,6 +582,9 @@ mod tests {
             single_active_consumer: true,
             delivery_limit: Some(-1),
             consumer_timeout_ms: Some(1_800_000),
+            delayed_retry: DelayedRetry::Returned,
+            delayed_retry_min_ms: Some(5),
+            delayed_retry_max_ms: Some(50),
             queue_type: QueueType::Quorum,
             table: all.clone(),
         };

@@ -114,6 +114,15 @@ impl Session {
             );
             return Err(AmqpError::new(ReplyCode::NotAllowed, text));
         }
+        let user = self.info.user();
+        if let Some(limit) = self.broker.user_limits(&user).max_channels
+            && self.broker.channels_of_user(&user) >= limit
+        {
+            let text = format!(
+                "number of channels opened for user '{user}' has reached the maximum allowed user limit of {limit}"
+            );
+            return Err(AmqpError::new(ReplyCode::NotAllowed, text));
+        }
         let index = usize::from(number);
         if self.channels.len() <= index {
             self.channels.resize_with(index + 1, || None);

@@ -104,6 +104,7 @@ impl Session {
         self.info.set_channels(0);
         if let Some(opened) = self.open.take() {
             opened.vhost.delete_queues_of(self.info.id);
+            self.info.set_open(false);
         }
     }
 }

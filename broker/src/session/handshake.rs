@@ -344,13 +344,16 @@ impl Session {
             .broker
             .users
             .access(&user.name, name)
-            .ok_or_else(|| not_allowed(format!("access to vhost '{name}' refused for user '{}'", user.name)))?;
+            .ok_or_else(|| not_allowed(format!("access to vhost '{name}' refused for user '{}'", user.name)));
+        self.broker
+            .admit(&self.info, &vhost, permissions.is_ok())
+            .map_err(|limit| not_allowed(limit.to_string()))?;
+        let permissions = permissions?;
         let actor = Actor {
             user: user.name.as_str().into(),
             permissions,
             connection: Some(self.info.id),
         };
-        self.info.set_vhost(name);
         self.open = Some(Opened {
             vhost,
             actor,

@@ -23,6 +23,7 @@ use crate::protocol::hot::{self, Publish};
 use crate::protocol::message::Message;
 use crate::protocol::reply_code::ReplyCode;
 use crate::vhost::QueueHandle;
+use crate::vhost::routes::Publication;
 
 /// Groups kept for their buffers between batches.
 const GROUPS_KEPT: usize = 16;
@@ -242,14 +243,15 @@ impl Session {
         }
         let further = adjustments.further_keys.iter().map(String::as_str);
         let keys: Vec<&str> = std::iter::once(incoming.routing_key).chain(further).collect();
-        let targets = vhost.route(
-            incoming.exchange,
-            &keys,
-            properties.headers,
-            &mut self.publisher.route_buffer,
-        )?;
+        let publication = Publication {
+            exchange: incoming.exchange,
+            routing_keys: &keys,
+            properties,
+            message: &message,
+        };
+        let targets = vhost.route(&publication, &mut self.publisher.route_buffer)?;
         let route = Route::new(incoming.exchange_and_key, targets.queues);
-        if targets.by_headers || !adjustments.further_keys.is_empty() {
+        if targets.varies || !adjustments.further_keys.is_empty() {
             return self.accept_uncached(incoming, message, &route, header.body_size);
         }
         let route = self.publisher.routes.insert(route);

@@ -1,7 +1,8 @@
 //! Where this connection's recent publishes went, so that the next one of the same exchange and key asks nobody.
 //!
 //! An entry is good while the topology's generation stands still; any edit of the topology, of users or of
-//! permissions empties the cache. Routes that depended on headers are never kept.
+//! permissions empties the cache. Routes that depended on headers,
+//! properties or chance are never kept.
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ use leveret_routing::{Binding, Destination, Removed};
 use leveret_storage::{BindingRecord, Definition, DefinitionKey};
 
 use super::error::routing_error;
+use super::history::Replay;
 use super::{Actor, Durable, OperationError, QueueHandle, Topology, Vhost};
 use crate::auth::permissions::Operation;
 use crate::protocol::field_table::encode_table;
@@ -22,14 +23,10 @@ impl Vhost {
     ) -> Result<Durable, OperationError> {
         self.check_queue_binding(actor, queue, exchange)?;
         let mut topology = self.topology.write();
-        let destination = self.binding_queue(&topology, actor, queue, exchange)?;
-        self.bind(
-            &mut topology,
-            exchange,
-            Destination::Queue(destination),
-            routing_key,
-            arguments,
-        )
+        let destination = Destination::Queue(self.binding_queue(&topology, actor, queue, exchange)?);
+        let (durable, replay) = self.bind(&mut topology, exchange, destination, routing_key, arguments)?;
+        drop(topology);
+        Ok(durable.max(replay.send()))
     }
 
     /// `queue.unbind`. Whatever is missing is as good as unbound.
@@ -88,6 +85,7 @@ impl Vhost {
         Ok(handle.index)
     }
 
+    /// Binds; the replay is to be sent when the topology is free.
     pub(super) fn bind(
         &self,
         topology: &mut Topology,
@@ -95,23 +93,24 @@ impl Vhost {
         destination: Destination<u32, &str>,
         routing_key: &str,
         arguments: &FieldTable,
-    ) -> Result<Durable, OperationError> {
+    ) -> Result<(Durable, Replay), OperationError> {
         self.check_store()?;
         let is_new = topology
             .routing
             .bind(source, destination, routing_key, arguments)
             .map_err(|error| routing_error(&error, source, &self.name))?;
         if !is_new {
-            return Ok(None);
+            return Ok((None, Replay::default()));
         }
         self.invalidate_routes();
+        let replay = self.replay(topology, source, destination);
         let Some(destination) = topology.durable_destination(source, destination) else {
-            return Ok(None);
+            return Ok((None, replay));
         };
         let record = self.binding_record(source, destination, routing_key, arguments);
         let mut writer = self.store.writer();
         writer.put(&Definition::Binding(record));
-        Ok(Some(writer.submit()))
+        Ok((Some(writer.submit()), replay))
     }
 
     pub(super) fn unbind(
@@ -135,6 +134,9 @@ impl Vhost {
             return None;
         }
         self.invalidate_routes();
+        for exchange in &removed.exchanges {
+            self.histories.forget(&exchange.name);
+        }
         let mut keys: Vec<DefinitionKey> = removed
             .bindings
             .iter()

@@ -10,6 +10,7 @@ use leveret_routing::RouteBuffer;
 use leveret_storage::Ticket;
 
 use super::queue_handle::{Scratch, Settlement};
+use super::routes::Publication;
 use super::{QueueHandle, Vhost};
 use crate::clock;
 use crate::protocol::content::Properties;
@@ -72,7 +73,8 @@ impl Vhost {
         queue: &QueueHandle,
         messages: &[(Message, DropReason)],
     ) -> Vec<(Arc<QueueHandle>, Vec<Message>)> {
-        let arguments = &queue.properties.arguments;
+        let in_force = queue.in_force();
+        let arguments = &in_force.arguments;
         let Some(exchange) = &arguments.dead_letter_exchange else {
             return Vec::new();
         };
@@ -117,8 +119,13 @@ impl Vhost {
         buffer: &mut RouteBuffer<u32>,
     ) -> Vec<Arc<QueueHandle>> {
         let routing_keys: Vec<&str> = letter.routing_keys.iter().map(String::as_str).collect();
-        let properties = Properties::parse(letter.message.properties()).unwrap_or_default();
-        let Ok(targets) = self.route(exchange, &routing_keys, properties.headers, buffer) else {
+        let publication = Publication {
+            exchange,
+            routing_keys: &routing_keys,
+            properties: Properties::parse(letter.message.properties()).unwrap_or_default(),
+            message: &letter.message,
+        };
+        let Ok(targets) = self.route(&publication, buffer) else {
             return Vec::new();
         };
         let mut queues = targets.queues;

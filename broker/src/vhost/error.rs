@@ -7,6 +7,7 @@ use std::fmt;
 use leveret_routing::RoutingError;
 
 use crate::auth::permissions::Operation;
+use crate::policy::PolicyError;
 use crate::protocol::error::AmqpError;
 use crate::protocol::reply_code::ReplyCode;
 
@@ -132,6 +133,27 @@ pub enum OperationError {
     /// The binding's arguments make no sense for its exchange.
     #[error("{0}")]
     Binding(String),
+    /// One queue more than the virtual host may have.
+    #[error("cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached")]
+    QueueLimit {
+        /// The queue.
+        queue: String,
+        /// The virtual host.
+        vhost: String,
+        /// So many it may have.
+        limit: u64,
+    },
+    /// A policy makes no sense.
+    #[error("{0}")]
+    Policy(PolicyError),
+    /// There is no policy of this name.
+    #[error("no policy '{name}' in vhost '{vhost}'")]
+    NoSuchPolicy {
+        /// The name.
+        name: String,
+        /// The virtual host.
+        vhost: String,
+    },
     /// The store takes no more writes.
     #[error("storage has failed: {0}")]
     StorageFailed(String),
@@ -148,7 +170,9 @@ impl OperationError {
             | OperationError::InternalExchange(_)
             | OperationError::ReplyQueueBinding
             | OperationError::InExclusiveUse(_) => ReplyCode::AccessRefused,
-            OperationError::NotFound(_) | OperationError::NoPreviousQueue => ReplyCode::NotFound,
+            OperationError::NotFound(_) | OperationError::NoPreviousQueue | OperationError::NoSuchPolicy { .. } => {
+                ReplyCode::NotFound
+            }
             OperationError::ResourceLocked(_) => ReplyCode::ResourceLocked,
             OperationError::InUse(_)
             | OperationError::NotEmpty(_)
@@ -156,7 +180,9 @@ impl OperationError {
             | OperationError::UnknownExchangeType(_)
             | OperationError::Argument(_)
             | OperationError::ConsumerPriority { .. }
-            | OperationError::Binding(_) => ReplyCode::PreconditionFailed,
+            | OperationError::Binding(_)
+            | OperationError::QueueLimit { .. }
+            | OperationError::Policy(_) => ReplyCode::PreconditionFailed,
             OperationError::StorageFailed(_) => ReplyCode::InternalError,
         }
     }
@@ -177,7 +203,14 @@ pub fn routing_error(error: &RoutingError, name: &str, vhost: &str) -> Operation
         RoutingError::DefaultExchange => OperationError::DefaultExchange,
         RoutingError::Predeclared(name) => OperationError::SystemExchange(Resource::exchange(name, vhost)),
         RoutingError::Inequivalent { .. } => OperationError::Inequivalent(text),
-        RoutingError::AlternateExchangeType { .. } => OperationError::Argument(text),
-        RoutingError::UnknownMatchMode(_) | RoutingError::MatchModeType(_) => OperationError::Binding(text),
+        RoutingError::ArgumentType { .. }
+        | RoutingError::HashArguments
+        | RoutingError::HashProperty(_)
+        | RoutingError::HistoryLength(_) => OperationError::Argument(text),
+        RoutingError::UnknownMatchMode(_)
+        | RoutingError::MatchModeType(_)
+        | RoutingError::Weight { .. }
+        | RoutingError::KeyNotEmpty(_)
+        | RoutingError::DestinationNotQueue => OperationError::Binding(text),
     }
 }

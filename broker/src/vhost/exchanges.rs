@@ -69,6 +69,7 @@ impl Vhost {
         if declared == Declared::Existed {
             return Ok(None);
         }
+        topology.apply_to_exchange(&name);
         self.invalidate_routes();
         if !declaration.durable {
             return Ok(None);
@@ -131,13 +132,11 @@ impl Vhost {
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
         self.check_exchange_binding(actor, destination, source)?;
-        self.bind(
-            &mut self.topology.write(),
-            source,
-            Destination::Exchange(destination),
-            routing_key,
-            arguments,
-        )
+        let mut topology = self.topology.write();
+        let destination = Destination::Exchange(destination);
+        let (durable, replay) = self.bind(&mut topology, source, destination, routing_key, arguments)?;
+        drop(topology);
+        Ok(durable.max(replay.send()))
     }
 
     /// `exchange.unbind`. Whatever is missing is as good as unbound.

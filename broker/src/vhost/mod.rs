@@ -11,6 +11,8 @@ pub mod consumers;
 pub mod dead_letters;
 pub mod error;
 pub mod exchanges;
+pub mod history;
+pub mod policies;
 pub mod queue_handle;
 pub mod queues;
 pub mod recovery;
@@ -30,7 +32,9 @@ pub use queue_handle::QueueHandle;
 
 use crate::auth::permissions::{Operation, Permissions};
 use crate::broker::ConnectionId;
+use crate::limits::VhostLimits;
 use crate::metrics::Counters;
+use crate::policy::Policies;
 
 /// Who asks for an operation.
 #[derive(Clone)]
@@ -89,6 +93,8 @@ pub struct Vhost {
     pub name: Arc<str>,
     topology: RwLock<Topology>,
     generation: AtomicU64,
+    histories: history::Histories,
+    limits: RwLock<VhostLimits>,
     store: Store,
     counters: Arc<Counters>,
 }
@@ -99,6 +105,7 @@ struct Topology {
     by_name: HashMap<Arc<str>, Arc<QueueHandle>>,
     /// Queues by the number under which the routing table knows them.
     queues: Slab<Arc<QueueHandle>>,
+    policies: Policies,
 }
 
 impl Vhost {
@@ -110,8 +117,11 @@ impl Vhost {
                 routing: RoutingTable::new(),
                 by_name: HashMap::new(),
                 queues: Slab::new(),
+                policies: Policies::default(),
             }),
             generation: AtomicU64::new(1),
+            histories: history::Histories::default(),
+            limits: RwLock::default(),
             store,
             counters,
         }

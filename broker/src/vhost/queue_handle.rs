@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use leveret_storage::{QueueId, Store, Ticket};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::broker::ConnectionId;
 use crate::metrics::Counters;
+use crate::policy::Applied;
 use crate::protocol::message::Message;
 use crate::queue::{
-    Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, Got, Position, Queue,
-    QueueArguments, QueueGone, QueueMessage, QueueOptions, Sink,
+    Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments, Got,
+    Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions, Sink,
 };
 use crate::session::outbox::{Consumer, OutboxGuard, wake};
 
@@ -33,6 +34,14 @@ pub struct QueueProperties {
     pub arguments: QueueArguments,
 }
 
+/// The policies that apply to a queue, and what is in force by them and its arguments.
+pub struct InForce {
+    /// The policies.
+    pub policies: Applied,
+    /// What features of queues go by.
+    pub arguments: EffectiveArguments,
+}
+
 /// One queue of a virtual host.
 pub struct QueueHandle {
     /// The queue's incarnation in the store, never used again.
@@ -45,6 +54,7 @@ pub struct QueueHandle {
     pub vhost: Arc<str>,
     /// How it was declared.
     pub properties: QueueProperties,
+    policies: RwLock<Arc<InForce>>,
     state: Mutex<Queue<Message, Consumer>>,
     store: Store,
     counters: Arc<Counters>,
@@ -87,16 +97,32 @@ impl QueueHandle {
             durable: properties.durable,
             first_position,
         };
+        let in_force = InForce {
+            policies: Applied::default(),
+            arguments: EffectiveArguments::merge(&properties.arguments, None, None),
+        };
         QueueHandle {
             id,
             index,
             name,
             vhost,
             properties,
+            policies: RwLock::new(Arc::new(in_force)),
             state: Mutex::new(Queue::new(options)),
             store,
             counters,
         }
+    }
+
+    /// The policies that apply, and the arguments in force.
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.policies.read().clone()
+    }
+
+    /// Puts these policies in force, in place of those before.
+    pub fn apply_policies(&self, policies: Applied) {
+        let arguments = policies.effective_arguments(&self.properties.arguments);
+        *self.policies.write() = Arc::new(InForce { policies, arguments });
     }
 
     /// Enqueues a batch in order and delivers what consumers have credit for. A deleted queue takes nothing.
@@ -119,7 +145,7 @@ impl QueueHandle {
 
     /// Whether what it gives up goes somewhere.
     pub fn has_dead_letter_exchange(&self) -> bool {
-        self.properties.arguments.dead_letter_exchange.is_some()
+        self.policies.read().arguments.dead_letter_exchange.is_some()
     }
 
     /// Adds a consumer; `started` runs before its first delivery, with the queue locked.
@@ -194,7 +220,7 @@ impl QueueHandle {
             scratch,
             guard: None,
             durable: self.properties.durable,
-            keeps_dropped: self.has_dead_letter_exchange(),
+            queue: self,
         };
         let result = step(&mut queue, &mut effects);
         effects.release_outbox();
@@ -280,7 +306,7 @@ pub struct Effects<'a> {
     scratch: &'a mut Scratch,
     guard: Option<OutboxGuard>,
     durable: bool,
-    keeps_dropped: bool,
+    queue: &'a QueueHandle,
 }
 
 impl Effects<'_> {
@@ -332,7 +358,7 @@ impl Sink<Message, Consumer> for Effects<'_> {
     }
 
     fn dropped(&mut self, message: Message, reason: DropReason) {
-        if self.keeps_dropped {
+        if self.queue.has_dead_letter_exchange() {
             self.scratch.dropped.push((message, reason));
         }
     }

@@ -105,6 +105,7 @@ impl Vhost {
             self.check_equivalent(actor, &queue, declaration)?;
             return Ok(DeclaredQueue::of(&queue, None));
         }
+        self.check_queue_limit(&topology, name)?;
         let properties = QueueProperties {
             // An exclusive queue ends with its connection, so it is never durable.
             durable: declaration.durable && !declaration.exclusive,
@@ -136,12 +137,12 @@ impl Vhost {
         name: &str,
         properties: QueueProperties,
     ) -> Arc<QueueHandle> {
-        let entry = topology.queues.vacant_entry();
-        let index = entry.key() as u32;
+        let index = topology.queues.vacant_key() as u32;
         let (store, counters) = (self.store.clone(), self.counters.clone());
         let queue = QueueHandle::new(id, index, name.into(), self.name.clone(), properties, store, counters);
         let queue = Arc::new(queue);
-        entry.insert(queue.clone());
+        topology.apply_to_queue(&queue);
+        topology.queues.insert(queue.clone());
         topology.by_name.insert(queue.name.clone(), queue.clone());
         topology.routing.add_queue(name, index);
         self.invalidate_routes();
@@ -280,6 +281,7 @@ impl Vhost {
             self.delete_queue_unconditionally(&queue);
         }
         let mut topology = self.topology.write();
+        self.delete_settings(&mut topology);
         let exchanges: Vec<String> = topology
             .routing
             .exchanges()

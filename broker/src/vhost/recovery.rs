@@ -60,6 +60,7 @@ impl Vhost {
             .routing
             .declare_exchange(&record.name, options)
             .map_err(|error| unusable(error.to_string()))?;
+        topology.apply_to_exchange(&record.name);
         Ok(())
     }
 

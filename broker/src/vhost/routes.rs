@@ -1,6 +1,6 @@
 //! From exchange and routing key to queues.
 
-use std::cell::Cell;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use amq_protocol::types::FieldTable;
@@ -9,27 +9,62 @@ use leveret_routing::{MessageHeaders, RouteBuffer};
 use super::exchanges::exchange_permission_name;
 use super::{Actor, OperationError, QueueHandle, Vhost};
 use crate::auth::permissions::Operation;
+use crate::protocol::content::Properties;
 use crate::protocol::field_table::decode_table;
+use crate::protocol::message::Message;
 
-/// Where messages of one exchange and routing key go.
+/// A message on its way to queues.
+pub struct Publication<'a> {
+    /// The exchange it was published to.
+    pub exchange: &'a str,
+    /// Its own routing key and those of its headers CC and BCC.
+    pub routing_keys: &'a [&'a str],
+    /// Its properties.
+    pub properties: Properties<'a>,
+    /// The message, for exchanges that keep some.
+    pub message: &'a Message,
+}
+
+/// Where a message goes.
 pub struct Targets {
     /// Each queue once.
     pub queues: Vec<Arc<QueueHandle>>,
-    /// True when the message's headers had a say, so that the next message may go elsewhere.
-    pub by_headers: bool,
+    /// The next message of the same exchange and keys must be asked for again: headers, properties or chance had a say,
+    /// or an exchange wants to keep the message.
+    pub varies: bool,
 }
 
-/// Headers of a message as they came, decoded when an exchange asks for them.
-struct LazyHeaders<'a> {
-    encoded: Option<&'a [u8]>,
-    decoded: std::cell::OnceCell<Option<FieldTable>>,
-    asked: Cell<bool>,
+/// What exchanges may ask of a message: its properties, and its headers, which are decoded when one of them does.
+pub(super) struct MessageFacts<'a> {
+    properties: Properties<'a>,
+    headers: OnceCell<Option<FieldTable>>,
 }
 
-impl MessageHeaders for LazyHeaders<'_> {
+impl<'a> MessageFacts<'a> {
+    pub(super) fn new(properties: Properties<'a>) -> MessageFacts<'a> {
+        MessageFacts {
+            properties,
+            headers: OnceCell::new(),
+        }
+    }
+}
+
+impl MessageHeaders for MessageFacts<'_> {
     fn field_table(&self) -> Option<&FieldTable> {
-        self.asked.set(true);
-        self.decoded.get_or_init(|| decode_table(self.encoded?).ok()).as_ref()
+        let decode = || decode_table(self.properties.headers?).ok();
+        self.headers.get_or_init(decode).as_ref()
+    }
+
+    fn correlation_id(&self) -> Option<&[u8]> {
+        self.properties.correlation_id
+    }
+
+    fn message_id(&self) -> Option<&[u8]> {
+        self.properties.message_id
+    }
+
+    fn timestamp(&self) -> Option<u64> {
+        self.properties.timestamp
     }
 }
 
@@ -48,27 +83,22 @@ impl Vhost {
         }
     }
 
-    /// The queues for these routing keys (the message's own and its CC and BCC keys), each once.
-    ///
-    /// `headers` are the bytes of the message's headers table without its length.
+    /// The queues for a message, each once.
     pub fn route(
         &self,
-        exchange: &str,
-        routing_keys: &[&str],
-        headers: Option<&[u8]>,
+        publication: &Publication<'_>,
         buffer: &mut RouteBuffer<u32>,
     ) -> Result<Targets, OperationError> {
-        let headers = LazyHeaders {
-            encoded: headers,
-            decoded: Default::default(),
-            asked: Cell::new(false),
-        };
+        let facts = MessageFacts::new(publication.properties);
         buffer.clear();
         let topology = self.topology.read();
         topology
             .routing
-            .route_by_keys(exchange, routing_keys, &headers, buffer)
-            .map_err(|_| OperationError::NotFound(self.exchange_resource(exchange)))?;
+            .route_by_keys(publication.exchange, publication.routing_keys, &facts, buffer)
+            .map_err(|_| OperationError::NotFound(self.exchange_resource(publication.exchange)))?;
+        for exchange in topology.routing.histories(buffer) {
+            self.histories.record(&exchange, &facts, publication.message);
+        }
         let queues = buffer
             .queues()
             .iter()
@@ -76,7 +106,7 @@ impl Vhost {
             .collect();
         Ok(Targets {
             queues,
-            by_headers: headers.asked.get(),
+            varies: buffer.varies() || buffer.keeps_history(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The language of the session scripts; `tests/session_scripts.rs` describes it.
 
+mod settings;
 mod show;
 
 use std::fmt::Write as _;
@@ -131,6 +132,10 @@ impl Runner {
             "user" => self.put_user(words),
             "delete-user" => self.delete_user(words.at(0)),
             "status" => self.tell_status(),
+            "policy" | "clear-policy" | "vhost-limits" | "user-limits" | "in-force" => {
+                let broker = self.world().broker.clone();
+                self.said += &settings::run(&broker, command, words);
+            }
             unknown => panic!("unknown command {unknown}"),
         }
     }
@@ -207,6 +212,9 @@ impl Runner {
         } else {
             edit.add_user(words.at(0), password, Vec::new()).unwrap();
         }
+        let tags = words.value("tags").unwrap_or_default().split(',');
+        let tags = tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
+        edit.set_tags(words.at(0), tags).unwrap();
         edit.set_permissions(words.at(0), "/", words.at(2), words.at(3), words.at(4))
             .unwrap();
         broker.commit_users(edit).unwrap();

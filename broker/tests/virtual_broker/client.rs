@@ -310,6 +310,9 @@ fn properties(words: &Words) -> BasicProperties {
     if let Some(value) = words.value("correlation_id") {
         properties = properties.with_correlation_id(short(value));
     }
+    if let Some(value) = words.value("message_id") {
+        properties = properties.with_message_id(short(value));
+    }
     if let Some(value) = words.value("user_id") {
         properties = properties.with_user_id(short(value));
     }

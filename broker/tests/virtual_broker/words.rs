@@ -68,17 +68,22 @@ impl Words {
             .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     }
 
+    /// Every `name=text`.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.words.iter().filter_map(|word| word.split_once('='))
+    }
+
     pub fn value_or<T: std::str::FromStr<Err: std::fmt::Debug>>(&self, name: &str, default: T) -> T {
         self.value(name).map_or(default, |text| text.parse().unwrap())
     }
 
-    /// All of `x-name=value` and `alternate-exchange=value` as a table. `int:5`, `bool:true` and `text:5` choose a type,
+    /// All of `x-name=value`, `hash-name=value` and `alternate-exchange=value` as a table. `int:5`, `bool:true` and `text:5` choose a type,
     /// `nested:5` is a table of five levels; without any, digits are an int and all else is text.
     pub fn arguments(&self) -> FieldTable {
         let mut table = FieldTable::default();
         for word in &self.words {
             if let Some((name, value)) = word.split_once('=')
-                && (name.starts_with("x-") || name == "alternate-exchange" || name.starts_with("h-"))
+                && (name == "alternate-exchange" || ["x-", "h-", "hash-"].iter().any(|start| name.starts_with(start)))
             {
                 table.insert(short(name), typed(value));
             }

@@ -1,6 +1,10 @@
 //! Adding and removing bindings, and keeping every list that knows them in step.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc};
+use std::{
+    fmt::Debug,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use amq_protocol_types::FieldTable;
 
@@ -9,6 +13,8 @@ use crate::{
     binding::{Binding, BindingRecord, Destination, Identity, Removed},
     entry::{Entry, Target},
     error::RoutingError,
+    exchange::ExchangeKind,
+    stable_hash::StableHasher,
 };
 
 impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
@@ -92,12 +98,17 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
             routing_key,
             arguments,
         } = *identity;
+        let destination = self.target_name(target);
         let Some(exchange) = self.exchanges.get_mut(source) else {
             return Ok(());
         };
+        if exchange.options.kind == ExchangeKind::LocalRandom && matches!(target, Target::Exchange(_)) {
+            return Err(RoutingError::DestinationNotQueue);
+        }
         let id = self.bindings.next_id();
         let entry = Entry { target, binding: id };
-        let slot = exchange.matcher.insert(routing_key, arguments, entry)?;
+        let destination = || hash_of_destination(target, destination.as_deref());
+        let slot = exchange.matcher.insert(routing_key, arguments, entry, destination)?;
         let source_position = exchange.bindings_from.len() as u32;
         exchange.bindings_from.push(id);
         let target_position = match target {
@@ -178,6 +189,14 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
         }
     }
 
+    /// The name of a destination; none for a queue that was bound and never added by name.
+    fn target_name(&self, target: Target<Q>) -> Option<Arc<str>> {
+        match target {
+            Target::Queue(queue) => self.queues.get(&queue)?.name.clone(),
+            Target::Exchange(id) => self.exchanges.get(id).map(|exchange| Arc::clone(&exchange.name)),
+        }
+    }
+
     /// The binding with names for ids, of which it shares the memory.
     pub(super) fn describe(&self, record: &BindingRecord<Q>) -> Option<Binding<Q>> {
         let name = |id| self.exchanges.get(id).map(|exchange| Arc::clone(&exchange.name));
@@ -191,6 +210,20 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
             arguments: Arc::clone(&record.arguments),
         })
     }
+}
+
+/// What tells destinations apart for ever: kind and name. A queue without name is known by its id.
+fn hash_of_destination<Q: Debug>(target: Target<Q>, name: Option<&str>) -> u64 {
+    let mut hasher = StableHasher::new();
+    hasher.write(match target {
+        Target::Queue(_) => b"queue ",
+        Target::Exchange(_) => b"exchange ",
+    });
+    match (name, &target) {
+        (Some(name), _) => hasher.write(name.as_bytes()),
+        (None, target) => hasher.write(format!("{target:?}").as_bytes()),
+    }
+    hasher.finish()
 }
 
 /// Appends an id and says where it stands.

@@ -6,7 +6,7 @@ use super::{DEFAULT_EXCHANGE, DEFAULT_EXCHANGE_ID, RoutingTable};
 use crate::{
     buffer::{MessageHeaders, Routable, RouteBuffer},
     error::RoutingError,
-    exchange::Exchange,
+    exchange::{Exchange, ExchangeKind, ExchangeRef},
 };
 
 impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
@@ -61,6 +61,18 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
             }
         }
         Ok(())
+    }
+
+    /// The recent-history exchanges that the message routed last has passed.
+    pub fn histories<'a>(&'a self, buffer: &'a RouteBuffer<Q>) -> impl Iterator<Item = ExchangeRef<'a>> {
+        let reached = buffer.keeps_history().then_some(&buffer.found.exchanges);
+        let reached = reached
+            .into_iter()
+            .flat_map(|reached| (0..).map_while(|position| reached.get(position)));
+        reached
+            .filter_map(|id| self.exchanges.get(id))
+            .filter(|exchange| exchange.options.kind == ExchangeKind::RecentHistory)
+            .map(Exchange::view)
     }
 
     /// Passes the message through every exchange reached from the position `passed` on, and those

@@ -215,6 +215,7 @@ fn matches(kind: ExchangeKind, binding: &ModelBinding, key: &str, headers: &Fiel
         ExchangeKind::Fanout => true,
         ExchangeKind::Topic => topic_matches(&binding.2, key),
         ExchangeKind::Headers => headers_match(&binding.3, headers),
+        chosen => panic!("{chosen} chooses one binding, which this model cannot"),
     }
 }
 

@@ -1,0 +1,146 @@
+//! What an operator sets while the broker runs, as it is stored: policies and limits.
+
+use leveret_storage::{Definition, DefinitionKey, SettingRecord};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{UserLimits, VhostLimits};
+use crate::policy::{PolicyKind, PolicySpec};
+
+/// One stored setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "setting", rename_all = "snake_case")]
+pub enum Setting {
+    /// A policy of a virtual host.
+    Policy {
+        /// The virtual host.
+        vhost: String,
+        /// Whose policy it is.
+        kind: PolicyKind,
+        /// The policy.
+        policy: PolicySpec,
+    },
+    /// The limits of a virtual host.
+    VhostLimits {
+        /// The virtual host.
+        vhost: String,
+        /// Its limits.
+        limits: VhostLimits,
+    },
+    /// The limits of a user.
+    UserLimits {
+        /// The user.
+        user: String,
+        /// Its limits.
+        limits: UserLimits,
+    },
+}
+
+impl Setting {
+    /// As it goes to the store.
+    pub fn to_definition(&self) -> Definition {
+        Definition::Setting(SettingRecord {
+            key: self.key(),
+            value: serde_json::to_value(self).unwrap_or_default(),
+        })
+    }
+
+    /// What is stored under a record; the reason if this version cannot use it.
+    pub fn from_record(record: &SettingRecord) -> Result<Setting, serde_json::Error> {
+        Setting::deserialize(&record.value)
+    }
+
+    fn key(&self) -> String {
+        match self {
+            Setting::Policy { vhost, kind, policy } => policy_key(vhost, *kind, &policy.name),
+            Setting::VhostLimits { vhost, .. } => vhost_limits_key(vhost),
+            Setting::UserLimits { user, .. } => user_limits_key(user),
+        }
+    }
+}
+
+/// The key of a stored policy.
+pub fn policy(vhost: &str, kind: PolicyKind, name: &str) -> DefinitionKey {
+    DefinitionKey::Setting {
+        key: policy_key(vhost, kind, name),
+    }
+}
+
+/// The key of the stored limits of a virtual host.
+pub fn vhost_limits(vhost: &str) -> DefinitionKey {
+    DefinitionKey::Setting {
+        key: vhost_limits_key(vhost),
+    }
+}
+
+/// The key of the stored limits of a user.
+pub fn user_limits(user: &str) -> DefinitionKey {
+    DefinitionKey::Setting {
+        key: user_limits_key(user),
+    }
+}
+
+fn policy_key(vhost: &str, kind: PolicyKind, name: &str) -> String {
+    let kind = match kind {
+        PolicyKind::User => "policy",
+        PolicyKind::Operator => "operator_policy",
+    };
+    // The virtual host is the only part that another follows.
+    let vhost = vhost.replace('%', "%25").replace('/', "%2f");
+    format!("{kind}/{vhost}/{name}")
+}
+
+fn vhost_limits_key(vhost: &str) -> String {
+    format!("vhost_limits/{vhost}")
+}
+
+fn user_limits_key(user: &str) -> String {
+    format!("user_limits/{user}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_read_back_as_they_were_stored_under_keys_of_their_own() {
+        let policy = |vhost: &str, name: &str| Setting::Policy {
+            vhost: vhost.to_owned(),
+            kind: PolicyKind::Operator,
+            policy: PolicySpec {
+                name: name.to_owned(),
+                priority: -3,
+                ..PolicySpec::default()
+            },
+        };
+        let settings = [
+            policy("/", "a"),
+            policy("", "/a"),
+            policy("%2f", "a"),
+            policy("b", "c/d"),
+            policy("b/c", "d"),
+            Setting::VhostLimits {
+                vhost: "/".to_owned(),
+                limits: VhostLimits {
+                    max_queues: Some(5),
+                    ..VhostLimits::default()
+                },
+            },
+            Setting::UserLimits {
+                user: "/".to_owned(),
+                limits: UserLimits::default(),
+            },
+        ];
+        let mut keys = Vec::new();
+        for setting in settings {
+            let Definition::Setting(record) = setting.to_definition() else {
+                panic!("{setting:?} is stored as something else");
+            };
+            assert_eq!(Setting::from_record(&record).unwrap(), setting);
+            keys.push(record.key);
+        }
+        let count = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), count);
+    }
+}
