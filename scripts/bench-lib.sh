@@ -9,6 +9,8 @@ readonly PLOTS=${PLOTS:-docs/benchmarks}
 readonly AMQP_PORT=${AMQP_PORT:-5781} DIST_PORT=${DIST_PORT:-25781}
 readonly URI=amqp://guest:guest@127.0.0.1:$AMQP_PORT/%2f
 readonly RABBIT_HOME=/usr/lib/rabbitmq
+# One measurement, however slow the machine or the broker.
+readonly MEASUREMENT_SECONDS_MAX=240
 # A broker that does not answer by then will not.
 readonly START_SECONDS_MAX=120
 
@@ -18,8 +20,12 @@ LAUNCHER_PID=
 say() { printf 'bench: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# Seconds left of the limit, 1 at least.
-remaining() { local left=$((TIME_LIMIT_SECONDS - SECONDS)); echo $((left > 1 ? left : 1)); }
+# Seconds that a measurement may take: what is left of the limit, 1 at least.
+remaining() {
+  local left=$((TIME_LIMIT_SECONDS - SECONDS))
+  [ "$left" -le "$MEASUREMENT_SECONDS_MAX" ] || left=$MEASUREMENT_SECONDS_MAX
+  echo $((left > 1 ? left : 1))
+}
 
 # Ends what still runs. Results that did not become a report are kept: they took long.
 leave() {

@@ -60,7 +60,8 @@ measure() {
 # What the disk alone takes for one small durable write, next to the confirms that wait for such a one.
 measure_sync() {
   timeout "$(remaining)" "$LEVERET" perf sync --dir "$WORK/data" --count 500 --json |
-    jq -c --arg broker "$1" --argjson round "$2" '{broker: $broker, round: $round, workload: "sync", report: .}' >>"$RESULTS"
+    jq -c --arg broker "$1" --argjson round "$2" '{broker: $broker, round: $round, workload: "sync", report: .}' >>"$RESULTS" ||
+    say "round $2, $1, sync: failed"
 }
 
 run_round() {
