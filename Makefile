@@ -16,7 +16,7 @@ TARGET_DIR = cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_d
 WITH_BROKER = LEVERET_BIN="$${LEVERET_BIN:-$$($(TARGET_DIR))/debug/leveret}"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run build debug-broker test tutorials interop lint fmt-check clippy doc bench-route bench clean
+.PHONY: help setup run build debug-broker test tutorials interop lint fmt-check clippy doc bench-route bench bench-scaling clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,8 +63,11 @@ doc:
 bench-route: setup ## Measure routing: nanoseconds per route for each kind of exchange
 	cargo bench $(CARGO_FLAGS) --package leveret-routing --bench '*' -- $(BENCH_ARGS)
 
-bench: setup ## Measure Leveret beside Debian's RabbitMQ (installed if need be) and write BENCHMARKS.md; at most 20 minutes after the build
+bench: setup ## Measure Leveret beside Debian's RabbitMQ (installed if need be) and write BENCHMARKS.md; with plots; at most 20 minutes after the build
 	@scripts/bench.sh
+
+bench-scaling: setup ## Measure how Leveret's cost grows with bindings, queues, connections, sizes, backlogs; plots in docs/benchmarks
+	@scripts/bench-scaling.sh
 
 clean: ## Remove what cargo built (not ./data, not the RocksDB library in ~/.cache/leveret)
 	cargo clean

@@ -201,6 +201,104 @@ fn a_backlog_is_filled_and_drained() {
 }
 
 #[test]
+fn a_throughput_run_may_begin_with_a_backlog() {
+    let broker = Broker::start();
+    let report = broker.perf(&[
+        "throughput",
+        "--backlog",
+        "2000",
+        "--count",
+        "500",
+        "--queues",
+        "3",
+        "--exchange",
+        "fanout",
+        "--consumers",
+        "2",
+    ]);
+    assert_eq!(
+        (&report["published"], &report["received"]),
+        (&500.into(), &(2500 * 3).into())
+    );
+    assert_eq!(broker.queues().trim(), "");
+}
+
+#[test]
+fn each_of_many_routing_keys_reaches_its_queue() {
+    let broker = Broker::start();
+    for exchange in ["direct", "topic"] {
+        let report = broker.perf(&[
+            "throughput",
+            "--count",
+            "4000",
+            "--exchange",
+            exchange,
+            "--queues",
+            "2",
+            "--routing-keys",
+            "1500",
+        ]);
+        assert_eq!(report["received"], 4000, "{exchange}");
+    }
+}
+
+/// Whether the end falls into a long write is chance, hence several runs: without the last look at the outbox one in three failed.
+#[test]
+fn a_client_that_closes_behind_large_deliveries_still_gets_its_answer() {
+    let broker = Broker::start();
+    for _ in 0..6 {
+        let report = broker.perf(&["throughput", "--size", "16777216", "--duration", "0.3"]);
+        assert!(report["published"].as_u64().unwrap() > 0, "{report}");
+    }
+}
+
+#[test]
+fn a_broker_that_is_starting_is_waited_for() {
+    let broker = Broker::start();
+    let nobody = "amqp://127.0.0.1:1";
+    let output = perf([
+        "connections",
+        "--connections",
+        "0",
+        "--uri",
+        nobody,
+        "--wait-for-broker",
+        "0.05",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report = broker.perf(&[
+        "connections",
+        "--connections",
+        "0",
+        "--settle",
+        "0",
+        "--wait-for-broker",
+        "30",
+    ]);
+    assert_eq!(report["connections"], 0);
+}
+
+#[test]
+fn syncs_of_the_disk_are_timed_and_leave_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = perf([
+        "sync",
+        "--count",
+        "20",
+        "--json",
+        "--dir",
+        folder.path().to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_latency(&report["sync_latency"], 20);
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    let output = perf(["sync", "--dir", "/nowhere"]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("cannot create /nowhere/perf-"), "{errors}");
+}
+
+#[test]
 fn idle_connections_and_queues_are_counted() {
     let broker = Broker::start();
     let report = broker.perf(&[
@@ -247,6 +345,10 @@ fn what_goes_wrong_is_one_line() {
     assert!(text.contains("no ack would ever be due"), "{text}");
     let text = failure(&["latency", "--uri", &broker.uri, "--size", "7"], 2);
     assert!(text.contains("at least 8 octets"), "{text}");
+    let text = failure(&["latency", "--uri", &broker.uri, "--consumers", "0"], 2);
+    assert!(text.contains("needs a consumer"), "{text}");
+    let text = failure(&["throughput", "--uri", &broker.uri, "--routing-keys", "2"], 2);
+    assert!(text.contains("needs --exchange direct or topic"), "{text}");
     let text = failure(&["throughput", "--uri", "amqp://127.0.0.1:1"], 1);
     assert!(text.contains("cannot connect to 127.0.0.1:1"), "{text}");
 }

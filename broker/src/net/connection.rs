@@ -287,9 +287,9 @@ impl Connection {
     /// Sends the last bytes, says goodbye, and waits for the client to have read them.
     async fn finish(&mut self) -> io::Result<()> {
         let farewell = async {
-            while self.sent < self.sending.len() {
+            // A turn of writing may end before the outbox is empty, and the goodbye is the last thing in it.
+            while self.write()? == Written::Enough || self.sent < self.sending.len() {
                 self.stream.writable().await?;
-                self.write()?;
             }
             rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write)?;
             let mut dropped = 0;

@@ -1,5 +1,6 @@
 //! The command line of `leveret perf`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -9,6 +10,9 @@ use super::error::PerfError;
 use super::load::{Load, Until};
 use super::topology::{ExchangeKind, Topology};
 use super::uri::AmqpUri;
+
+/// Each worker is a thread.
+const WORKERS_MAX: i64 = 20_000;
 
 #[derive(Debug, Args)]
 pub struct PerfArgs {
@@ -26,6 +30,8 @@ pub enum PerfCommand {
     FillDrain(FillDrainArgs),
     /// Open many idle connections or queues and report the broker's memory for each.
     Connections(ConnectionsArgs),
+    /// Append small blocks to a file and sync each: what the disk alone takes, for comparison with confirms.
+    Sync(SyncArgs),
 }
 
 /// The broker, and how to report.
@@ -44,17 +50,20 @@ pub struct Target {
     /// child processes included.
     #[arg(long, value_name = "PID")]
     pub broker_pid: Option<u32>,
+    /// Wait up to so long for a broker that is just starting.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
+    pub wait_for_broker: f64,
 }
 
 /// Who publishes and consumes what.
 #[derive(Debug, Args)]
 pub struct Workers {
     /// Connections that publish.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub publishers: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=WORKERS_MAX))]
+    pub publishers: u32,
     /// Connections that consume.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub consumers: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=WORKERS_MAX))]
+    pub consumers: u32,
     /// Queues. Publishers and consumers share them; each takes part of them, or several take one.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub queues: u32,
@@ -84,9 +93,15 @@ pub struct ThroughputArgs {
     /// Exchange the messages go through.
     #[arg(long, value_enum, default_value_t)]
     exchange: ExchangeKind,
-    /// Bindings beyond one per queue, none of which matches; not with the default exchange.
+    /// Routing keys for each queue, which messages take in turn; only with a direct or a topic exchange.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    routing_keys: u32,
+    /// Bindings beyond those needed, none of which matches (but for a fanout exchange); not with the default exchange.
     #[arg(long, value_name = "N", default_value_t = 0)]
     extra_bindings: u32,
+    /// Messages to publish before the measurement begins, which stay in the queues until then.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub backlog: u64,
     /// Ack every N deliveries at once; 0 consumes without acks.
     #[arg(long, value_name = "N", default_value_t = 0)]
     ack_every: u32,
@@ -172,6 +187,22 @@ pub struct ConnectionsArgs {
     pub hold: f64,
 }
 
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// Folder on the disk to be measured; the file in it is removed in the end.
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Blocks to append, each followed by fdatasync.
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+    /// Octets of each block.
+    #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub size: u32,
+    /// Print the report as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
 impl Workers {
     fn load(&self, target: &Target, ack_every: u32, rate: Option<f64>, until: Until) -> Result<Load, PerfError> {
         if self.publishers + self.consumers == 0 {
@@ -180,8 +211,8 @@ impl Workers {
         check_acks(self.prefetch, ack_every)?;
         Ok(Load {
             uri: target.uri.clone(),
-            publishers: self.publishers,
-            consumers: self.consumers,
+            publishers: self.publishers as usize,
+            consumers: self.consumers as usize,
             size: self.size as usize,
             persistent: self.persistent,
             confirm_window: self.confirm.map(|window| window as usize),
@@ -204,6 +235,11 @@ impl ThroughputArgs {
                 "the default exchange takes no --extra-bindings".to_owned(),
             ));
         }
+        let by_key = matches!(self.exchange, ExchangeKind::Direct | ExchangeKind::Topic);
+        if self.routing_keys > 1 && !by_key {
+            let text = "--routing-keys needs --exchange direct or topic: others do not choose by key";
+            return Err(PerfError::Usage(text.to_owned()));
+        }
         let until = match self.count {
             Some(_) if self.workers.publishers == 0 => {
                 return Err(PerfError::Usage("--count needs a publisher".to_owned()));
@@ -211,17 +247,32 @@ impl ThroughputArgs {
             Some(count) => Until::Published(count),
             None => Until::Elapsed(Duration::from_secs_f64(self.duration)),
         };
-        self.workers.load(&self.target, self.ack_every, self.rate, until)
+        let load = self.workers.load(&self.target, self.ack_every, self.rate, until)?;
+        Ok(Load {
+            backlog: self.backlog * self.topology().copies() as u64,
+            ..load
+        })
+    }
+
+    /// What makes the backlog.
+    pub(super) fn filling(&self) -> Result<Load, PerfError> {
+        Ok(Load {
+            publishers: 1,
+            consumers: 0,
+            rate: None,
+            until: Until::Published(self.backlog),
+            warm_up: Duration::ZERO,
+            backlog: 0,
+            broker_pid: None,
+            progress: false,
+            ..self.load()?
+        })
     }
 
     pub(super) fn topology(&self) -> Topology {
         let queues = self.workers.queues as usize;
-        Topology::new(
-            self.exchange,
-            queues,
-            self.extra_bindings as usize,
-            self.workers.persistent,
-        )
+        Topology::new(self.exchange, queues, self.workers.persistent)
+            .with_keys(self.routing_keys as usize, self.extra_bindings as usize)
     }
 }
 
@@ -235,17 +286,17 @@ impl LatencyArgs {
         if self.workers.publishers == 0 {
             return Err(PerfError::Usage("latency needs a publisher".to_owned()));
         }
+        if self.workers.consumers == 0 && self.workers.confirm.is_none() {
+            let text = "latency needs a consumer, or --confirm to measure confirms alone";
+            return Err(PerfError::Usage(text.to_owned()));
+        }
         let until = Until::Elapsed(Duration::from_secs_f64(self.duration));
         self.workers.load(&self.target, self.ack_every, Some(self.rate), until)
     }
 
     pub(super) fn topology(&self) -> Topology {
-        Topology::new(
-            ExchangeKind::Default,
-            self.workers.queues as usize,
-            0,
-            self.workers.persistent,
-        )
+        let queues = self.workers.queues as usize;
+        Topology::new(ExchangeKind::Default, queues, self.workers.persistent)
     }
 }
 

@@ -11,9 +11,6 @@ use crate::protocol::frame::{FRAME_END, FRAME_OVERHEAD, FrameKind};
 use crate::protocol::method::encode_method;
 use crate::protocol::wire::{put_u8, put_u16, put_u32, put_u64, short_string};
 
-/// What one write hands to the kernel: large enough that its cost does not count per message, small enough to stay in
-/// the cache.
-const BATCH_BYTES: usize = 64 * 1024;
 /// Octets at the beginning of a body that hold the time it was sent, if the body is that long.
 pub const STAMP_LEN: usize = 8;
 
@@ -39,6 +36,8 @@ pub struct Shape<'a> {
     pub size: usize,
     pub persistent: bool,
     pub frame_max: u32,
+    /// Most octets of the batch, unless one message for each routing key takes more.
+    pub batch_bytes: usize,
 }
 
 impl Batch {
@@ -51,7 +50,7 @@ impl Batch {
         let keys = routing_keys.len().max(1);
         let round = octets.clone();
         let message_len = round.len() / keys;
-        while octets.len() + round.len() <= BATCH_BYTES {
+        while octets.len() + round.len() <= shape.batch_bytes {
             octets.extend_from_slice(&round);
         }
         let stamp_at = routing_keys.first().filter(|_| shape.size >= STAMP_LEN).map(|key| {
@@ -152,6 +151,7 @@ mod tests {
     use crate::protocol::hot::parse_whole_publish;
 
     const FRAME_MAX: u32 = 131_072;
+    const BATCH_BYTES: usize = 64 * 1024;
 
     fn shape(size: usize, persistent: bool) -> Shape<'static> {
         Shape {
@@ -159,6 +159,7 @@ mod tests {
             size,
             persistent,
             frame_max: FRAME_MAX,
+            batch_bytes: BATCH_BYTES,
         }
     }
 

@@ -12,7 +12,7 @@ use super::connection::{CHANNEL, Connection};
 use super::error::PerfError;
 use super::report::Mebibytes;
 use super::topology::{call_many, declare_queue, delete_queue};
-use super::{CONTROL_INPUT_BYTES, print, process};
+use super::{open_control, print, process};
 use crate::clock;
 use crate::protocol::AMQPClass;
 use crate::protocol::wire::short_string;
@@ -63,7 +63,7 @@ impl fmt::Display for Idle {
 
 pub fn run(args: &ConnectionsArgs) -> Result<(), PerfError> {
     crate::metrics::process::raise_fd_limit();
-    let mut control = Connection::open(&args.target.uri, CONTROL_INPUT_BYTES)?;
+    let mut control = open_control(&args.target)?;
     let mut opened = Vec::new();
     let report = measure(args, &mut control, &mut opened);
     if report.is_ok() {

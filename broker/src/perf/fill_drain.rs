@@ -11,7 +11,7 @@ use super::error::PerfError;
 use super::load::{self, Measured};
 use super::report::Report;
 use super::topology::{ExchangeKind, Topology};
-use super::{CONTROL_INPUT_BYTES, print, process};
+use super::{open_control, print, process};
 use crate::clock;
 
 /// How often the broker is asked whether it has all messages.
@@ -32,8 +32,8 @@ impl fmt::Display for FillDrain {
 }
 
 pub fn run(args: &FillDrainArgs) -> Result<(), PerfError> {
-    let topology = Topology::new(ExchangeKind::Default, 1, 0, args.persistent);
-    let mut control = Connection::open(&args.target.uri, CONTROL_INPUT_BYTES)?;
+    let topology = Topology::new(ExchangeKind::Default, 1, args.persistent);
+    let mut control = open_control(&args.target)?;
     topology.declare(&mut control)?;
     let measured = measure(args, &topology, &mut control);
     let deleted = topology.delete(&mut control).and_then(|()| control.close());
@@ -61,15 +61,7 @@ fn fill(args: &FillDrainArgs, topology: &Topology, control: &mut Connection) -> 
     let before = pid.map(process::usage).transpose()?;
     let start = clock::now();
     let mut measured = load::run(&load, topology)?;
-    let deadline = clock::now() + ARRIVAL_TIMEOUT;
-    while topology.messages(control)? < args.count {
-        if clock::now() > deadline {
-            return Err(PerfError::Unexpected(
-                "fewer messages than were published to it".to_owned(),
-            ));
-        }
-        std::thread::sleep(ASK_INTERVAL);
-    }
+    await_messages(topology, control, args.count)?;
     measured.elapsed = clock::now().duration_since(start);
     if let (Some(pid), Some(before)) = (pid, before) {
         let mut after = process::usage(pid)?;
@@ -77,4 +69,18 @@ fn fill(args: &FillDrainArgs, topology: &Topology, control: &mut Connection) -> 
         measured.broker = Some(after);
     }
     Ok(measured)
+}
+
+/// Waits until so many messages are in the queues: what was written last may still lie in sockets.
+pub fn await_messages(topology: &Topology, control: &mut Connection, count: u64) -> Result<(), PerfError> {
+    let deadline = clock::now() + ARRIVAL_TIMEOUT;
+    while topology.messages(control)? < count {
+        if clock::now() > deadline {
+            return Err(PerfError::Unexpected(
+                "fewer messages than were published to it".to_owned(),
+            ));
+        }
+        std::thread::sleep(ASK_INTERVAL);
+    }
+    Ok(())
 }

@@ -21,6 +21,11 @@ use crate::clock;
 /// Read buffer of a publisher, which reads confirms only, and of a consumer.
 const PUBLISHER_INPUT_BYTES: usize = 16 * 1024;
 const CONSUMER_INPUT_BYTES: usize = 256 * 1024;
+/// What one write hands to the kernel: large enough that its cost does not count per message, small enough to stay in
+/// the cache.
+const BATCH_BYTES: usize = 64 * 1024;
+/// The same at a fixed rate.
+const PACED_BATCH_BYTES: usize = 4 * 1024;
 /// The workers recurse nowhere and keep their buffers on the heap.
 const STACK_BYTES: usize = 256 * 1024;
 /// Time between two lines of progress.
@@ -64,6 +69,8 @@ pub enum Until {
 
 /// What was seen between the end of the warm-up and the end of the run.
 pub struct Measured {
+    /// Octets of each body.
+    pub size: usize,
     pub elapsed: Duration,
     pub counts: Counts,
     pub latency: Histogram<u64>,
@@ -99,6 +106,7 @@ type Running = JoinHandle<Result<Histogram<u64>, PerfError>>;
 
 /// Runs a load on queues that are declared.
 pub fn run(load: &Load, topology: &Topology) -> Result<Measured, PerfError> {
+    crate::metrics::process::raise_fd_limit();
     let stage = Stage::new(load.publishers + load.consumers);
     // All connections first: a thread must not wait at the barrier for one that could not connect.
     let consumers = consumers(load, topology, &stage)?;
@@ -157,6 +165,12 @@ fn publishers(load: &Load, topology: &Topology, stage: &Arc<Stage>) -> Result<Ve
             size: load.size,
             persistent: load.persistent,
             frame_max: connection.frame_max(),
+            // At a fixed rate few messages are due at once, and there may be thousands of publishers.
+            batch_bytes: if load.rate.is_some() {
+                PACED_BATCH_BYTES
+            } else {
+                BATCH_BYTES
+            },
         };
         let interval = load.rate.map(|rate| 1e9 * load.publishers as f64 / rate);
         Ok(Publisher {
@@ -268,6 +282,7 @@ impl Crew {
         }
         let to = self.snapshot(load)?;
         Ok(Measured {
+            size: load.size,
             elapsed: to.at.duration_since(from.at),
             counts: to.counts.since(from.counts),
             latency: histogram()?,

@@ -16,6 +16,7 @@ mod load;
 mod process;
 mod publisher;
 mod report;
+mod sync;
 mod topology;
 mod uri;
 mod worker;
@@ -23,15 +24,21 @@ mod worker;
 pub use args::PerfArgs;
 pub use error::PerfError;
 
-use args::{LatencyArgs, PerfCommand, ThroughputArgs};
+use std::time::Duration;
+
+use args::{LatencyArgs, PerfCommand, Target, ThroughputArgs};
 use connection::Connection;
 use load::Load;
 use report::Report;
 use serde::Serialize;
 use topology::Topology;
 
+use crate::clock;
+
 /// Read buffer of a connection that only declares and asks.
 const CONTROL_INPUT_BYTES: usize = 8 * 1024;
+/// How often a broker that is just starting is tried.
+const KNOCK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Runs a `leveret perf` command and prints its report.
 pub fn run(args: PerfArgs) -> Result<(), PerfError> {
@@ -40,25 +47,47 @@ pub fn run(args: PerfArgs) -> Result<(), PerfError> {
         PerfCommand::Latency(args) => latency(&args),
         PerfCommand::FillDrain(args) => fill_drain::run(&args),
         PerfCommand::Connections(args) => connections::run(&args),
+        PerfCommand::Sync(args) => sync::run(&args),
     }
 }
 
 fn throughput(args: &ThroughputArgs) -> Result<(), PerfError> {
-    print(&measure(&args.load()?, &args.topology())?, args.target.json)
+    let (load, topology) = (args.load()?, args.topology());
+    let filling = (args.backlog > 0).then(|| args.filling()).transpose()?;
+    print(
+        &measure(&args.target, filling.as_ref(), &load, &topology)?,
+        args.target.json,
+    )
 }
 
 fn latency(args: &LatencyArgs) -> Result<(), PerfError> {
-    print(&measure(&args.load()?, &args.topology())?, args.target.json)
+    let report = measure(&args.target, None, &args.load()?, &args.topology())?;
+    print(&report, args.target.json)
 }
 
-/// Declares, runs, deletes.
-fn measure(load: &Load, topology: &Topology) -> Result<Report, PerfError> {
-    let mut control = Connection::open(&load.uri, CONTROL_INPUT_BYTES)?;
+/// Declares, makes the backlog, runs, deletes.
+fn measure(target: &Target, filling: Option<&Load>, load: &Load, topology: &Topology) -> Result<Report, PerfError> {
+    let mut control = open_control(target)?;
     topology.declare(&mut control)?;
-    let measured = load::run(load, topology);
+    let filled = filling.map_or(Ok(()), |filling| {
+        load::run(filling, topology)?;
+        fill_drain::await_messages(topology, &mut control, load.backlog)
+    });
+    let measured = filled.and_then(|()| load::run(load, topology));
     let deleted = topology.delete(&mut control).and_then(|()| control.close());
     let report = Report::of(&measured?);
     deleted.map(|()| report)
+}
+
+/// The connection that declares and asks. A broker that is just starting may be waited for.
+fn open_control(target: &Target) -> Result<Connection, PerfError> {
+    let deadline = clock::now() + Duration::from_secs_f64(target.wait_for_broker);
+    loop {
+        match Connection::open(&target.uri, CONTROL_INPUT_BYTES) {
+            Err(_) if clock::now() < deadline => std::thread::sleep(KNOCK_INTERVAL),
+            result => return result,
+        }
+    }
 }
 
 fn print(report: &(impl Serialize + std::fmt::Display), json: bool) -> Result<(), PerfError> {

@@ -62,6 +62,8 @@ pub struct BrokerCost {
 /// The figures of one run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
+    /// Octets of each body.
+    pub body_bytes: usize,
     pub seconds: f64,
     pub published: u64,
     pub confirmed: u64,
@@ -94,6 +96,7 @@ impl Report {
         };
         let messages = counts.published.max(counts.received);
         Report {
+            body_bytes: measured.size,
             seconds,
             published: counts.published,
             confirmed: counts.confirmed,
@@ -115,6 +118,13 @@ impl Report {
     }
 }
 
+impl Report {
+    /// The bodies' octets at a rate of messages.
+    fn megabytes(&self, per_second: f64) -> String {
+        format!("{:.1} MB/s", per_second * self.body_bytes as f64 / 1e6)
+    }
+}
+
 /// Microseconds.
 fn per_message(cpu: Duration, messages: u64) -> Option<f64> {
     (messages > 0).then(|| (cpu.as_secs_f64() * 1e9 / messages as f64).round() / 1000.0)
@@ -125,8 +135,10 @@ impl fmt::Display for Report {
         writeln!(f, "seconds          {:.3}", self.seconds)?;
         writeln!(
             f,
-            "published        {} ({}/s)",
-            self.published, self.published_per_second
+            "published        {} ({}/s, {})",
+            self.published,
+            self.published_per_second,
+            self.megabytes(self.published_per_second)
         )?;
         if self.confirmed + self.nacked > 0 {
             writeln!(
@@ -135,7 +147,13 @@ impl fmt::Display for Report {
                 self.confirmed, self.confirmed_per_second, self.nacked
             )?;
         }
-        writeln!(f, "received         {} ({}/s)", self.received, self.received_per_second)?;
+        writeln!(
+            f,
+            "received         {} ({}/s, {})",
+            self.received,
+            self.received_per_second,
+            self.megabytes(self.received_per_second)
+        )?;
         if let Some(latency) = self.latency {
             writeln!(f, "latency          {latency}")?;
         }
@@ -181,6 +199,7 @@ mod tests {
             latency.record(micros * 1000).unwrap();
         }
         Measured {
+            size: 100,
             elapsed: Duration::from_secs(2),
             counts: Counts {
                 published: 1000,
@@ -226,7 +245,7 @@ mod tests {
     fn both_forms_name_the_figures() {
         let report = Report::of(&measured());
         let text = report.to_string();
-        assert!(text.contains("received         4000 (2000/s)"), "{text}");
+        assert!(text.contains("received         4000 (2000/s, 0.2 MB/s)"), "{text}");
         assert!(text.contains("2.000 us CPU per message, peak memory 3.0 MiB"), "{text}");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["broker"]["peak_memory_bytes"], 3 << 20);

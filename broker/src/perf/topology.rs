@@ -45,21 +45,33 @@ pub struct Topology {
     prefix: String,
     pub exchange: ExchangeKind,
     pub queues: usize,
-    /// Bindings beyond one per queue, none of which matches what is published.
-    pub extra_bindings: usize,
+    /// Routing keys that reach each queue; more than one only where the exchange routes by key.
+    routing_keys: usize,
+    /// Bindings beyond those, none of which matches what is published.
+    extra_bindings: usize,
     pub durable: bool,
 }
 
 impl Topology {
     /// Names are made of this process's id, so that measurements do not meet.
-    pub fn new(exchange: ExchangeKind, queues: usize, extra_bindings: usize, durable: bool) -> Topology {
+    pub fn new(exchange: ExchangeKind, queues: usize, durable: bool) -> Topology {
         let prefix = format!("perf-{}", std::process::id());
         Topology {
             prefix,
             exchange,
             queues,
-            extra_bindings,
+            routing_keys: 1,
+            extra_bindings: 0,
             durable,
+        }
+    }
+
+    /// The same with more routing keys for each queue, and with bindings that match nothing.
+    pub fn with_keys(self, routing_keys: usize, extra_bindings: usize) -> Topology {
+        Topology {
+            routing_keys,
+            extra_bindings,
+            ..self
         }
     }
 
@@ -76,12 +88,12 @@ impl Topology {
         }
     }
 
-    /// The routing key that reaches a queue. All are of one length.
-    pub fn routing_key(&self, queue: usize) -> String {
+    /// One of the routing keys that reach a queue. All are of one length.
+    fn routing_key(&self, queue: usize, number: usize) -> String {
         match self.exchange {
             ExchangeKind::Default => self.queue_name(queue),
-            ExchangeKind::Topic => format!("perf.{queue:05}.message"),
-            ExchangeKind::Direct => format!("perf.{queue:05}"),
+            ExchangeKind::Topic => format!("perf.{queue:05}.message-{number:05}"),
+            ExchangeKind::Direct => format!("perf.{queue:05}-{number:05}"),
             ExchangeKind::Fanout | ExchangeKind::Headers => "perf".to_owned(),
         }
     }
@@ -97,10 +109,11 @@ impl Topology {
     /// The routing keys one of several publishers takes in turn: together they reach every queue.
     pub fn keys_of_publisher(&self, publisher: usize, publishers: usize) -> Vec<String> {
         if self.copies() > 1 || self.queues == 0 {
-            return vec![self.routing_key(0)];
+            return vec![self.routing_key(0, 0)];
         }
-        share(publisher, publishers, self.queues)
-            .map(|queue| self.routing_key(queue))
+        let queues: Vec<usize> = share(publisher, publishers, self.queues).collect();
+        (0..self.routing_keys)
+            .flat_map(|number| queues.iter().map(move |queue| self.routing_key(*queue, number)))
             .collect()
     }
 
@@ -118,9 +131,10 @@ impl Topology {
         }
         methods.extend((0..self.queues).map(|index| declare_queue(&self.queue_name(index), self.durable, false)));
         if self.exchange != ExchangeKind::Default {
-            methods.extend(
-                (0..self.queues).map(|index| self.bind(index, &self.binding_key(index), FieldTable::default())),
-            );
+            for queue in 0..self.queues {
+                let keys = self.binding_keys(queue).into_iter();
+                methods.extend(keys.map(|key| self.bind(queue, &key, FieldTable::default())));
+            }
             methods.extend((0..self.extra_bindings).map(|index| self.extra_binding(index)));
         }
         call_many(connection, &methods)
@@ -166,11 +180,13 @@ impl Topology {
         }))
     }
 
-    fn binding_key(&self, queue: usize) -> String {
-        match self.exchange {
-            ExchangeKind::Topic => format!("perf.{queue:05}.*"),
-            _ => self.routing_key(queue),
+    fn binding_keys(&self, queue: usize) -> Vec<String> {
+        if self.exchange == ExchangeKind::Topic {
+            return vec![format!("perf.{queue:05}.*")];
         }
+        (0..self.routing_keys)
+            .map(|number| self.routing_key(queue, number))
+            .collect()
     }
 
     fn extra_binding(&self, index: usize) -> AMQPClass {
@@ -255,14 +271,35 @@ mod tests {
     #[test]
     fn routing_keys_are_of_one_length() {
         for exchange in [ExchangeKind::Default, ExchangeKind::Direct, ExchangeKind::Topic] {
-            let topology = Topology::new(exchange, 20_000, 0, false);
+            let topology = Topology::new(exchange, 20_000, false);
             let keys = topology.keys_of_publisher(0, 1);
             assert_eq!(keys.len(), 20_000);
             assert!(keys.iter().all(|key| key.len() == keys[0].len()));
         }
         assert_eq!(
-            Topology::new(ExchangeKind::Fanout, 10, 0, false).keys_of_publisher(0, 1),
+            Topology::new(ExchangeKind::Fanout, 10, false).keys_of_publisher(0, 1),
             ["perf"]
         );
+    }
+
+    #[test]
+    fn the_queues_take_turns_before_their_routing_keys_do() {
+        let topology = Topology::new(ExchangeKind::Direct, 2, false).with_keys(2, 0);
+        let keys = topology.keys_of_publisher(0, 1);
+        assert_eq!(
+            keys,
+            [
+                "perf.00000-00000",
+                "perf.00001-00000",
+                "perf.00000-00001",
+                "perf.00001-00001"
+            ]
+        );
+        assert_eq!(topology.binding_keys(1), [keys[1].clone(), keys[3].clone()]);
+        let by_pattern = Topology {
+            exchange: ExchangeKind::Topic,
+            ..topology
+        };
+        assert_eq!(by_pattern.binding_keys(1), ["perf.00001.*"]);
     }
 }

@@ -1,7 +1,7 @@
 //! What the threads of a measurement share.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, LazyLock};
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
@@ -13,6 +13,10 @@ use crate::clock;
 const LATENCY_MIN_NANOS: u64 = 1_000;
 /// Decimal digits of a latency that are kept.
 const LATENCY_DIGITS: u8 = 3;
+
+/// Times in messages are nanoseconds since then, plus one: 0 is no time. It is the same for all runs of the process, because
+/// one run may consume what an earlier one has published.
+static BASE: LazyLock<Instant> = LazyLock::new(clock::now);
 
 /// What a worker has done, for others to read while it goes on.
 #[derive(Debug, Default)]
@@ -44,8 +48,6 @@ pub enum Phase {
 /// The conductor's side and the workers' side of a run.
 pub struct Stage {
     phase: AtomicU8,
-    /// Times are nanoseconds since then, plus one: 0 is no time.
-    base: Instant,
     /// Passed by everybody when all are ready.
     pub begin: Barrier,
 }
@@ -55,7 +57,6 @@ impl Stage {
     pub fn new(workers: usize) -> Arc<Stage> {
         Arc::new(Stage {
             phase: AtomicU8::new(Phase::WarmUp as u8),
-            base: clock::now(),
             begin: Barrier::new(workers + 1),
         })
     }
@@ -76,7 +77,7 @@ impl Stage {
     /// This moment as it is written into messages.
     #[inline]
     pub fn nanos(&self) -> u64 {
-        clock::now().duration_since(self.base).as_nanos() as u64 + 1
+        clock::now().duration_since(*BASE).as_nanos() as u64 + 1
     }
 }
 
