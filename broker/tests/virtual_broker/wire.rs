@@ -10,6 +10,9 @@ use leveret::broker::{Broker, ConnectionInfo};
 use leveret::protocol::frame::INITIAL_FRAME_MAX;
 use leveret::session::Session;
 
+use super::words::Words;
+use super::{World, client};
+
 /// One connection: a session, and the bytes on their way to and from it.
 pub struct Wire {
     session: Session,
@@ -40,6 +43,52 @@ impl Wire {
             readable_bytes: None,
             closed: false,
         }
+    }
+
+    /// A client with channel 1 open, as guest.
+    pub fn connected(world: &World) -> Wire {
+        let mut wires = [Wire::accept(&world.broker, world.now)];
+        let nothing = Words::of("");
+        let steps = [
+            client::PROTOCOL_HEADER.to_vec(),
+            client::octets(0, "connection.start-ok", &nothing),
+            client::octets(0, "connection.tune-ok", &nothing),
+            client::octets(0, "connection.open", &Words::of("/")),
+            client::octets(1, "channel.open", &nothing),
+        ];
+        for step in steps {
+            wires[0].send(&step);
+            world.settle(&mut wires);
+        }
+        let [mut wire] = wires;
+        wire.received.clear();
+        wire
+    }
+
+    /// One command on channel 1 and all that follows of it; its answer is not shown.
+    pub fn command(&mut self, world: &World, line: &str) {
+        let mut words = Words::of(line);
+        let command = words.take_first();
+        self.send(&client::octets(1, &command, &words));
+        while self.turn(&world.broker, world.now) {}
+        self.received.clear();
+    }
+
+    /// The session takes whole frames, and nothing is copied on their way: for those who count or time what it does.
+    pub fn take(&mut self, now: Instant, input: &[u8]) {
+        assert_eq!(self.session.receive(now, input), input.len());
+    }
+
+    /// Swaps what waits for the client with `sending`, as the connection's task does, and counts it as written.
+    pub fn write_into(&mut self, now: Instant, sending: &mut Vec<u8>) {
+        sending.clear();
+        self.info.outbox.lock().take_bytes(sending);
+        self.session.written(now);
+    }
+
+    /// What others told the session, as the connection's task passes it on.
+    pub fn wake(&mut self, now: Instant) {
+        self.session.wake(now);
     }
 
     /// The client sends bytes.
