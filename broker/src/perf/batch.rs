@@ -179,8 +179,11 @@ mod tests {
         let mut rest = batch.octets(&chosen, 0);
         for message in 0..batch.messages {
             let whole = parse_whole_publish(rest, FRAME_MAX).unwrap();
-            assert_eq!((whole.channel, whole.publish.exchange), (CHANNEL, "e"));
-            assert_eq!(whole.publish.routing_key, format!("key-{}", message % 3));
+            let key = format!("key-{}", message % 3);
+            assert_eq!(
+                (whole.channel, whole.publish.names()),
+                (CHANNEL, Some(("e", key.as_str())))
+            );
             assert_eq!(whole.header.properties, [0x10, 0, 2]);
             assert_eq!(whole.body[..8], (message as u64 + 7).to_be_bytes());
             rest = &rest[whole.encoded_len..];
@@ -197,7 +200,8 @@ mod tests {
             let chosen = batch.choose(total - 1);
             let mut rest = batch.octets(&chosen, 0);
             while let Some(whole) = parse_whole_publish(rest, FRAME_MAX) {
-                assert_eq!(whole.publish.routing_key, format!("key-{}", seen % 2));
+                let key = format!("key-{}", seen % 2);
+                assert_eq!(whole.publish.names().map(|names| names.1), Some(key.as_str()));
                 seen += 1;
                 rest = &rest[whole.encoded_len..];
             }

@@ -19,6 +19,7 @@ use crate::protocol::frame::{Frame, FrameKind};
 use crate::protocol::hot::parse_publish;
 use crate::protocol::method::{BASIC_PUBLISH, class_and_method};
 use crate::protocol::reply_code::ReplyCode;
+use crate::protocol::wire::exchange_and_key_texts;
 use bytes::Bytes;
 
 /// Largest body in octets that a client may announce.
@@ -62,11 +63,7 @@ impl AssembledPublish {
     }
 
     fn names(&self) -> (&str, &str) {
-        let mut reader = crate::protocol::wire::Reader::new(&self.exchange_and_key);
-        (
-            reader.shortstr().unwrap_or_default(),
-            reader.shortstr().unwrap_or_default(),
-        )
+        exchange_and_key_texts(&self.exchange_and_key).unwrap_or_default()
     }
 }
 

@@ -9,21 +9,25 @@ use crate::protocol::content::{BASIC_CLASS_ID, ContentHeader};
 use crate::protocol::error::{DecodeCause, DecodeError};
 use crate::protocol::frame::{FRAME_END, FRAME_OVERHEAD, FrameKind, payload_max};
 use crate::protocol::method::{BASIC_ACK, BASIC_NACK, BASIC_PUBLISH, BASIC_REJECT};
-use crate::protocol::wire::Reader;
+use crate::protocol::wire::{Reader, exchange_and_key_texts};
 
 /// A basic.publish without its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publish<'a> {
-    /// Name of the exchange, empty for the default one.
-    pub exchange: &'a str,
-    /// Routing key.
-    pub routing_key: &'a str,
-    /// Exchange and routing key as the two short strings they are on the wire.
+    /// Exchange, empty for the default one, and routing key as the two short strings they are on the wire. They are UTF-8
+    /// in what [`parse_publish`] read; in a [`WholePublish`] that is not known before [`Publish::names`] has looked.
     pub exchange_and_key: &'a [u8],
     /// Return the message if it cannot be routed.
     pub mandatory: bool,
     /// Return the message if no consumer can take it at once.
     pub immediate: bool,
+}
+
+impl<'a> Publish<'a> {
+    /// The names of the exchange and the routing key, if they are UTF-8.
+    pub fn names(&self) -> Option<(&'a str, &'a str)> {
+        exchange_and_key_texts(self.exchange_and_key)
+    }
 }
 
 /// A basic.ack from a client.
@@ -75,13 +79,11 @@ pub fn parse_publish(payload: &[u8]) -> Result<Publish<'_>, DecodeError> {
     read_arguments(payload, BASIC_PUBLISH, |reader| {
         reader.u16()?;
         let names = reader.rest();
-        let exchange = reader.shortstr()?;
-        let routing_key = reader.shortstr()?;
+        reader.shortstr()?;
+        reader.shortstr()?;
         let names_len = names.len() - reader.rest().len();
         let bits = reader.u8()?;
         Ok(Publish {
-            exchange,
-            routing_key,
             exchange_and_key: names.get(..names_len).unwrap_or_default(),
             mandatory: bits & 1 != 0,
             immediate: bits & 2 != 0,
@@ -147,6 +149,8 @@ fn read_arguments<'a, T>(
 /// Reads a basic.publish whose header and body follow at once in `input`, on the same channel and with the body in at
 /// most one frame. Nothing if that is not so, for whatever reason: then the frames are taken one by one, which also finds
 /// out what is wrong with them.
+///
+/// Whether the names are UTF-8 is left to the caller: most publishes go where one before them went.
 #[inline]
 pub fn parse_whole_publish(input: &[u8], frame_max: u32) -> Option<WholePublish<'_>> {
     let size_max = payload_max(frame_max);
@@ -210,14 +214,11 @@ fn split_payload(input: &[u8], size: u32, size_max: u32) -> Option<(&[u8], &[u8]
 fn whole_arguments(arguments: &[u8]) -> Option<Publish<'_>> {
     let (&bits, exchange_and_key) = arguments.split_last()?;
     let (&exchange_len, after) = exchange_and_key.split_first()?;
-    let (exchange, after) = after.split_at_checked(usize::from(exchange_len))?;
-    let (&key_len, routing_key) = after.split_first()?;
+    let (&key_len, routing_key) = after.get(usize::from(exchange_len)..)?.split_first()?;
     if routing_key.len() != usize::from(key_len) {
         return None;
     }
     Some(Publish {
-        exchange: std::str::from_utf8(exchange).ok()?,
-        routing_key: std::str::from_utf8(routing_key).ok()?,
         exchange_and_key,
         mandatory: bits & 1 != 0,
         immediate: bits & 2 != 0,

@@ -148,6 +148,13 @@ pub fn exchange_and_key(exchange: &str, routing_key: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// The texts of an exchange and a routing key that are written as [`exchange_and_key`] writes them; nothing if they are
+/// not UTF-8.
+pub fn exchange_and_key_texts(octets: &[u8]) -> Option<(&str, &str)> {
+    let mut reader = Reader::new(octets);
+    Some((reader.shortstr().ok()?, reader.shortstr().ok()?))
+}
+
 fn length_octet(octets: &[u8]) -> u8 {
     u8::try_from(octets.len()).unwrap_or(u8::MAX)
 }

@@ -19,9 +19,10 @@ use crate::metrics::Counters;
 use crate::protocol::assembler::AssembledPublish;
 use crate::protocol::content::{ContentHeader, Properties, only_delivery_mode, properties_error};
 use crate::protocol::error::AmqpError;
-use crate::protocol::hot::{self, Publish};
+use crate::protocol::hot::{self, WholePublish};
 use crate::protocol::message::Message;
 use crate::protocol::reply_code::ReplyCode;
+use crate::protocol::wire::exchange_and_key_texts;
 use crate::vhost::QueueHandle;
 use crate::vhost::routes::Publication;
 
@@ -77,9 +78,14 @@ struct Counts {
 struct Incoming<'a> {
     channel: u16,
     mandatory: bool,
+    /// Two short strings; UTF-8, because they were checked or are those of a known route.
     exchange_and_key: &'a [u8],
-    exchange: &'a str,
-    routing_key: &'a str,
+}
+
+impl<'a> Incoming<'a> {
+    fn names(&self) -> (&'a str, &'a str) {
+        exchange_and_key_texts(self.exchange_and_key).unwrap_or_default()
+    }
 }
 
 impl Publisher {
@@ -134,20 +140,20 @@ impl Batch {
 }
 
 impl Session {
-    /// A publish whose content lies whole in the input.
-    pub(super) fn publish(
-        &mut self,
-        channel: u16,
-        publish: &Publish<'_>,
-        header: &ContentHeader<'_>,
-        body: &[u8],
-    ) -> Result<(), AmqpError> {
-        let incoming = Incoming {
+    /// A publish whose content lies whole in the input, and whose names are known to be UTF-8; `route` is what
+    /// [`Session::known_route`] said of them.
+    pub(super) fn publish(&mut self, whole: &WholePublish<'_>, route: Option<usize>) -> Result<(), AmqpError> {
+        let WholePublish {
             channel,
+            publish,
+            header,
+            body,
+            ..
+        } = whole;
+        let incoming = Incoming {
+            channel: *channel,
             mandatory: publish.mandatory,
             exchange_and_key: publish.exchange_and_key,
-            exchange: publish.exchange,
-            routing_key: publish.routing_key,
         };
         let result = self
             .check_immediate_and_size(publish.immediate, header.body_size)
@@ -155,7 +161,7 @@ impl Session {
                 let make = |scratch: &mut Vec<u8>, header: &[u8]| {
                     Message::new(scratch, publish.exchange_and_key, header, body)
                 };
-                self.take_publish(&incoming, header, make)
+                self.take_publish(&incoming, header, route, make)
             });
         result.map_err(|error| error.at(60, 40))
     }
@@ -167,15 +173,14 @@ impl Session {
             channel,
             mandatory: content.mandatory,
             exchange_and_key: &content.exchange_and_key,
-            exchange: content.exchange(),
-            routing_key: content.routing_key(),
         };
+        let route = self.known_route(incoming.exchange_and_key);
         let result = self
             .check_immediate_and_size(content.immediate, header.body_size)
             .and_then(|()| {
                 let (keys, body) = (&content.exchange_and_key, content.body.clone());
                 let make = |scratch: &mut Vec<u8>, header: &[u8]| Message::with_large_body(scratch, keys, header, body);
-                self.take_publish(&incoming, &header, make)
+                self.take_publish(&incoming, &header, route, make)
             });
         result.map_err(|error| error.at(60, 40))
     }
@@ -201,10 +206,9 @@ impl Session {
         &mut self,
         incoming: &Incoming<'_>,
         header: &ContentHeader<'_>,
+        cached: Option<usize>,
         make: impl FnOnce(&mut Vec<u8>, &[u8]) -> Message,
     ) -> Result<(), AmqpError> {
-        self.validate_routes();
-        let cached = self.publisher.routes.find(incoming.exchange_and_key);
         if let (Some(route), Some(_)) = (cached, only_delivery_mode(header.properties)) {
             let message = make(&mut self.publisher.message_scratch, header.payload);
             return self.accept(incoming, message, route, header.body_size);
@@ -222,8 +226,9 @@ impl Session {
     ) -> Result<(), AmqpError> {
         let Some(opened) = &self.open else { return Ok(()) };
         let vhost = opened.vhost.clone();
+        let (exchange, routing_key) = incoming.names();
         if cached.is_none() {
-            vhost.check_publish(&opened.actor, incoming.exchange)?;
+            vhost.check_publish(&opened.actor, exchange)?;
         }
         let properties =
             Properties::parse(header.properties).map_err(|cause| properties_error(cause, header.properties))?;
@@ -236,15 +241,15 @@ impl Session {
         if let (Some(route), true) = (cached, adjustments.further_keys.is_empty()) {
             return self.accept(incoming, message, route, header.body_size);
         }
-        if incoming.exchange.is_empty()
-            && let Some(token) = reply_to::token(incoming.routing_key)
+        if exchange.is_empty()
+            && let Some(token) = reply_to::token(routing_key)
         {
             return self.publish_reply(incoming, &message, token);
         }
         let further = adjustments.further_keys.iter().map(String::as_str);
-        let keys: Vec<&str> = std::iter::once(incoming.routing_key).chain(further).collect();
+        let keys: Vec<&str> = std::iter::once(routing_key).chain(further).collect();
         let publication = Publication {
-            exchange: incoming.exchange,
+            exchange,
             routing_keys: &keys,
             properties,
             message: &message,
@@ -256,6 +261,12 @@ impl Session {
         }
         let route = self.publisher.routes.insert(route);
         self.accept(incoming, message, route, header.body_size)
+    }
+
+    /// The remembered route of these names, once it is sure that all that is remembered is still good.
+    pub(super) fn known_route(&mut self, exchange_and_key: &[u8]) -> Option<usize> {
+        self.validate_routes();
+        self.publisher.routes.find(exchange_and_key)
     }
 
     fn validate_routes(&mut self) {
@@ -399,8 +410,6 @@ impl Session {
             channel,
             mandatory,
             exchange_and_key: &[],
-            exchange: "",
-            routing_key: "",
         };
         let body_size = message.body_len() as u64;
         let unroutable = queues.is_empty().then_some(message);
