@@ -69,12 +69,11 @@ fn reading(criterion: &mut Criterion) {
     }
     let input = publish(PLAIN, 100);
     group.bench_function("publish_100_into_message", |bencher| {
-        let mut scratch = Vec::new();
         bencher.iter(|| {
             let whole = parse_whole_publish(black_box(&input), FRAME_MAX)?;
             only_delivery_mode(whole.header.properties)?;
             let names = whole.publish.exchange_and_key;
-            Some(Message::new(&mut scratch, names, whole.header.payload, whole.body))
+            Some(Message::new(names, whole.header.payload, whole.body))
         });
     });
     let mut ack = Vec::new();
@@ -105,7 +104,7 @@ fn writing(criterion: &mut Criterion) {
         ("deliver_4096", PLAIN, 4096),
     ] {
         let header = header(properties, body_size);
-        let message = Message::new(&mut Vec::new(), &names(), &header, &vec![7; body_size]);
+        let message = Message::new(&names(), &header, &vec![7; body_size]);
         let mut out = Vec::with_capacity(256 * 1024);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {

@@ -101,7 +101,7 @@ impl DeadLetter {
         let own_key = routing_keys.first().map_or("", String::as_str);
         let names = exchange_and_key(destination.exchange, own_key).ok_or(DecodeCause::Malformed)?;
         Ok(DeadLetter {
-            message: message.dead_lettered(&mut Vec::new(), &names, &header),
+            message: message.dead_lettered(&names, &header),
             routing_keys,
             deaths,
         })
@@ -285,7 +285,7 @@ mod tests {
 
     fn message(exchange: &str, routing_key: &str, properties: BasicProperties) -> Message {
         let names = exchange_and_key(exchange, routing_key).unwrap();
-        Message::new(&mut Vec::new(), &names, &generated_header(&properties, 4), b"body")
+        Message::new(&names, &generated_header(&properties, 4), b"body")
     }
 
     fn dies(message: &Message, queue: &str, reason: DeathReason, unix_seconds: u64) -> DeadLetter {
@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(deaths(&letter.message)[0].1, "delivery_limit");
         let names = exchange_and_key("x", "k").unwrap();
         let malformed = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0, 9];
-        let malformed = Message::new(&mut Vec::new(), &names, &malformed, b"");
+        let malformed = Message::new(&names, &malformed, b"");
         let death = Death {
             queue: "q",
             reason: DeathReason::Rejected,

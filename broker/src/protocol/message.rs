@@ -12,7 +12,8 @@
 use crate::protocol::content::{BASIC_CLASS_ID, ContentHeader, PERSISTENT, delivery_mode_and_priority};
 use crate::protocol::wire::Reader;
 use bytes::Bytes;
-use triomphe::ThinArc;
+use std::mem::MaybeUninit;
+use triomphe::{Arc, HeaderWithLength, ThinArc, UniqueArc};
 
 /// Largest body in octets that is copied into the message's own allocation.
 pub const INLINE_BODY_MAX_BYTES: usize = 4096;
@@ -23,6 +24,8 @@ const STORED_VERSION: u8 = 1;
 const STORED_VERSION_DEAD: u8 = 2;
 /// Octets of the stored form before the exchange.
 const STORED_PREFIX_LEN: usize = 5;
+/// Octets of a content header before its properties.
+const CONTENT_HEADER_FIXED_LEN: usize = 12;
 
 /// What is known about a message's octets without reading them.
 struct MessageHead {
@@ -35,6 +38,22 @@ struct MessageHead {
     exchange_len: u8,
     /// A body that is not in the slice. Boxed to keep the many small messages small.
     large_body: Option<Box<Bytes>>,
+}
+
+impl MessageHead {
+    fn new(exchange_and_key: &[u8], header_payload: &[u8], large_body: Option<Bytes>) -> MessageHead {
+        let properties = header_payload.get(CONTENT_HEADER_FIXED_LEN..).unwrap_or_default();
+        let (delivery_mode, priority) = delivery_mode_and_priority(properties);
+        let header_at = STORED_PREFIX_LEN + exchange_and_key.len();
+        MessageHead {
+            header_at: header_at as u32,
+            header_end: (header_at + header_payload.len()) as u32,
+            delivery_mode,
+            priority,
+            exchange_len: exchange_and_key.first().copied().unwrap_or(0),
+            large_body: large_body.map(Box::new),
+        }
+    }
 }
 
 /// A published message: eight octets that point to all there is. Cloning counts a reference.
@@ -67,42 +86,37 @@ pub enum StoredMessageError {
 }
 
 impl Message {
-    /// Copies a message together. `scratch` is a buffer to reuse, `exchange_and_key` the two short strings, and
-    /// `header_payload` a header frame's payload that announces `body.len()` octets.
-    pub fn new(scratch: &mut Vec<u8>, exchange_and_key: &[u8], header_payload: &[u8], body: &[u8]) -> Message {
+    /// Copies a message together. `exchange_and_key` are the two short strings, and `header_payload` is a header frame's
+    /// payload that announces `body.len()` octets.
+    pub fn new(exchange_and_key: &[u8], header_payload: &[u8], body: &[u8]) -> Message {
         let names_and_header = (exchange_and_key, header_payload);
         if body.len() > INLINE_BODY_MAX_BYTES {
             let body = Some(Bytes::copy_from_slice(body));
-            return Message::build(scratch, STORED_VERSION, names_and_header, &[], body);
+            return Message::build(STORED_VERSION, names_and_header, &[], body);
         }
-        Message::build(scratch, STORED_VERSION, names_and_header, body, None)
+        Message::build(STORED_VERSION, names_and_header, body, None)
     }
 
     /// As [`Message::new`], keeping a large body without copying it. A small one is copied, for it might keep a far
     /// larger buffer alive.
-    pub fn with_large_body(
-        scratch: &mut Vec<u8>,
-        exchange_and_key: &[u8],
-        header_payload: &[u8],
-        body: Bytes,
-    ) -> Message {
+    pub fn with_large_body(exchange_and_key: &[u8], header_payload: &[u8], body: Bytes) -> Message {
         let names_and_header = (exchange_and_key, header_payload);
         if body.len() <= INLINE_BODY_MAX_BYTES {
-            return Message::build(scratch, STORED_VERSION, names_and_header, &body, None);
+            return Message::build(STORED_VERSION, names_and_header, &body, None);
         }
-        Message::build(scratch, STORED_VERSION, names_and_header, &[], Some(body))
+        Message::build(STORED_VERSION, names_and_header, &[], Some(body))
     }
 
     /// A message with the same body under another exchange, routing key and header, in which the broker has recorded its
     /// death. A large body is shared.
-    pub fn dead_lettered(&self, scratch: &mut Vec<u8>, exchange_and_key: &[u8], header_payload: &[u8]) -> Message {
+    pub fn dead_lettered(&self, exchange_and_key: &[u8], header_payload: &[u8]) -> Message {
         let names_and_header = (exchange_and_key, header_payload);
         match &self.head().large_body {
             Some(body) => {
                 let body = Some(Bytes::clone(body));
-                Message::build(scratch, STORED_VERSION_DEAD, names_and_header, &[], body)
+                Message::build(STORED_VERSION_DEAD, names_and_header, &[], body)
             }
-            None => Message::build(scratch, STORED_VERSION_DEAD, names_and_header, self.body(), None),
+            None => Message::build(STORED_VERSION_DEAD, names_and_header, self.body(), None),
         }
     }
 
@@ -111,45 +125,29 @@ impl Message {
         self.inner.slice.first() == Some(&STORED_VERSION_DEAD)
     }
 
+    /// Writes the parts straight into the message's allocation, so that a body is copied once.
     fn build(
-        scratch: &mut Vec<u8>,
         version: u8,
         (exchange_and_key, header_payload): (&[u8], &[u8]),
         inline_body: &[u8],
         large_body: Option<Bytes>,
     ) -> Message {
-        let header_at = STORED_PREFIX_LEN + exchange_and_key.len();
-        let header_end = header_at + header_payload.len();
+        let head = MessageHead::new(exchange_and_key, header_payload, large_body);
         let [l0, l1, l2, l3] = (header_payload.len() as u32).to_be_bytes();
-        scratch.clear();
-        scratch.reserve(header_end + inline_body.len());
-        scratch.extend_from_slice(&[version, l0, l1, l2, l3]);
-        scratch.extend_from_slice(exchange_and_key);
-        scratch.extend_from_slice(header_payload);
-        scratch.extend_from_slice(inline_body);
-        let exchange_len = exchange_and_key.first().copied().unwrap_or(0);
-        Message::from_slice(scratch, exchange_len, header_at, header_end, large_body)
-    }
-
-    fn from_slice(
-        slice: &[u8],
-        exchange_len: u8,
-        header_at: usize,
-        header_end: usize,
-        large_body: Option<Bytes>,
-    ) -> Message {
-        let properties = slice.get(header_at + 12..header_end).unwrap_or_default();
-        let (delivery_mode, priority) = delivery_mode_and_priority(properties);
-        let head = MessageHead {
-            header_at: header_at as u32,
-            header_end: header_end as u32,
-            delivery_mode,
-            priority,
-            exchange_len,
-            large_body: large_body.map(Box::new),
-        };
+        let prefix = [version, l0, l1, l2, l3];
+        let length = prefix.len() + exchange_and_key.len() + header_payload.len() + inline_body.len();
+        let head = HeaderWithLength::new(head, length);
+        let mut inner = UniqueArc::from_header_and_uninit_slice(head, length);
+        let rest = write(&mut inner.slice, &prefix);
+        let rest = write(rest, exchange_and_key);
+        let rest = write(rest, header_payload);
+        let rest = write(rest, inline_body);
+        assert!(rest.is_empty(), "the parts fill the slice");
+        #[expect(unsafe_code, reason = "copying the parts together first costs a tenth of a publish")]
+        // SAFETY: all octets of the slice are written, because each part follows the one before and nothing is left.
+        let inner = unsafe { inner.assume_init_slice_with_header() };
         Message {
-            inner: ThinArc::from_header_and_slice(head, slice),
+            inner: Arc::into_thin(inner.shareable()),
         }
     }
 
@@ -197,7 +195,7 @@ impl Message {
 
     /// Property flags and properties, for [`Properties::parse`](crate::protocol::content::Properties::parse).
     pub fn properties(&self) -> &[u8] {
-        self.header().get(12..).unwrap_or_default()
+        self.header().get(CONTENT_HEADER_FIXED_LEN..).unwrap_or_default()
     }
 
     /// The body.
@@ -250,32 +248,21 @@ impl Message {
             return Err(StoredMessageError::UnknownVersion(version));
         }
         let mut names = Reader::new(rest);
-        let exchange = names.shortstr().map_err(|_| malformed)?;
         names.shortstr().map_err(|_| malformed)?;
-        let (exchange_len, rest) = (exchange.len() as u8, names.rest());
-        let header_at = stored.len() - rest.len();
+        names.shortstr().map_err(|_| malformed)?;
+        let (exchange_and_key, rest) = rest.split_at(rest.len() - names.rest().len());
         let header_len = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
         let (header, body) = rest.split_at_checked(header_len).ok_or(malformed)?;
         let parsed = ContentHeader::parse(header).map_err(|_| malformed)?;
         if parsed.class_id != BASIC_CLASS_ID || parsed.body_size != body.len() as u64 {
             return Err(malformed);
         }
-        let header_end = header_at + header_len;
-        let (slice, large_body) = if body.len() > INLINE_BODY_MAX_BYTES {
-            (
-                stored.get(..header_end).ok_or(malformed)?,
-                Some(Bytes::copy_from_slice(body)),
-            )
-        } else {
-            (stored, None)
-        };
-        Ok(Message::from_slice(
-            slice,
-            exchange_len,
-            header_at,
-            header_end,
-            large_body,
-        ))
+        let names_and_header = (exchange_and_key, header);
+        if body.len() > INLINE_BODY_MAX_BYTES {
+            let body = Some(Bytes::copy_from_slice(body));
+            return Ok(Message::build(version, names_and_header, &[], body));
+        }
+        Ok(Message::build(version, names_and_header, body, None))
     }
 
     /// Octets of memory the message takes, whoever else holds it.
@@ -288,6 +275,13 @@ impl Message {
             .map_or(0, |body| size_of::<Bytes>() + body.len());
         counters + size_of::<MessageHead>() + self.inner.slice.len() + large
     }
+}
+
+/// Writes a part to the beginning of `place`; what of `place` is left.
+fn write<'a>(place: &'a mut [MaybeUninit<u8>], part: &[u8]) -> &'a mut [MaybeUninit<u8>] {
+    let (place, rest) = place.split_at_mut(part.len());
+    place.write_copy_of_slice(part);
+    rest
 }
 
 impl std::fmt::Debug for Message {
@@ -311,12 +305,7 @@ mod tests {
 
     fn message(exchange: &str, routing_key: &str, properties: &BasicProperties, body: &[u8]) -> Message {
         let names = wire::exchange_and_key(exchange, routing_key).unwrap();
-        Message::new(
-            &mut Vec::new(),
-            &names,
-            &generated_header(properties, body.len() as u64),
-            body,
-        )
+        Message::new(&names, &generated_header(properties, body.len() as u64), body)
     }
 
     fn stored(message: &Message) -> Vec<u8> {
@@ -363,7 +352,7 @@ mod tests {
         for (len, shared) in [(INLINE_BODY_MAX_BYTES + 1, true), (INLINE_BODY_MAX_BYTES, false)] {
             let body = Bytes::from(vec![b'x'; len]);
             let header = generated_header(&BasicProperties::default(), len as u64);
-            let message = Message::with_large_body(&mut Vec::new(), &names, &header, body.clone());
+            let message = Message::with_large_body(&names, &header, body.clone());
             assert_eq!(message.body(), body);
             assert_eq!(message.body().as_ptr() == body.as_ptr(), shared);
             assert_eq!(message.stored_parts()[1].is_empty(), !shared);
@@ -378,7 +367,7 @@ mod tests {
             let first = message("x", "k", &properties, &vec![b'x'; len]);
             let names = wire::exchange_and_key("dlx", "dead").unwrap();
             let header = generated_header(&properties.with_priority(3), len as u64);
-            let second = first.dead_lettered(&mut Vec::new(), &names, &header);
+            let second = first.dead_lettered(&names, &header);
             assert_eq!(second.body(), first.body());
             assert_eq!(second.body().as_ptr() == first.body().as_ptr(), shared);
             assert_eq!((second.exchange(), second.routing_key()), ("dlx", "dead"));
@@ -463,7 +452,7 @@ mod tests {
 
         #[test]
         fn a_message_of_any_parts_never_panics(names: Vec<u8>, header: Vec<u8>, body: Vec<u8>) {
-            let message = Message::new(&mut Vec::new(), &names, &header, &body);
+            let message = Message::new(&names, &header, &body);
             prop_assert_eq!(message.exchange_and_key(), names);
             prop_assert_eq!(message.header(), header);
             prop_assert_eq!(message.body(), body);

@@ -33,7 +33,6 @@ const GROUPS_KEPT: usize = 16;
 pub struct Publisher {
     routes: RouteCache,
     route_buffer: RouteBuffer<u32>,
-    message_scratch: Vec<u8>,
     batch: Batch,
     sizes: LocalHistogram,
     counts: Counts,
@@ -94,7 +93,6 @@ impl Publisher {
         Publisher {
             routes: RouteCache::default(),
             route_buffer: RouteBuffer::new(),
-            message_scratch: Vec::new(),
             batch: Batch {
                 number: 1,
                 ..Batch::default()
@@ -158,9 +156,7 @@ impl Session {
         let result = self
             .check_immediate_and_size(publish.immediate, header.body_size)
             .and_then(|()| {
-                let make = |scratch: &mut Vec<u8>, header: &[u8]| {
-                    Message::new(scratch, publish.exchange_and_key, header, body)
-                };
+                let make = |header: &[u8]| Message::new(publish.exchange_and_key, header, body);
                 self.take_publish(&incoming, header, route, make)
             });
         result.map_err(|error| error.at(60, 40))
@@ -179,7 +175,7 @@ impl Session {
             .check_immediate_and_size(content.immediate, header.body_size)
             .and_then(|()| {
                 let (keys, body) = (&content.exchange_and_key, content.body.clone());
-                let make = |scratch: &mut Vec<u8>, header: &[u8]| Message::with_large_body(scratch, keys, header, body);
+                let make = |header: &[u8]| Message::with_large_body(keys, header, body);
                 self.take_publish(&incoming, &header, route, make)
             });
         result.map_err(|error| error.at(60, 40))
@@ -207,10 +203,10 @@ impl Session {
         incoming: &Incoming<'_>,
         header: &ContentHeader<'_>,
         cached: Option<usize>,
-        make: impl FnOnce(&mut Vec<u8>, &[u8]) -> Message,
+        make: impl FnOnce(&[u8]) -> Message,
     ) -> Result<(), AmqpError> {
         if let (Some(route), Some(_)) = (cached, only_delivery_mode(header.properties)) {
-            let message = make(&mut self.publisher.message_scratch, header.payload);
+            let message = make(header.payload);
             return self.accept(incoming, message, route, header.body_size);
         }
         self.take_publish_slowly(incoming, header, cached, make)
@@ -222,7 +218,7 @@ impl Session {
         incoming: &Incoming<'_>,
         header: &ContentHeader<'_>,
         cached: Option<usize>,
-        make: impl FnOnce(&mut Vec<u8>, &[u8]) -> Message,
+        make: impl FnOnce(&[u8]) -> Message,
     ) -> Result<(), AmqpError> {
         let Some(opened) = &self.open else { return Ok(()) };
         let vhost = opened.vhost.clone();
@@ -237,7 +233,7 @@ impl Session {
             .map_err(|cause| properties_error(cause, header.properties))?;
         let adjustments = self.check_properties(incoming.channel, header, &properties)?;
         let header_payload = adjustments.header.as_deref().unwrap_or(header.payload);
-        let message = make(&mut self.publisher.message_scratch, header_payload);
+        let message = make(header_payload);
         if let (Some(route), true) = (cached, adjustments.further_keys.is_empty()) {
             return self.accept(incoming, message, route, header.body_size);
         }

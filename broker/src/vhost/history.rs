@@ -157,7 +157,7 @@ mod tests {
         let mut header = vec![0, 60, 0, 0];
         header.extend_from_slice(&(body.len() as u64).to_be_bytes());
         header.extend_from_slice(&[0, 0]);
-        Message::new(&mut Vec::new(), &[0, 0], &header, body)
+        Message::new(&[0, 0], &header, body)
     }
 
     fn bodies(history: &History) -> Vec<usize> {
