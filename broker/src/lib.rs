@@ -6,6 +6,7 @@
 //! ARCHITECTURE.md tells the whole story.
 
 pub mod alarms;
+pub mod allocator;
 pub mod auth;
 pub mod broker;
 pub mod cli;

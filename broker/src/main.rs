@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
+use leveret::allocator::Allocator;
 use leveret::cli::{Cli, Command, ServeArgs};
 use leveret::config::{Config, Loaded};
 use leveret::perf::PerfError;
 use leveret::{ctl, logging, perf, server};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Exit code of a broker that could not start or had to stop, and of a refused `ctl` command.
 const FAILURE: u8 = 1;
