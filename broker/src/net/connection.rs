@@ -28,6 +28,7 @@ use crate::protocol::frame::INITIAL_FRAME_MAX;
 use crate::session::Session;
 use crate::session::handshake::REFUSAL_DELAY;
 use crate::session::outbox::{KEPT_CAPACITY_BYTES, Outbox};
+use crate::session::stock;
 
 /// Most bytes taken from the socket at once; an unfinished frame from the last time lies in front of them.
 const READ_BYTES: usize = 256 * 1024;
@@ -217,7 +218,7 @@ impl Connection {
                 self.outbox.lock().take_bytes(&mut self.sending);
                 if self.sending.is_empty() {
                     if self.sending.capacity() > KEPT_CAPACITY_BYTES {
-                        self.sending = Vec::new();
+                        stock::give_back(std::mem::take(&mut self.sending));
                     }
                     return Ok(Written::All);
                 }

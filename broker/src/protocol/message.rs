@@ -74,6 +74,18 @@ pub struct MessageView<'a> {
     pub body: &'a [u8],
 }
 
+impl MessageView<'_> {
+    /// Octets of all parts together.
+    #[inline]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a message has a header, so it is never empty"
+    )]
+    pub fn len(&self) -> usize {
+        self.exchange_and_key.len() + self.header.len() + self.body.len()
+    }
+}
+
 /// Stored octets that are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoredMessageError {

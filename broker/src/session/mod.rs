@@ -32,6 +32,7 @@ mod queue_methods;
 pub mod reply_to;
 mod route_cache;
 mod settle;
+pub mod stock;
 mod tx;
 
 use std::sync::Arc;

@@ -25,6 +25,7 @@ use parking_lot::lock_api::ArcMutexGuard;
 use parking_lot::{Mutex, RawMutex};
 
 use super::deliveries::ChannelDeliveries;
+use super::stock;
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
 use crate::protocol::message::Message;
@@ -34,8 +35,12 @@ use crate::vhost::QueueHandle;
 /// Deliveries wait in their queue while this many bytes wait for the socket.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
-/// An empty buffer that grew beyond this is given back; most connections are idle most of the time.
+/// An empty buffer that grew beyond this goes to the [`stock`]; most connections are idle most of the time.
 pub const KEPT_CAPACITY_BYTES: usize = 16 * 1024;
+
+/// What a delivery may take beside its message: a consumer tag of any length, and the envelopes of three frames. A body in
+/// more frames grows the buffer a little further.
+const DELIVERY_ENVELOPE_BYTES: usize = 256 + 3 * 8 + 13;
 
 /// One end of one connection's outbox; clones share it.
 #[derive(Clone)]
@@ -214,7 +219,7 @@ impl OutboxState {
         if !self.bytes.is_empty() {
             std::mem::swap(&mut self.bytes, sending);
         } else if self.bytes.capacity() > KEPT_CAPACITY_BYTES {
-            self.bytes = Vec::new();
+            stock::give_back(std::mem::take(&mut self.bytes));
         }
     }
 
@@ -338,13 +343,15 @@ impl OutboxState {
         let Some(origin) = channel.origins.get(consumer.origin as usize) else {
             return Accept::Refused;
         };
+        let view = delivery.message.view();
+        stock::reserve(&mut self.bytes, view.len() + DELIVERY_ENVELOPE_BYTES);
         hot::write_deliver(
             &mut self.bytes,
             consumer.channel,
             &origin.consumer_tag,
             delivery_tag,
             delivery.redelivered,
-            &delivery.message.view(),
+            &view,
             self.frame_max,
         );
         if !consumer.no_ack {
