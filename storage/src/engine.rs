@@ -41,6 +41,8 @@ pub(crate) trait Engine: Send + Sync {
 
 /// A batch being filled.
 pub(crate) trait Batch {
+    /// About so many bytes of keys and values will follow. Said first, if at all: an engine may make room for them at once.
+    fn reserve(&mut self, _bytes: usize) {}
     /// Sets a key.
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]);
     /// Removes a key, present or not.

@@ -265,8 +265,15 @@ impl Cut {
             && self.next_queue_id.is_none()
     }
 
+    /// About how many bytes the commit is as a batch. What is not counted is little.
+    fn bytes_to_write(&self) -> usize {
+        let entries = self.chunks.len() + self.dead.len() + self.index.len() + self.states.len() + self.counts.len();
+        self.chunk_bytes + self.index_bytes.len() + (1 + entries) * BATCH_ENTRY_BYTES
+    }
+
     /// Puts the commit into a batch, and returns how many bytes that took. What deletes comes before what writes.
     pub(crate) fn fill(&self, batch: &mut dyn Batch) -> u64 {
+        batch.reserve(self.bytes_to_write());
         let mut batch = Counting {
             batch,
             bytes: 0,
@@ -347,6 +354,8 @@ impl Counting<'_> {
     }
 }
 
+/// What an entry of a batch may take beside its value.
+const BATCH_ENTRY_BYTES: usize = 64;
 /// Buffers of written chunks kept for the next ones.
 const SPARE_BYTES_MAX: usize = 8 << 20;
 const SPARE_BUFFERS_MAX: usize = 64;

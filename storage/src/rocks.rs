@@ -97,6 +97,11 @@ impl<'a> RocksBatch<'a> {
 }
 
 impl Batch for RocksBatch<'_> {
+    /// A batch that grows copies itself: with large chunks, that costs as much as writing them to the log.
+    fn reserve(&mut self, bytes: usize) {
+        self.batch = WriteBatch::with_capacity_bytes(bytes);
+    }
+
     fn put(&mut self, space: Space, key: &[u8], value: &[u8]) {
         self.batch.put_cf(self.family(space), key, value);
     }
