@@ -12,10 +12,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
@@ -167,7 +167,7 @@ impl Connection {
                 timer = None;
                 self.session.timeout(now);
             }
-            if ready.readable && self.read(now)? >= YIELD_AFTER_BYTES {
+            if ready.readable && self.read(now).await? >= YIELD_AFTER_BYTES {
                 self.write()?;
                 tokio::task::yield_now().await;
             }
@@ -242,22 +242,30 @@ impl Connection {
         }
     }
 
-    /// Reads once and gives the session what came; the number of bytes.
-    fn read(&mut self, now: Instant) -> io::Result<usize> {
+    /// Reads once and gives the session what came; the number of bytes. Does not wait.
+    async fn read(&mut self, now: Instant) -> io::Result<usize> {
+        poll_fn(|context| Poll::Ready(self.read_with(context, now))).await
+    }
+
+    fn read_with(&mut self, context: &mut Context<'_>, now: Instant) -> io::Result<usize> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let before = self.unfinished.len();
             if buffer.len() < before + READ_BYTES {
                 buffer.resize(before + READ_BYTES, 0);
             }
-            let length = match self.stream.try_read(&mut buffer[before..before + READ_BYTES]) {
-                Ok(0) => {
-                    self.read_closed = true;
-                    return Ok(0);
-                }
-                Ok(length) => length,
-                Err(error) if is_temporary(&error) => return Ok(0),
-                Err(error) => return Err(error),
+            let mut space = ReadBuf::new(&mut buffer[before..before + READ_BYTES]);
+            // Unlike try_read, this remembers that a read which did not fill the buffer has emptied the socket: the next
+            // one waits for more, instead of asking the system in vain after each message.
+            let length = match Pin::new(&mut self.stream).poll_read(context, &mut space) {
+                Poll::Ready(Ok(())) => space.filled().len(),
+                Poll::Pending => return Ok(0),
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
+                Poll::Ready(Err(error)) => return Err(error),
             };
+            if length == 0 {
+                self.read_closed = true;
+                return Ok(0);
+            }
             self.received_any = true;
             buffer[..before].copy_from_slice(&self.unfinished);
             let input = &buffer[..before + length];
@@ -307,10 +315,6 @@ impl Connection {
         let _ = tokio::time::timeout(LINGER, farewell).await;
         Ok(())
     }
-}
-
-fn is_temporary(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Makes the timer fire at the deadline. A timer that fires too early is set again, which is cheaper than moving it
