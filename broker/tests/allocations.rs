@@ -163,9 +163,11 @@ fn a_message_for_many_queues_is_one_allocation() {
     let mut pair = Pair::new("", "no_ack");
     for queue in ["q", "r", "s", "t"] {
         pair.publisher.command(&pair.world, &format!("queue.declare {queue}"));
-        pair.publisher.command(&pair.world, &format!("queue.bind {queue} amq.fanout key"));
+        pair.publisher
+            .command(&pair.world, &format!("queue.bind {queue} amq.fanout key"));
         if queue != "q" {
-            pair.consumer.command(&pair.world, &format!("consume {queue} {queue} no_ack"));
+            pair.consumer
+                .command(&pair.world, &format!("consume {queue} {queue} no_ack"));
         }
     }
     let most = most(|| pair.publish(&batch) + pair.deliver());

@@ -137,30 +137,30 @@ impl Session {
 
     /// Answers publishes whose commit is there.
     pub(super) fn emit_confirms(&mut self) {
-        let durable = self.broker.store.durable();
+        if self.publisher.waiting_channels.is_empty() {
+            return;
+        }
+        let Session {
+            broker,
+            channels,
+            outbox,
+            publisher,
+            ..
+        } = self;
+        let durable = broker.store.durable();
         let mut confirmed = 0;
-        let mut waiting = Vec::new();
-        for number in std::mem::take(&mut self.publisher.waiting_channels) {
-            let Some(channel) = self
-                .channels
-                .get_mut(usize::from(number))
-                .and_then(Option::as_deref_mut)
-            else {
-                continue;
-            };
-            let ChannelMode::Confirm(confirms) = &mut channel.mode else {
-                continue;
+        publisher.waiting_channels.retain(|&number| {
+            let channel = channels.get_mut(usize::from(number)).and_then(Option::as_deref_mut);
+            let Some(ChannelMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) else {
+                return false;
             };
             if let Some(answer) = confirms.committed(durable) {
-                confirmed += answer.write(self.outbox.lock().bytes_mut(), number);
+                confirmed += answer.write(outbox.lock().bytes_mut(), number);
             }
-            if confirms.is_waiting() {
-                waiting.push(number);
-            }
-        }
-        self.publisher.waiting_channels = waiting;
+            confirms.is_waiting()
+        });
         if confirmed > 0 {
-            self.broker.counters.confirmed.inc_by(confirmed);
+            broker.counters.confirmed.inc_by(confirmed);
         }
     }
 
