@@ -16,7 +16,7 @@ TARGET_DIR = cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_d
 WITH_BROKER = LEVERET_BIN="$${LEVERET_BIN:-$$($(TARGET_DIR))/debug/leveret}"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run build debug-broker test tutorials interop lint fmt-check clippy doc bench-route bench bench-scaling clean
+.PHONY: help setup run build debug-broker test tutorials interop lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,10 @@ doc:
 
 bench-route: setup ## Measure routing: nanoseconds per route for each kind of exchange
 	cargo bench $(CARGO_FLAGS) --package leveret-routing --bench '*' -- $(BENCH_ARGS)
+
+bench-pieces: setup ## Measure the pieces of the hot path: decoding, encoding, queue, sessions, commit (and routing: bench-route)
+	cargo bench $(CARGO_FLAGS) --package leveret --bench '*' -- $(BENCH_ARGS)
+	cargo bench $(CARGO_FLAGS) --package leveret-storage --bench '*' -- $(BENCH_ARGS)
 
 bench: setup ## Measure Leveret beside Debian's RabbitMQ (installed if need be) and write BENCHMARKS.md; with plots; at most 20 minutes after the build
 	@scripts/bench.sh
