@@ -468,7 +468,7 @@ impl Generator {
             queue: queue.into(),
             consumer_tag: consumer_tag.into(),
             no_local: random.chance(5),
-            no_ack: random.chance(25),
+            no_ack: random.chance(if self.theme == Theme::ChannelPrefetch { 0 } else { 25 }),
             exclusive: random.chance(8),
             nowait: random.chance(8) && !consumer_tag.is_empty(),
             arguments: values::consumer_arguments(random),

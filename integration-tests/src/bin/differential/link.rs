@@ -49,6 +49,9 @@ pub struct Channel {
     /// A tag that was settled, if it is the same at all brokers.
     settled: Option<u64>,
     last_tag: u64,
+    /// The consumer of direct replies, and whether a reply was delivered last.
+    reply_consumer: Option<String>,
+    after_reply: bool,
     /// Settled in a transaction that is still open.
     held: Vec<Delivery>,
     transactional: bool,
@@ -63,6 +66,7 @@ pub struct Channel {
 struct Asked {
     no_ack: bool,
     exclusive: bool,
+    replies: bool,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +128,7 @@ impl Link {
                 }
                 AMQPClass::Basic(basic::AMQPMethod::Consume(it)) => {
                     channel.asked.no_ack = it.no_ack;
+                    channel.asked.replies = it.queue.as_str() == "amq.rabbitmq.reply-to";
                     if it.nowait {
                         channel.consumers.insert(it.consumer_tag.to_string(), it.no_ack);
                     }
@@ -363,6 +368,9 @@ impl Channel {
             AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(it)) => {
                 record.names.note(it.consumer_tag.as_str());
                 self.consumers.insert(it.consumer_tag.to_string(), self.asked.no_ack);
+                if self.asked.replies {
+                    self.reply_consumer = Some(it.consumer_tag.to_string());
+                }
             }
             AMQPClass::Basic(basic::AMQPMethod::CancelOk(it)) => {
                 self.consumers.remove(it.consumer_tag.as_str());
@@ -417,7 +425,11 @@ impl Channel {
     }
 
     fn deliver(&mut self, tag: u64, consumer: String, no_ack: bool, place: &str, record: &mut Record) {
-        if tag != self.last_tag + 1 {
+        // See the list of known differences.
+        let is_reply = self.reply_consumer.as_ref() == Some(&consumer);
+        let is_next = tag == self.last_tag + 1 || (self.after_reply && tag == self.last_tag);
+        self.after_reply = is_reply;
+        if !is_next && !is_reply {
             let text = format!("delivery tag {tag} after {}", self.last_tag);
             record.tell(place, Stream::Strange, &text);
         }

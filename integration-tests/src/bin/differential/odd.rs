@@ -110,7 +110,10 @@ fn methods() -> Vec<Odd> {
         odd("a frame of an unknown type", vec![(4, b"abc".to_vec())]),
         odd("channel.open twice", vec![named(20, 10, &[0])]),
         odd("channel.open-ok from the client", vec![named(20, 11, &[0, 0, 0, 0])]),
-        odd("basic.deliver from the client", vec![named(60, 60, &deliver)]),
+        odd(
+            "basic.deliver from the client",
+            vec![named(60, 60, &deliver), header(60, 0)],
+        ),
         odd("queue.declare-ok from the client", vec![named(50, 11, &[0; 9])]),
         odd("basic.get-empty from the client", vec![named(60, 72, &[0])]),
         odd("queue.declare cut short", vec![named(50, 10, &[0, 0, 5, b'a'])]),
