@@ -252,8 +252,8 @@ impl Vhost {
         let is_kept = |counts: &Counts| (if_unused && counts.consumers > 0) || (if_empty && counts.ready > 0);
         match self.remove_queue(&queue, |counts| !is_kept(counts)) {
             Ok((ready, durable)) => Ok((saturating_u32(ready), durable)),
-            Err(counts) if if_unused && counts.consumers > 0 => Err(OperationError::InUse(self.queue_resource(name))),
-            Err(_) => Err(OperationError::NotEmpty(self.queue_resource(name))),
+            Err(counts) if if_empty && counts.ready > 0 => Err(OperationError::NotEmpty(self.queue_resource(name))),
+            Err(_) => Err(OperationError::InUse(self.queue_resource(name))),
         }
     }
 
