@@ -19,7 +19,7 @@ pub struct Content {
 /// What came before a deadline.
 #[derive(Debug)]
 pub enum Received {
-    Frame(AMQPFrame),
+    Frame(Box<AMQPFrame>),
     /// The broker has closed the socket.
     End,
     Nothing(std::io::Error),
@@ -36,7 +36,7 @@ impl RawClient {
     #[track_caller]
     pub fn next_frame_within(&mut self, time: Duration) -> Option<AMQPFrame> {
         match self.receive_within(time) {
-            Received::Frame(frame) => Some(frame),
+            Received::Frame(frame) => Some(*frame),
             Received::End => None,
             Received::Nothing(error) => panic!("no frame within {time:?}: {error}"),
         }
@@ -48,7 +48,7 @@ impl RawClient {
         let give_up = Instant::now() + time;
         loop {
             if let Some(frame) = self.take_frame() {
-                return Received::Frame(frame);
+                return Received::Frame(Box::new(frame));
             }
             match self.read_before(give_up) {
                 Ok(0) => {

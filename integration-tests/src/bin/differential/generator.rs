@@ -7,6 +7,7 @@ use crate::odd;
 use crate::operations::{Operation, Pick, Settle, Step, Verb};
 use crate::player::CONNECTIONS;
 use crate::switches::Switches;
+use crate::themes::{Theme, Weighted};
 use crate::values::{self, QUEUES, any};
 use leveret_integration_tests::random::Random;
 use leveret_integration_tests::raw::{
@@ -19,38 +20,7 @@ const STEPS: std::ops::Range<usize> = 8..40;
 /// Channels of each connection.
 const CHANNELS: [u16; 2] = [1, 2];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Theme {
-    Topology,
-    Routing,
-    Consuming,
-    Settling,
-    /// Shared prefetch: each channel consumes from one queue, because the order in which queues ask is nobody's.
-    ChannelPrefetch,
-    Confirms,
-    Transactions,
-    ReplyTo,
-    Errors,
-}
-
-impl Theme {
-    const ALL: [Self; 9] = [
-        Self::Topology,
-        Self::Routing,
-        Self::Consuming,
-        Self::Settling,
-        Self::ChannelPrefetch,
-        Self::Confirms,
-        Self::Transactions,
-        Self::ReplyTo,
-        Self::Errors,
-    ];
-}
-
-/// What may happen, each with how often it does, out of their sum.
-type Weights = Vec<(usize, fn(&mut Generator) -> Operation)>;
-
-struct Generator {
+pub struct Generator {
     random: Random,
     switches: Switches,
     theme: Theme,
@@ -77,7 +47,7 @@ pub fn generate(seed: u64, switches: &Switches) -> Vec<Step> {
         channel: 1,
     };
     let mut steps = generator.beginning();
-    let weights = weights(theme);
+    let weights = theme.weights();
     let length = STEPS.start + generator.random.below(STEPS.len());
     for _ in 0..length {
         generator.connection = usize::from(generator.random.chance(30)) % CONNECTIONS;
@@ -86,122 +56,6 @@ pub fn generate(seed: u64, switches: &Switches) -> Vec<Step> {
         steps.push(generator.step(operation));
     }
     steps
-}
-
-fn weights(theme: Theme) -> Weights {
-    let mut weights: Weights = match theme {
-        Theme::Topology => vec![
-            (20, Generator::declare_queue),
-            (8, Generator::declare_wrongly),
-            (8, Generator::delete_queue),
-            (12, Generator::declare_exchange),
-            (6, Generator::delete_exchange),
-            (10, Generator::bind),
-            (6, Generator::unbind),
-            (6, Generator::bind_exchange),
-            (4, Generator::unbind_exchange),
-            (3, Generator::purge),
-            (8, Generator::publish),
-            (6, Generator::consume),
-            (3, Generator::cancel),
-            (3, Generator::close_connection),
-        ],
-        Theme::Routing => vec![
-            (30, Generator::publish),
-            (20, Generator::bind),
-            (10, Generator::unbind),
-            (12, Generator::bind_exchange),
-            (6, Generator::unbind_exchange),
-            (8, Generator::declare_exchange),
-            (4, Generator::delete_exchange),
-            (6, Generator::get),
-            (3, Generator::purge),
-        ],
-        Theme::Consuming => vec![
-            (25, Generator::publish_to_queue),
-            (16, Generator::consume),
-            (8, Generator::cancel),
-            (6, Generator::prefetch),
-            (12, Generator::settle),
-            (6, Generator::get),
-            (3, Generator::delete_queue),
-            (3, Generator::close_channel),
-            (2, Generator::close_connection),
-            (3, Generator::purge),
-        ],
-        Theme::Settling => vec![
-            (20, Generator::publish_to_queue),
-            (8, Generator::consume),
-            (14, Generator::get),
-            (30, Generator::settle),
-            (5, Generator::recover),
-            (4, Generator::prefetch),
-            (3, Generator::cancel),
-            (3, Generator::close_channel),
-            (3, Generator::purge),
-        ],
-        Theme::ChannelPrefetch => vec![
-            (25, Generator::publish_to_queue),
-            (10, Generator::consume),
-            (8, Generator::channel_prefetch),
-            (4, Generator::prefetch),
-            (25, Generator::settle),
-            (4, Generator::cancel),
-            (3, Generator::close_channel),
-            (2, Generator::recover),
-        ],
-        Theme::Confirms => vec![
-            (12, Generator::confirm_select),
-            (40, Generator::publish),
-            (10, Generator::publish_to_queue),
-            (5, Generator::consume),
-            (5, Generator::settle),
-            (4, Generator::bind),
-            (3, Generator::delete_queue),
-            (2, Generator::tx_select),
-        ],
-        Theme::Transactions => vec![
-            (8, Generator::tx_select),
-            (12, Generator::tx_commit),
-            (6, Generator::tx_rollback),
-            (25, Generator::publish),
-            (8, Generator::publish_to_queue),
-            (10, Generator::get),
-            (5, Generator::consume),
-            (15, Generator::settle),
-            (2, Generator::confirm_select),
-            (2, Generator::close_channel),
-            (2, Generator::recover),
-        ],
-        Theme::ReplyTo => vec![
-            (10, Generator::consume_replies),
-            (20, Generator::request),
-            (20, Generator::reply),
-            (6, Generator::get),
-            (6, Generator::consume),
-            (3, Generator::cancel),
-            (3, Generator::touch_reply_queue),
-            (2, Generator::close_channel),
-            (2, Generator::close_connection),
-        ],
-        Theme::Errors => vec![
-            (12, Generator::odd),
-            (8, Generator::declare_wrongly),
-            (6, Generator::declare_queue),
-            (6, Generator::declare_exchange),
-            (6, Generator::misplaced),
-            (12, Generator::publish),
-            (6, Generator::publish_to_queue),
-            (6, Generator::consume),
-            (6, Generator::get),
-            (6, Generator::settle),
-            (3, Generator::delete_queue),
-            (3, Generator::delete_exchange),
-        ],
-    };
-    weights.push((2, Generator::declare_queue));
-    weights.push((1, Generator::misplaced));
-    weights
 }
 
 fn queue_method(method: queue::AMQPMethod) -> Operation {
@@ -225,7 +79,7 @@ impl Generator {
         }
     }
 
-    fn choose(&mut self, weights: &Weights) -> Operation {
+    fn choose(&mut self, weights: &[Weighted]) -> Operation {
         let sum = weights.iter().map(|(weight, _)| weight).sum();
         let mut left = self.random.below(sum);
         for (weight, make) in weights {
@@ -271,7 +125,7 @@ impl Generator {
 
     // Topology
 
-    fn declare_queue(&mut self) -> Operation {
+    pub fn declare_queue(&mut self) -> Operation {
         let name = match self.random.below(12) {
             0 | 1 => "",
             2 => "amq.mine",
@@ -291,7 +145,7 @@ impl Generator {
         }))
     }
 
-    fn declare_wrongly(&mut self) -> Operation {
+    pub fn declare_wrongly(&mut self) -> Operation {
         queue_method(queue::AMQPMethod::Declare(queue::Declare {
             queue: any(&mut self.random, &["wrong", "q0"]).into(),
             arguments: values::wrong_queue_arguments(&mut self.random),
@@ -299,7 +153,7 @@ impl Generator {
         }))
     }
 
-    fn delete_queue(&mut self) -> Operation {
+    pub fn delete_queue(&mut self) -> Operation {
         queue_method(queue::AMQPMethod::Delete(queue::Delete {
             queue: values::queue(&mut self.random).into(),
             if_unused: self.random.chance(30),
@@ -308,14 +162,14 @@ impl Generator {
         }))
     }
 
-    fn purge(&mut self) -> Operation {
+    pub fn purge(&mut self) -> Operation {
         queue_method(queue::AMQPMethod::Purge(queue::Purge {
             queue: values::queue(&mut self.random).into(),
             nowait: self.random.chance(8),
         }))
     }
 
-    fn bind(&mut self) -> Operation {
+    pub fn bind(&mut self) -> Operation {
         let random = &mut self.random;
         queue_method(queue::AMQPMethod::Bind(queue::Bind {
             queue: values::queue(random).into(),
@@ -330,7 +184,7 @@ impl Generator {
         }))
     }
 
-    fn unbind(&mut self) -> Operation {
+    pub fn unbind(&mut self) -> Operation {
         let random = &mut self.random;
         queue_method(queue::AMQPMethod::Unbind(queue::Unbind {
             queue: values::queue(random).into(),
@@ -344,7 +198,7 @@ impl Generator {
         }))
     }
 
-    fn declare_exchange(&mut self) -> Operation {
+    pub fn declare_exchange(&mut self) -> Operation {
         let random = &mut self.random;
         let (name, usual) = any(random, &values::EXCHANGES);
         let name = any(
@@ -379,7 +233,7 @@ impl Generator {
         }))
     }
 
-    fn delete_exchange(&mut self) -> Operation {
+    pub fn delete_exchange(&mut self) -> Operation {
         exchange_method(exchange::AMQPMethod::Delete(exchange::Delete {
             exchange: values::exchange(&mut self.random).into(),
             if_unused: self.random.chance(40),
@@ -387,7 +241,7 @@ impl Generator {
         }))
     }
 
-    fn bind_exchange(&mut self) -> Operation {
+    pub fn bind_exchange(&mut self) -> Operation {
         let random = &mut self.random;
         exchange_method(exchange::AMQPMethod::Bind(exchange::Bind {
             destination: values::exchange(random).into(),
@@ -402,7 +256,7 @@ impl Generator {
         }))
     }
 
-    fn unbind_exchange(&mut self) -> Operation {
+    pub fn unbind_exchange(&mut self) -> Operation {
         let random = &mut self.random;
         exchange_method(exchange::AMQPMethod::Unbind(exchange::Unbind {
             destination: values::exchange(random).into(),
@@ -436,14 +290,14 @@ impl Generator {
         }
     }
 
-    fn publish(&mut self) -> Operation {
+    pub fn publish(&mut self) -> Operation {
         let exchange = values::exchange(&mut self.random);
         let key = values::routing_key(&mut self.random);
         let properties = values::properties(&mut self.random, &self.switches);
         self.message(exchange, key, properties)
     }
 
-    fn publish_to_queue(&mut self) -> Operation {
+    pub fn publish_to_queue(&mut self) -> Operation {
         let key = values::queue(&mut self.random);
         let properties = if self.random.chance(20) {
             values::properties(&mut self.random, &self.switches)
@@ -460,7 +314,7 @@ impl Generator {
         values::queue(&mut self.random)
     }
 
-    fn consume(&mut self) -> Operation {
+    pub fn consume(&mut self) -> Operation {
         let queue = self.queue_to_consume();
         let random = &mut self.random;
         let consumer_tag = if random.chance(15) { "" } else { values::tag(random) };
@@ -475,21 +329,21 @@ impl Generator {
         }))
     }
 
-    fn cancel(&mut self) -> Operation {
+    pub fn cancel(&mut self) -> Operation {
         basic_method(basic::AMQPMethod::Cancel(basic::Cancel {
             consumer_tag: values::tag(&mut self.random).into(),
             nowait: self.random.chance(15),
         }))
     }
 
-    fn get(&mut self) -> Operation {
+    pub fn get(&mut self) -> Operation {
         basic_method(basic::AMQPMethod::Get(basic::Get {
             queue: self.queue_to_consume().into(),
             no_ack: self.random.chance(25),
         }))
     }
 
-    fn settle(&mut self) -> Operation {
+    pub fn settle(&mut self) -> Operation {
         let random = &mut self.random;
         let verb = match random.below(8) {
             0..=3 => Verb::Ack,
@@ -510,7 +364,7 @@ impl Generator {
         Operation::Settle(Settle { verb, pick, multiple })
     }
 
-    fn recover(&mut self) -> Operation {
+    pub fn recover(&mut self) -> Operation {
         let requeue = !self.random.chance(5);
         basic_method(if self.random.chance(20) {
             basic::AMQPMethod::RecoverAsync(basic::RecoverAsync { requeue })
@@ -519,11 +373,11 @@ impl Generator {
         })
     }
 
-    fn prefetch(&mut self) -> Operation {
+    pub fn prefetch(&mut self) -> Operation {
         self.qos(false)
     }
 
-    fn channel_prefetch(&mut self) -> Operation {
+    pub fn channel_prefetch(&mut self) -> Operation {
         self.qos(true)
     }
 
@@ -534,28 +388,28 @@ impl Generator {
 
     // Confirms and transactions
 
-    fn confirm_select(&mut self) -> Operation {
+    pub fn confirm_select(&mut self) -> Operation {
         let nowait = self.random.chance(10);
         Operation::Method(AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select {
             nowait,
         })))
     }
 
-    fn tx_select(&mut self) -> Operation {
+    pub fn tx_select(&mut self) -> Operation {
         Operation::Method(AMQPClass::Tx(tx::AMQPMethod::Select(tx::Select {})))
     }
 
-    fn tx_commit(&mut self) -> Operation {
+    pub fn tx_commit(&mut self) -> Operation {
         Operation::Method(AMQPClass::Tx(tx::AMQPMethod::Commit(tx::Commit {})))
     }
 
-    fn tx_rollback(&mut self) -> Operation {
+    pub fn tx_rollback(&mut self) -> Operation {
         Operation::Method(AMQPClass::Tx(tx::AMQPMethod::Rollback(tx::Rollback {})))
     }
 
     // Direct reply-to
 
-    fn consume_replies(&mut self) -> Operation {
+    pub fn consume_replies(&mut self) -> Operation {
         basic_method(basic::AMQPMethod::Consume(basic::Consume {
             queue: "amq.rabbitmq.reply-to".into(),
             consumer_tag: if self.random.chance(50) {
@@ -568,13 +422,13 @@ impl Generator {
         }))
     }
 
-    fn request(&mut self) -> Operation {
+    pub fn request(&mut self) -> Operation {
         let properties = BasicProperties::default().with_reply_to("amq.rabbitmq.reply-to".into());
         let key = any(&mut self.random, &QUEUES);
         self.message("", key, properties)
     }
 
-    fn reply(&mut self) -> Operation {
+    pub fn reply(&mut self) -> Operation {
         let key = any(
             &mut self.random,
             &["reply:0", "reply:0", "reply:1", "amq.rabbitmq.reply-to.none"],
@@ -584,7 +438,7 @@ impl Generator {
     }
 
     /// Uses the pseudo queue as if it were one.
-    fn touch_reply_queue(&mut self) -> Operation {
+    pub fn touch_reply_queue(&mut self) -> Operation {
         const NAME: &str = "amq.rabbitmq.reply-to";
         let method = match self.random.below(6) {
             0 => queue::AMQPMethod::Declare(make::queue_declare_passive(NAME)),
@@ -602,20 +456,20 @@ impl Generator {
 
     // Ends and errors
 
-    fn close_channel(&mut self) -> Operation {
+    pub fn close_channel(&mut self) -> Operation {
         Operation::CloseChannel
     }
 
-    fn close_connection(&mut self) -> Operation {
+    pub fn close_connection(&mut self) -> Operation {
         Operation::CloseConnection
     }
 
-    fn odd(&mut self) -> Operation {
+    pub fn odd(&mut self) -> Operation {
         odd::operation(&mut self.random)
     }
 
     /// Methods that are well-formed and rarely of use.
-    fn misplaced(&mut self) -> Operation {
+    pub fn misplaced(&mut self) -> Operation {
         match self.random.below(7) {
             0 => self.tx_commit(),
             1 => self.tx_rollback(),

@@ -2,6 +2,7 @@
 //!
 //! Some differences would end too many sequences if they were met, so they are kept out of the way instead:
 //!
+//! - RabbitMQ 3.10 knows no `x-last-death-` headers, so they are not looked at.
 //! - RabbitMQ 3.10 gives a direct reply the delivery tag of the delivery before it. Tags after replies are not looked at.
 //! - RabbitMQ holds back a channel's consumers without acknowledgements too while the shared prefetch of the channel is used
 //!   up, if a consumer with acknowledgements was asked first. Sequences with a shared prefetch have no such consumers.

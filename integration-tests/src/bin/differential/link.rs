@@ -91,9 +91,12 @@ struct Content {
 }
 
 impl Link {
-    /// Logs in as a client that wants to be told of cancelled consumers.
+    /// Logs in. The first connection wants to be told of cancelled consumers, the others do not.
     pub fn connect(index: usize, address: SocketAddr) -> Self {
-        let login = Login::default().with_capability("consumer_cancel_notify");
+        let login = match index {
+            0 => Login::default().with_capability("consumer_cancel_notify"),
+            _ => Login::default(),
+        };
         Self {
             index,
             raw: RawClient::connect_as(address, &login),
@@ -230,7 +233,7 @@ impl Link {
     fn read_while(&mut self, record: &mut Record, wanted: impl Fn(&Self) -> bool) {
         while self.alive && wanted(self) {
             match self.raw.receive_within(SILENCE) {
-                Received::Frame(frame) => self.take_frame(frame, record),
+                Received::Frame(frame) => self.take_frame(*frame, record),
                 Received::End => self.end("the socket was closed", record),
                 Received::Nothing(_) => self.end("no answer", record),
             }

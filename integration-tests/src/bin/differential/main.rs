@@ -2,7 +2,7 @@
 //!
 //! See docs/differential.md for how to run it and how to read what it prints.
 //!
-//! - [`generator`] makes a sequence from a seed, of [`values`], [`odd`] frames and what [`switches`] allow.
+//! - [`generator`] makes a sequence from a seed and one of the [`themes`], of [`values`], [`odd`] frames and what [`switches`] allow.
 //! - [`player`] plays it at a broker, over the connections of [`link`], which masks the broker's own [`names`].
 //! - [`outcome`] compares, [`known`] says which differences are meant, [`shrink`] finds the shortest sequence that differs.
 //! - [`brokers`] starts both; [`report`] prints.
@@ -21,6 +21,7 @@ mod report;
 mod settings;
 mod shrink;
 mod switches;
+mod themes;
 mod values;
 
 use brokers::Brokers;

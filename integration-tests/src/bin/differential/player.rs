@@ -169,6 +169,10 @@ impl Player {
             self.record.tell("end", Stream::Replies, &format!("in {shown}:"));
             self.with_link(OBSERVER, |link, record| drain(link, &name, record));
         }
+        for (name, _) in crate::values::EXCHANGES {
+            self.record.tell("end", Stream::Replies, &format!("exchange {name}:"));
+            self.with_link(OBSERVER, |link, record| ask_for_exchange(link, name, record));
+        }
         let events = std::mem::take(&mut self.record.events);
         Outcome::of(events, Vec::new())
     }
@@ -282,6 +286,24 @@ fn counts_of(declare_ok: &str) -> Option<(u32, u32)> {
         rest.split(' ').next()?.parse().ok()
     };
     Some((number("messages")?, number("consumers")?))
+}
+
+/// Asks whether an exchange is there.
+fn ask_for_exchange(link: &mut Link, name: &str, record: &mut Record) {
+    link.ensure_open(PROBE, record);
+    let declare = exchange::Declare {
+        passive: true,
+        ..make::exchange_declare(name, "direct")
+    };
+    link.call(
+        PROBE,
+        AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare)),
+        record,
+    );
+    if let Some(event) = record.events.last_mut() {
+        event.place = "end".into();
+        event.stream = Stream::Replies;
+    }
 }
 
 /// Gets everything from a queue, in order.
