@@ -16,7 +16,7 @@ TARGET_DIR = cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_d
 WITH_BROKER = LEVERET_BIN="$${LEVERET_BIN:-$$($(TARGET_DIR))/debug/leveret}"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run build debug-broker test tutorials interop lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
+.PHONY: help setup run build debug-broker test tutorials interop differential lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,9 @@ tutorials: debug-broker ## Run the six RabbitMQ tutorials against a broker start
 
 interop: debug-broker ## Run clients of other languages (Python, Node, Go, Java, Celery) against a broker started for them
 	@$(WITH_BROKER) ./interop/run.sh
+
+differential: debug-broker ## Compare with RabbitMQ on random sequences of operations, three minutes (SEED=42 COUNT=1 SECONDS_MAX=180 FEATURES=...)
+	@$(WITH_BROKER) cargo run $(CARGO_FLAGS) --quiet --package leveret-integration-tests --bin differential
 
 lint: setup fmt-check clippy doc ## Check formatting, clippy's warnings and the documentation
 

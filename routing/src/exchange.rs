@@ -161,6 +161,25 @@ impl ExchangeOptions {
         Ok(self)
     }
 
+    /// How a declaration differs whose arguments cannot be taken over. What exists is compared before the arguments of a
+    /// declaration are checked, so an alternate exchange that is no string is a difference first of all.
+    #[must_use]
+    pub fn difference_with_wrong_arguments(&self, received: &Self, arguments: &FieldTable) -> Option<Inequivalence> {
+        let but_alternate = Self {
+            alternate_exchange: self.alternate_exchange.clone(),
+            ..received.clone()
+        };
+        self.first_difference(&but_alternate).or_else(|| {
+            let received = arguments.inner().get(ALTERNATE_EXCHANGE).map(ArgumentValue::from);
+            let current = self.alternate_exchange.as_deref().map(ArgumentValue::from);
+            (received != current).then(|| Inequivalence {
+                argument: ALTERNATE_EXCHANGE.into(),
+                received,
+                current,
+            })
+        })
+    }
+
     /// The first property in which `received` differs from these options, in RabbitMQ's order:
     /// type, durable, auto_delete, internal, alternate-exchange. Other arguments do not count.
     pub(crate) fn first_difference(&self, received: &Self) -> Option<Inequivalence> {

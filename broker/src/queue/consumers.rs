@@ -1,9 +1,9 @@
 //! Who may get the next message.
 //!
-//! Consumers that can take a message stand in a ring, one ring per consumer priority; all others stand in none. The
-//! ring's head is served and moves on; who gets able to take messages again joins at the end. So choosing costs the
-//! same for one consumer and for ten thousand, and equal consumers with free credit never differ by more than one
-//! message.
+//! Consumers wait for their turn in a ring, one ring per consumer priority. The ring's head is served and moves on. Who
+//! turns out to be without credit, or refuses, leaves the ring, and joins at the end when it can take messages again;
+//! who has its credit back before its turn comes keeps its place. So choosing costs the same for one consumer and for
+//! ten thousand, and equal consumers with free credit never differ by more than one message.
 
 use slab::Slab;
 
@@ -244,10 +244,11 @@ impl<C> Consumers<C> {
     fn next_ready(&mut self) -> Option<u32> {
         loop {
             let level = self.levels.get(self.first_level)?;
-            if level.head != NOWHERE {
-                return Some(level.head);
+            match self.entries.get(level.head as usize) {
+                Some(consumer) if consumer.has_credit() => return Some(level.head),
+                Some(_) => self.leave_ring(level.head),
+                None => self.first_level += 1,
             }
-            self.first_level += 1;
         }
     }
 
@@ -263,11 +264,7 @@ impl<C> Consumers<C> {
                 generation: consumer.generation,
             })
         };
-        if consumer.has_credit() {
-            self.levels.get_mut(self.first_level)?.head = consumer.next;
-        } else {
-            self.leave_ring(index);
-        }
+        self.levels.get_mut(self.first_level)?.head = consumer.next;
         Some(taker)
     }
 

@@ -1,17 +1,18 @@
 //! Whether declaring a queue again asks for the queue that is there.
 
-use amq_protocol::types::AMQPValue;
+use amq_protocol::types::{AMQPValue, FieldTable};
 use leveret_routing::type_name;
 
 use super::erlang_term::{plain, term};
-use super::options::{QueueArguments, compared_arguments};
+use super::options::{compared_arguments, lookup};
 
 /// What queue.declare compares, beside exclusiveness, which is a question of access (405) and not of equivalence.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueProperties<'a> {
     pub durable: bool,
     pub auto_delete: bool,
-    pub arguments: &'a QueueArguments,
+    /// As they were given: a declaration is compared before its arguments are checked.
+    pub arguments: &'a FieldTable,
 }
 
 /// A property that was declared differently.
@@ -44,8 +45,9 @@ pub fn first_difference(current: QueueProperties<'_>, received: QueueProperties<
     flag_difference("durable", current.durable, received.durable)
         .or_else(|| flag_difference("auto_delete", current.auto_delete, received.auto_delete))
         .or_else(|| {
-            compared_arguments()
-                .find_map(|name| argument_difference(name, current.arguments.get(name), received.arguments.get(name)))
+            compared_arguments().find_map(|name| {
+                argument_difference(name, lookup(current.arguments, name), lookup(received.arguments, name))
+            })
         })
 }
 
@@ -87,16 +89,14 @@ fn with_type(value: Option<&AMQPValue>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use amq_protocol::types::FieldTable;
-
     use super::*;
 
-    fn arguments(list: &[(&str, AMQPValue)]) -> QueueArguments {
+    fn arguments(list: &[(&str, AMQPValue)]) -> FieldTable {
         let mut table = FieldTable::default();
         for (name, value) in list {
             table.insert((*name).into(), value.clone());
         }
-        QueueArguments::parse(table).unwrap()
+        table
     }
 
     /// What is said when `received` is declared on top of `current`.

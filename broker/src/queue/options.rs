@@ -418,7 +418,7 @@ const ARGUMENTS: [Argument; 25] = [
     },
 ];
 
-fn lookup<'a>(table: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
+pub(super) fn lookup<'a>(table: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
     table.inner().get(name)
 }
 

@@ -66,15 +66,19 @@ impl Session {
             let text = format!("prefetch_size!=0 ({prefetch_size})");
             return Err(AmqpError::new(ReplyCode::NotImplemented, text));
         }
-        if qos.global {
-            if let Some(channel) = self.outbox.lock().channel(number) {
-                channel.prefetch_global = qos.prefetch_count;
-            }
-            self.resume_stalled();
-        } else if let Some(channel) = self.channel_slot(number) {
+        // A limit for each consumer takes the place of one for the channel; the other way round both hold.
+        let shared = if qos.global { qos.prefetch_count } else { 0 };
+        if let Some(channel) = self.outbox.lock().channel(number) {
+            channel.prefetch_global = shared;
+        }
+        if !qos.global
+            && let Some(channel) = self.channel_slot(number)
+        {
             channel.prefetch_count = qos.prefetch_count;
         }
+        // The answer goes first: what a higher limit sets free comes after it.
         self.reply(number, AMQPClass::Basic(AMQPMethod::QosOk(QosOk {})));
+        self.resume_stalled();
         Ok(())
     }
 

@@ -94,10 +94,11 @@ impl Channel {
 
 impl Session {
     pub(super) fn frame_on_closed_channel(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
-        let (class_id, method_id) = match frame.kind {
-            FrameKind::Method => method::class_and_method(frame.payload).unwrap_or_default(),
-            _ => (0, 0),
-        };
+        if frame.kind != FrameKind::Method {
+            let text = "expected method frame, got non method frame instead";
+            return Err(AmqpError::new(ReplyCode::UnexpectedFrame, text));
+        }
+        let (class_id, method_id) = method::class_and_method(frame.payload).unwrap_or_default();
         match (class_id, method_id) {
             (20, 10) => self.open_channel(frame.channel),
             // The answer to a close that crossed the client's own.

@@ -29,11 +29,10 @@ impl Session {
                 .map_err(|error| error.at(class_id, method_id)),
             // connection.close-ok without a close, and blocked or unblocked, are for nobody.
             AMQPClass::Connection(AMQPMethod::CloseOk(_) | AMQPMethod::Blocked(_) | AMQPMethod::Unblocked(_)) => Ok(()),
-            AMQPClass::Connection(_) => {
+            _ => {
                 let text = "unexpected method in connection state running";
                 Err(AmqpError::new(ReplyCode::ChannelError, text).at(class_id, method_id))
             }
-            _ => Err(AmqpError::new(ReplyCode::ChannelError, "expected 'channel.open'").at(class_id, method_id)),
         }
     }
 

@@ -106,12 +106,12 @@ fn further_routing_keys(headers: Option<&[u8]>) -> Result<Vec<String>, AmqpError
         match table.inner().get(name) {
             None => {}
             Some(AMQPValue::FieldArray(values)) => {
-                for value in values.as_slice() {
-                    match value {
-                        AMQPValue::LongString(key) => keys.push(key.to_string()),
-                        other => return Err(unacceptable(type_name(other))),
-                    }
-                }
+                // What is no string among the keys is passed over.
+                let texts = values.as_slice().iter().filter_map(|value| match value {
+                    AMQPValue::LongString(key) => Some(key.to_string()),
+                    _ => None,
+                });
+                keys.extend(texts);
             }
             Some(other) => return Err(unacceptable(type_name(other))),
         }
@@ -122,6 +122,8 @@ fn further_routing_keys(headers: Option<&[u8]>) -> Result<Vec<String>, AmqpError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::field_table::encode_table;
+    use amq_protocol::types::{FieldArray, FieldTable};
 
     #[test]
     fn expirations_are_judged_in_the_words_of_rabbitmq() {
@@ -140,5 +142,17 @@ mod tests {
                 Err(format!("invalid expiration '{bad}': {reason}"))
             );
         }
+    }
+
+    #[test]
+    fn among_further_keys_only_texts_count() {
+        let mut keys = FieldArray::default();
+        keys.push(AMQPValue::LongInt(1));
+        keys.push(AMQPValue::LongString("q".into()));
+        let mut table = FieldTable::default();
+        table.insert("CC".into(), AMQPValue::FieldArray(keys));
+        let mut encoded = Vec::new();
+        encode_table(&table, &mut encoded);
+        assert_eq!(further_routing_keys(Some(&encoded)), Ok(vec!["q".to_owned()]));
     }
 }

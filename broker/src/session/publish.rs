@@ -237,11 +237,8 @@ impl Session {
         if let (Some(route), true) = (cached, adjustments.further_keys.is_empty()) {
             return self.accept(incoming, message, route, header.body_size);
         }
-        if exchange.is_empty()
-            && let Some(token) = reply_to::token(routing_key)
-        {
-            return self.publish_reply(incoming, &message, token);
-        }
+        let reply_token = reply_to::token(routing_key).filter(|_| exchange.is_empty());
+        let replied = reply_token.is_some_and(|token| self.broker.reply_targets.deliver(token, &message));
         let further = adjustments.further_keys.iter().map(String::as_str);
         let keys: Vec<&str> = std::iter::once(routing_key).chain(further).collect();
         let publication = Publication {
@@ -251,8 +248,12 @@ impl Session {
             message: &message,
         };
         let targets = vhost.route(&publication, &mut self.publisher.route_buffer)?;
+        if replied && targets.queues.is_empty() {
+            self.count_publish(incoming, None, 1, false, header.body_size);
+            return Ok(());
+        }
         let route = Route::new(incoming.exchange_and_key, targets.queues);
-        if targets.varies || !adjustments.further_keys.is_empty() {
+        if reply_token.is_some() || targets.varies || !adjustments.further_keys.is_empty() {
             return self.accept_uncached(incoming, message, &route, header.body_size);
         }
         let route = self.publisher.routes.insert(route);
@@ -410,20 +411,6 @@ impl Session {
         let body_size = message.body_len() as u64;
         let unroutable = queues.is_empty().then_some(message);
         self.count_publish(&incoming, unroutable, queues.len(), false, body_size);
-    }
-
-    /// A reply to a direct reply-to requester.
-    fn publish_reply(&mut self, incoming: &Incoming<'_>, message: &Message, token: &str) -> Result<(), AmqpError> {
-        let found = self.broker.reply_targets.deliver(token, message);
-        let unroutable = (!found).then(|| message.clone());
-        self.count_publish(
-            incoming,
-            unroutable,
-            usize::from(found),
-            false,
-            message.body_len() as u64,
-        );
-        Ok(())
     }
 
     fn send_return(&mut self, channel: u16, message: &Message) {

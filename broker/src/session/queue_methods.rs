@@ -51,9 +51,8 @@ impl Session {
             return self.declare_reply_queue(channel, &declare);
         }
         let name: Arc<str> = match declare.queue.as_str() {
-            // Passively, an empty name means the queue declared last; otherwise it asks for a new name.
-            "" if declare.passive => self.queue_name(channel, "")?,
-            "" => self.broker.names.server_queue().into(),
+            // Asked for passively, the empty name is a name like others, and no queue has it.
+            "" if !declare.passive => self.broker.names.server_queue().into(),
             name => name.into(),
         };
         let Some(opened) = &self.open else { return Ok(()) };

@@ -54,9 +54,16 @@ impl Vhost {
             internal: declaration.internal,
             ..ExchangeOptions::new(kind)
         };
-        let options = options
-            .with_arguments(declaration.arguments.clone())
-            .map_err(|error| routing_error(&error, &name, &self.name))?;
+        let arguments = &declaration.arguments;
+        let options = options.clone().with_arguments(arguments.clone()).map_err(|error| {
+            let existing = topology.routing.exchange(&name);
+            match existing.and_then(|it| it.options.difference_with_wrong_arguments(&options, arguments)) {
+                Some(difference) => {
+                    OperationError::Inequivalent(difference.explanation(&self.exchange_resource(&name).to_string()))
+                }
+                None => routing_error(&error, &name, &self.name),
+            }
+        })?;
         if let Some(alternate) = &options.alternate_exchange {
             actor.require(Operation::Read, &name, || self.exchange_resource(&name))?;
             actor.require(Operation::Write, alternate, || self.exchange_resource(alternate))?;

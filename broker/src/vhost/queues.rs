@@ -172,19 +172,19 @@ impl Vhost {
         if queue.properties.exclusive_owner != owner {
             return Err(OperationError::ResourceLocked(self.queue_resource(&queue.name)));
         }
-        let received = self.parse_arguments(&queue.name, &declaration.arguments)?;
         let current = queue::QueueProperties {
             durable: queue.properties.durable,
             auto_delete: queue.properties.auto_delete,
-            arguments: &queue.properties.arguments,
+            arguments: queue.properties.arguments.table(),
         };
         let received = queue::QueueProperties {
             durable: declaration.durable && !declaration.exclusive,
             auto_delete: declaration.auto_delete,
-            arguments: &received,
+            arguments: &declaration.arguments,
         };
         match queue::first_difference(current, received) {
-            None => Ok(()),
+            // What is not compared may still be wrong.
+            None => self.parse_arguments(&queue.name, &declaration.arguments).map(drop),
             Some(difference) => Err(OperationError::Inequivalent(
                 difference.explain(&queue.name, &self.name),
             )),
@@ -252,8 +252,8 @@ impl Vhost {
         let is_kept = |counts: &Counts| (if_unused && counts.consumers > 0) || (if_empty && counts.ready > 0);
         match self.remove_queue(&queue, |counts| !is_kept(counts)) {
             Ok((ready, durable)) => Ok((saturating_u32(ready), durable)),
-            Err(counts) if if_unused && counts.consumers > 0 => Err(OperationError::InUse(self.queue_resource(name))),
-            Err(_) => Err(OperationError::NotEmpty(self.queue_resource(name))),
+            Err(counts) if if_empty && counts.ready > 0 => Err(OperationError::NotEmpty(self.queue_resource(name))),
+            Err(_) => Err(OperationError::InUse(self.queue_resource(name))),
         }
     }
 

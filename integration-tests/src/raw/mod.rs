@@ -19,7 +19,7 @@ pub use frames::{
     method_payload, raw_table, short_string, table_nested,
 };
 pub use methods::{Method, Request};
-pub use receive::Content;
+pub use receive::{Content, Received};
 
 use crate::wait::DEADLINE;
 use std::io::{ErrorKind, Write};

@@ -16,6 +16,15 @@ pub struct Content {
     pub largest_frame: usize,
 }
 
+/// What came before a deadline.
+#[derive(Debug)]
+pub enum Received {
+    Frame(Box<AMQPFrame>),
+    /// The broker has closed the socket.
+    End,
+    Nothing(std::io::Error),
+}
+
 impl RawClient {
     /// The next frame, or `None` when the broker has closed the socket.
     #[track_caller]
@@ -26,10 +35,20 @@ impl RawClient {
     /// As [`RawClient::next_frame`] with a deadline of its own.
     #[track_caller]
     pub fn next_frame_within(&mut self, time: Duration) -> Option<AMQPFrame> {
+        match self.receive_within(time) {
+            Received::Frame(frame) => Some(*frame),
+            Received::End => None,
+            Received::Nothing(error) => panic!("no frame within {time:?}: {error}"),
+        }
+    }
+
+    /// Waits for a frame as long as `time`, for callers to whom silence is an answer too.
+    #[track_caller]
+    pub fn receive_within(&mut self, time: Duration) -> Received {
         let give_up = Instant::now() + time;
         loop {
             if let Some(frame) = self.take_frame() {
-                return Some(frame);
+                return Received::Frame(Box::new(frame));
             }
             match self.read_before(give_up) {
                 Ok(0) => {
@@ -38,11 +57,11 @@ impl RawClient {
                         "the socket was closed inside a frame: {:?}",
                         self.buffer
                     );
-                    return None;
+                    return Received::End;
                 }
                 Ok(_) => {}
-                Err(error) if hung_up(error.kind()) => return None,
-                Err(error) => panic!("no frame within {time:?}: {error}"),
+                Err(error) if hung_up(error.kind()) => return Received::End,
+                Err(error) => return Received::Nothing(error),
             }
         }
     }

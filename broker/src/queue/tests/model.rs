@@ -50,7 +50,7 @@ pub(super) struct Model {
     pub(super) ready: Vec<Held>,
     pub(super) unacked: Vec<Held>,
     pub(super) clients: Vec<Client>,
-    /// Who can take a message, the longest waiting first.
+    /// Whose turn it is, the longest waiting first. Some may be found to be without credit.
     turn: Vec<usize>,
     pub(super) effects: Vec<Effect>,
 }
@@ -237,6 +237,9 @@ impl Model {
                 .iter()
                 .position(|consumer| self.client(*consumer).spec.priority == highest)?;
             let consumer = self.turn.remove(index);
+            if !self.can_take(consumer) {
+                continue;
+            }
             if self.client(consumer).refusing {
                 self.client_mut(consumer).stalled = true;
                 self.effects.push(Effect::Refused { consumer });
@@ -263,7 +266,7 @@ impl Model {
             } else if !is_new {
                 self.settle(&message);
             }
-            self.join_turn(consumer);
+            self.turn.push(consumer);
             return Some(consumer);
         }
     }

@@ -1,0 +1,136 @@
+//! The two brokers: RabbitMQ as Debian packages it, as a node of its own, and the leveret binary.
+
+use leveret_integration_tests::Broker;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const RABBITMQ_SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/// RabbitMQ takes its time, more so on a busy machine.
+const START_SECONDS: u64 = 120;
+const STOP_SECONDS: u64 = 30;
+
+/// Both brokers, running, empty.
+pub struct Brokers {
+    pub rabbitmq: RabbitMq,
+    pub leveret: Broker,
+}
+
+impl Brokers {
+    pub fn start() -> Result<Self, String> {
+        let rabbitmq = RabbitMq::start()?;
+        let leveret = Broker::start();
+        Ok(Self { rabbitmq, leveret })
+    }
+}
+
+/// Whether RabbitMQ can be started here.
+pub fn rabbitmq_is_installed() -> bool {
+    Path::new(RABBITMQ_SERVER).exists()
+}
+
+/// A node with its own name, ports and folders, without plugins. It ends when this is dropped.
+pub struct RabbitMq {
+    launcher: Child,
+    amqp: SocketAddr,
+    folder: TempDir,
+}
+
+impl RabbitMq {
+    fn start() -> Result<Self, String> {
+        let folder = tempfile::Builder::new()
+            .prefix("leveret-differential-")
+            .tempdir()
+            .map_err(|error| format!("no folder for RabbitMQ: {error}"))?;
+        let amqp = free_address()?;
+        let launcher = launch(folder.path(), amqp, free_address()?.port())
+            .map_err(|error| format!("RabbitMQ does not start: {error}"))?;
+        let mut node = Self { launcher, amqp, folder };
+        node.wait_until_it_listens()?;
+        Ok(node)
+    }
+
+    pub fn amqp(&self) -> SocketAddr {
+        self.amqp
+    }
+
+    fn wait_until_it_listens(&mut self) -> Result<(), String> {
+        let give_up = Instant::now() + Duration::from_secs(START_SECONDS);
+        while TcpStream::connect(self.amqp).is_err() {
+            let ended = self.launcher.try_wait().ok().flatten();
+            if ended.is_some() || Instant::now() > give_up {
+                let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                return Err(format!("RabbitMQ did not start ({ended:?}):\n{log}"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// The Erlang node's process, which its launcher is waiting for.
+    fn process_id(&self) -> Option<String> {
+        let text = fs::read_to_string(self.folder.path().join("pid")).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    fn signal(&self, signal: &str) {
+        let process_id = self.process_id().unwrap_or_else(|| self.launcher.id().to_string());
+        let _ = Command::new("kill").args([signal, &process_id]).status();
+    }
+}
+
+impl Drop for RabbitMq {
+    fn drop(&mut self) {
+        self.signal("-TERM");
+        let give_up = Instant::now() + Duration::from_secs(STOP_SECONDS);
+        while matches!(self.launcher.try_wait(), Ok(None)) {
+            if Instant::now() > give_up {
+                self.signal("-KILL");
+                let _ = self.launcher.kill();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn launch(folder: &Path, amqp: SocketAddr, distribution_port: u16) -> std::io::Result<Child> {
+    let path = |name: &str| -> PathBuf { folder.join(name) };
+    fs::write(path("plugins"), "[].")?;
+    fs::write(
+        path("rabbitmq.conf"),
+        format!("listeners.tcp.1 = {amqp}\nlog.file.level = critical\n"),
+    )?;
+    let log = fs::File::create(path("log"))?;
+    // Threads that wait busily would take the machine from everybody else.
+    let erlang = "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none";
+    Command::new(RABBITMQ_SERVER)
+        .env("HOME", folder)
+        .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+        .env("RABBITMQ_CONFIG_FILE", path("rabbitmq"))
+        .env(
+            "RABBITMQ_NODENAME",
+            format!("leveret-differential-{}@localhost", std::process::id()),
+        )
+        .env("RABBITMQ_DIST_PORT", distribution_port.to_string())
+        .env("RABBITMQ_MNESIA_BASE", folder)
+        .env("RABBITMQ_LOG_BASE", folder)
+        .env("RABBITMQ_ENABLED_PLUGINS_FILE", path("plugins"))
+        .env("RABBITMQ_PID_FILE", path("pid"))
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", erlang)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+}
+
+/// A port of the loopback interface that nobody listens on.
+fn free_address() -> Result<SocketAddr, String> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(|error| format!("no free port: {error}"))
+}
