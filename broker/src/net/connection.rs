@@ -34,7 +34,7 @@ use crate::session::stock;
 const READ_BYTES: usize = 256 * 1024;
 /// The read buffer: one read behind the longest unfinished frame.
 const READ_BUFFER_BYTES: usize = READ_BYTES + 160 * 1024;
-/// After a read of this size the task lets others run before it reads on.
+/// After so many bytes read at a stretch the task lets others run before it reads on.
 const YIELD_AFTER_BYTES: usize = 64 * 1024;
 /// After this much written at a stretch, as when a fast reader drains a long queue, the task lets others run.
 const YIELD_AFTER_WRITTEN_BYTES: usize = 1024 * 1024;
@@ -73,6 +73,7 @@ pub fn start(stream: TcpStream, peer: SocketAddr, broker: &Arc<Broker>) {
         sending: Vec::new(),
         sent: 0,
         held_back: false,
+        at_a_stretch: 0,
         read_closed: false,
         received_any: false,
     };
@@ -119,6 +120,8 @@ struct Connection {
     sent: usize,
     /// The session was paused before it had looked at all of `unfinished`.
     held_back: bool,
+    /// Bytes read since others had their turn.
+    at_a_stretch: usize,
     read_closed: bool,
     received_any: bool,
 }
@@ -167,9 +170,13 @@ impl Connection {
                 timer = None;
                 self.session.timeout(now);
             }
-            if ready.readable && self.read(now).await? >= YIELD_AFTER_BYTES {
-                self.write()?;
-                tokio::task::yield_now().await;
+            if ready.readable {
+                self.at_a_stretch += self.read(now).await?;
+                if self.at_a_stretch >= YIELD_AFTER_BYTES {
+                    self.at_a_stretch = 0;
+                    self.write()?;
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }
@@ -269,7 +276,7 @@ impl Connection {
             self.received_any = true;
             buffer[..before].copy_from_slice(&self.unfinished);
             let input = &buffer[..before + length];
-            let consumed = self.session.receive(now, input);
+            let consumed = hand_over(&mut self.session, now, input);
             self.keep(&input[consumed..]);
             Ok(length)
         })
@@ -288,7 +295,7 @@ impl Connection {
     /// Gives a session that was paused the input it has not taken yet; true if it took some.
     fn take_unfinished(&mut self) -> bool {
         let input = std::mem::take(&mut self.unfinished);
-        let consumed = self.session.receive(clock::now(), &input);
+        let consumed = hand_over(&mut self.session, clock::now(), &input);
         self.keep(&input[consumed..]);
         consumed > 0
     }
@@ -315,6 +322,16 @@ impl Connection {
         let _ = tokio::time::timeout(LINGER, farewell).await;
         Ok(())
     }
+}
+
+/// Gives the session input and says how much of it was taken.
+fn hand_over(session: &mut Session, now: Instant, input: &[u8]) -> usize {
+    let consumed = session.receive(now, input);
+    if session.is_ahead_of_consumers() {
+        // The batch may have taken longer than the pause will last.
+        session.pause_for_consumers(clock::now());
+    }
+    consumed
 }
 
 /// Makes the timer fire at the deadline. A timer that fires too early is set again, which is cheaper than moving it

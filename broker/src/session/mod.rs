@@ -7,7 +7,8 @@
 //!   [`written`](Session::written) when the socket took all bytes, [`timeout`](Session::timeout) at the deadline,
 //!   [`login_result`](Session::login_result), [`terminate`](Session::terminate) when the socket is gone;
 //! - outputs: the outbox's bytes, [`deadline`](Session::deadline), [`accepts_input`](Session::accepts_input),
-//!   [`take_login`](Session::take_login), [`is_finished`](Session::is_finished).
+//!   [`take_login`](Session::take_login), [`is_ahead_of_consumers`](Session::is_ahead_of_consumers),
+//!   [`is_finished`](Session::is_finished).
 //!
 //! No input can fail: a protocol mistake becomes a close method in the outbox and a change of state.
 //!
@@ -23,6 +24,7 @@ mod confirms;
 mod connection_methods;
 mod deliveries;
 mod exchange_methods;
+mod flow;
 pub mod handshake;
 mod heartbeat;
 mod message_checks;
@@ -52,6 +54,7 @@ use crate::protocol::wire::short_string as short;
 use crate::vhost::queue_handle::Scratch;
 use crate::vhost::{Actor, Vhost};
 use channel::{Channel, ChannelPhase};
+use flow::{Flow, FlowPause};
 use handshake::Handshake;
 use heartbeat::Heartbeat;
 use outbox::{Event, Outbox};
@@ -73,6 +76,7 @@ pub struct Session {
     channels: Vec<Option<Box<Channel>>>,
     channels_open: u16,
     publisher: Publisher,
+    flow: Flow,
     settles: SettleBatch,
     scratch: Scratch,
     pause: Option<Pause>,
@@ -135,6 +139,8 @@ enum Pause {
     Congestion,
     /// The client has to read its answers first.
     Unsent,
+    /// Consumers of what it publishes come first.
+    Flow(FlowPause),
 }
 
 impl Session {
@@ -153,6 +159,7 @@ impl Session {
             open: None,
             channels: Vec::new(),
             channels_open: 0,
+            flow: Flow::default(),
             settles: SettleBatch::default(),
             scratch: Scratch::default(),
             pause: None,
@@ -168,6 +175,7 @@ impl Session {
     /// Takes input and says how many bytes of it are done with; the rest must come again, with more behind it.
     pub fn receive(&mut self, now: Instant, input: &[u8]) -> usize {
         self.heartbeat.received(now);
+        self.flow.input_begins();
         let mut consumed = 0;
         while self.accepts_input() {
             match self.step(now, &input[consumed..]) {
@@ -365,6 +373,9 @@ impl Session {
         if self.outbox.take_committed() {
             self.commit_happened(now);
         }
+        if self.outbox.take_flow_over() {
+            self.flow_is_over();
+        }
         loop {
             let Some(event) = self.outbox.lock().next_event() else {
                 break;
@@ -437,7 +448,7 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Handshake(handshake) => Some(handshake.deadline),
-            Phase::Running => self.heartbeat.deadline(),
+            Phase::Running => self.heartbeat.deadline().into_iter().chain(self.flow_deadline()).min(),
             Phase::Closing { deadline } | Phase::Dropping { deadline } => Some(*deadline),
             Phase::Finished => None,
         }
@@ -453,7 +464,10 @@ impl Session {
             Phase::Closing { deadline } | Phase::Dropping { deadline } if now >= *deadline => {
                 self.phase = Phase::Finished;
             }
-            Phase::Running => self.beat(now),
+            Phase::Running => {
+                self.beat(now);
+                self.look_at_flow(now);
+            }
             _ => {}
         }
     }

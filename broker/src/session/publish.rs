@@ -447,8 +447,10 @@ impl Session {
         }
         let mut ticket = None;
         for group in batch.groups.iter_mut().take(batch.used) {
+            let messages = group.messages.len();
             let published = group.queue.publish(&mut group.messages, &mut self.scratch);
             ticket = ticket.max(published.ticket);
+            self.flow.published(&group.queue, published.demand, messages);
         }
         batch.groups.truncate(GROUPS_KEPT);
         batch.used = 0;

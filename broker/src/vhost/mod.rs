@@ -11,6 +11,7 @@ pub mod consumers;
 pub mod dead_letters;
 pub mod error;
 pub mod exchanges;
+pub mod flow;
 pub mod history;
 pub mod policies;
 pub mod queue_handle;
