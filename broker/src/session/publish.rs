@@ -205,6 +205,11 @@ impl Session {
         cached: Option<usize>,
         make: impl FnOnce(&[u8]) -> Message,
     ) -> Result<(), AmqpError> {
+        if self.settles.gives_back() {
+            // What goes back to its queue has its place before what is published after it.
+            self.flush_publishes();
+            self.flush_settles();
+        }
         if let (Some(route), Some(_)) = (cached, only_delivery_mode(header.properties)) {
             let message = make(header.payload);
             return self.accept(incoming, message, route, header.body_size);
