@@ -13,7 +13,7 @@ use prometheus::local::LocalHistogram;
 
 use super::channel::ChannelMode;
 use super::route_cache::{Route, RouteCache};
-use super::tx::BufferedPublish;
+use super::tx::{BufferedPublish, BufferedTarget};
 use super::{Pause, Session, reply_to};
 use crate::metrics::Counters;
 use crate::protocol::assembler::AssembledPublish;
@@ -300,7 +300,7 @@ impl Session {
             return self.buffer_publish(
                 incoming.channel,
                 BufferedPublish {
-                    queues,
+                    target: BufferedTarget::Queues(queues),
                     message,
                     mandatory: incoming.mandatory,
                 },
@@ -340,7 +340,7 @@ impl Session {
             return self.buffer_publish(
                 incoming.channel,
                 BufferedPublish {
-                    queues,
+                    target: BufferedTarget::Queues(queues),
                     message,
                     mandatory: incoming.mandatory,
                 },
@@ -412,23 +412,36 @@ impl Session {
             mandatory,
             exchange_and_key: &[],
         };
-        let body_size = message.body_len() as u64;
-        let unroutable = queues.is_empty().then_some(message);
-        self.count_publish(&incoming, unroutable, queues.len(), false, body_size);
+        match target {
+            BufferedTarget::Queues(queues) => {
+                self.collect(&queues, &message);
+                let body_size = message.body_len() as u64;
+                let unroutable = queues.is_empty().then_some(message);
+                self.count_publish(&incoming, unroutable, queues.len(), false, body_size);
+            }
+            BufferedTarget::Reply(token) => self.deliver_reply(&incoming, &message, &token),
+        }
     }
 
     /// A reply to a direct reply-to requester.
     fn publish_reply(&mut self, incoming: &Incoming<'_>, message: &Message, token: &str) -> Result<(), AmqpError> {
+        if self.is_transactional(incoming.channel) {
+            let publish = BufferedPublish {
+                target: BufferedTarget::Reply(token.to_owned()),
+                message: message.clone(),
+                mandatory: incoming.mandatory,
+            };
+            return self.buffer_publish(incoming.channel, publish);
+        }
+        self.deliver_reply(incoming, message, token);
+        Ok(())
+    }
+
+    fn deliver_reply(&mut self, incoming: &Incoming<'_>, message: &Message, token: &str) {
         let found = self.broker.reply_targets.deliver(token, message);
         let unroutable = (!found).then(|| message.clone());
-        self.count_publish(
-            incoming,
-            unroutable,
-            usize::from(found),
-            false,
-            message.body_len() as u64,
-        );
-        Ok(())
+        let body_size = message.body_len() as u64;
+        self.count_publish(incoming, unroutable, usize::from(found), false, body_size);
     }
 
     fn send_return(&mut self, channel: u16, message: &Message) {

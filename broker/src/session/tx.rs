@@ -27,15 +27,25 @@ pub struct Transaction {
     bytes: usize,
     settlements: Vec<(u64, Settlement)>,
     settled_tags: HashSet<u64>,
+    /// All outstanding tags up to this one are settled, so that nobody looks at them again.
+    settled_up_to: u64,
 }
 
-/// A publish with the queues that it was routed to when it was made.
+/// Where a publish goes, as found when it was made.
+pub enum BufferedTarget {
+    /// To these queues.
+    Queues(Vec<Arc<QueueHandle>>),
+    /// To whoever waits for direct replies under this token.
+    Reply(String),
+}
+
+/// A publish that waits for its transaction's commit.
 pub struct BufferedPublish {
     /// Where it goes.
-    pub queues: Vec<Arc<QueueHandle>>,
+    pub target: BufferedTarget,
     /// The message.
     pub message: Message,
-    /// To be returned when there are no queues.
+    /// To be returned when nobody takes it.
     pub mandatory: bool,
 }
 
