@@ -402,11 +402,10 @@ impl Session {
     /// Publishes what a transaction had buffered.
     pub(super) fn publish_buffered(&mut self, channel: u16, publish: BufferedPublish) {
         let BufferedPublish {
-            queues,
+            target,
             message,
             mandatory,
         } = publish;
-        self.collect(&queues, &message);
         let incoming = Incoming {
             channel,
             mandatory,

@@ -149,13 +149,17 @@ impl Session {
         let tags: Vec<u64> = if multiple {
             let up_to = if all { u64::MAX } else { delivery_tag };
             deliveries
-                .outstanding()
+                .outstanding_after(transaction.settled_up_to)
                 .map(|(_, unacked)| unacked.delivery_tag)
                 .take_while(|tag| *tag <= up_to)
                 .collect()
         } else {
             vec![delivery_tag]
         };
+        if multiple {
+            let last = tags.last().copied().unwrap_or_default();
+            transaction.settled_up_to = transaction.settled_up_to.max(last);
+        }
         for tag in tags {
             if transaction.settled_tags.insert(tag) {
                 transaction.settlements.push((tag, settlement));
