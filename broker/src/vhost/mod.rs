@@ -19,7 +19,7 @@ pub mod queues;
 pub mod recovery;
 pub mod routes;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -107,6 +107,10 @@ struct Topology {
     /// Queues by the number under which the routing table knows them.
     queues: Slab<Arc<QueueHandle>>,
     policies: Policies,
+    /// The exclusive queues of each connection, by their number.
+    exclusive: HashMap<ConnectionId, HashSet<u32>>,
+    /// The virtual host itself is deleted: nothing is added any more.
+    deleted: bool,
 }
 
 impl Vhost {
@@ -119,6 +123,8 @@ impl Vhost {
                 by_name: HashMap::new(),
                 queues: Slab::new(),
                 policies: Policies::default(),
+                exclusive: HashMap::new(),
+                deleted: false,
             }),
             generation: AtomicU64::new(1),
             histories: history::Histories::default(),

@@ -144,6 +144,9 @@ impl Vhost {
         topology.apply_to_queue(&queue);
         topology.queues.insert(queue.clone());
         topology.by_name.insert(queue.name.clone(), queue.clone());
+        if let Some(owner) = queue.properties.exclusive_owner {
+            topology.exclusive.entry(owner).or_default().insert(index);
+        }
         topology.routing.add_queue(name, index);
         self.invalidate_routes();
         queue
@@ -269,8 +272,16 @@ impl Vhost {
 
     /// Deletes the exclusive queues of a connection that ends.
     pub fn delete_queues_of(&self, connection: ConnectionId) {
-        let owned = |queue: &Arc<QueueHandle>| queue.properties.exclusive_owner == Some(connection);
-        for queue in self.queues().into_iter().filter(owned) {
+        let topology = self.topology.read();
+        let Some(owned) = topology.exclusive.get(&connection) else {
+            return;
+        };
+        let queues: Vec<_> = owned
+            .iter()
+            .filter_map(|index| topology.queues.get(*index as usize).cloned())
+            .collect();
+        drop(topology);
+        for queue in queues {
             self.delete_queue_unconditionally(&queue);
         }
     }
@@ -318,6 +329,14 @@ impl Vhost {
         let removed = topology.routing.remove_queue(queue.index);
         let durable = self.forget(&topology, &removed, Some(queue));
         topology.queues.remove(queue.index as usize);
+        if let Some(owner) = queue.properties.exclusive_owner
+            && let Some(owned) = topology.exclusive.get_mut(&owner)
+        {
+            owned.remove(&queue.index);
+            if owned.is_empty() {
+                topology.exclusive.remove(&owner);
+            }
+        }
         self.invalidate_routes();
         drop(topology);
         self.counters.queues_deleted.inc();
@@ -336,4 +355,57 @@ impl Vhost {
 /// Counts on the wire have 32 bits.
 pub fn saturating_u32(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use leveret_storage::{Store, StoreOptions};
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::config::Config;
+
+    fn broker() -> Arc<Broker> {
+        crate::server::start(
+            Config::default(),
+            Store::in_memory(StoreOptions::default()),
+            &Registry::new(),
+        )
+        .unwrap()
+    }
+
+    fn declaration(name: &str, exclusive: bool) -> QueueDeclaration<'_> {
+        QueueDeclaration {
+            name,
+            server_named: false,
+            passive: false,
+            durable: !exclusive,
+            exclusive,
+            auto_delete: false,
+            arguments: FieldTable::default(),
+        }
+    }
+
+    #[test]
+    fn exclusive_queues_end_with_their_own_connection() {
+        let broker = broker();
+        let vhost = broker.vhost("/").unwrap();
+        let owner = |id| Actor {
+            connection: Some(ConnectionId(id)),
+            ..Actor::operator()
+        };
+        for (name, id) in [("a", 1), ("b", 1), ("c", 2)] {
+            vhost.declare_queue(&owner(id), declaration(name, true)).unwrap();
+        }
+        vhost.declare_queue(&owner(1), declaration("d", false)).unwrap();
+        vhost.delete_queue(&owner(1), "b", DeleteConditions::default()).unwrap();
+        assert_eq!(vhost.topology.read().exclusive.len(), 2);
+        vhost.delete_queues_of(ConnectionId(1));
+        let mut left: Vec<_> = vhost.queues().iter().map(|queue| queue.name.to_string()).collect();
+        left.sort();
+        assert_eq!(left, ["c", "d"]);
+        vhost.delete_queues_of(ConnectionId(2));
+        assert!(vhost.topology.read().exclusive.is_empty());
+    }
 }
