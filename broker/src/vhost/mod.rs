@@ -186,6 +186,14 @@ impl Vhost {
         Resource::queue(name, &self.name)
     }
 
+    /// Connections may still have work for a virtual host that was just deleted; it must leave nothing in the store.
+    fn check_exists(&self, topology: &Topology) -> Result<(), OperationError> {
+        match topology.deleted {
+            false => Ok(()),
+            true => Err(OperationError::VhostDeleted(self.name.to_string())),
+        }
+    }
+
     fn check_store(&self) -> Result<(), OperationError> {
         match self.store.failed() {
             None => Ok(()),

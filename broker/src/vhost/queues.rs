@@ -106,6 +106,7 @@ impl Vhost {
             return Ok(DeclaredQueue::of(&queue, None));
         }
         self.check_queue_limit(&topology, name)?;
+        self.check_exists(&topology)?;
         let properties = QueueProperties {
             // An exclusive queue ends with its connection, so it is never durable.
             durable: declaration.durable && !declaration.exclusive,
@@ -288,6 +289,7 @@ impl Vhost {
 
     /// Deletes all queues, exchanges and bindings, when the virtual host itself is deleted.
     pub fn delete_everything(&self) {
+        self.topology.write().deleted = true;
         for queue in self.queues() {
             self.delete_queue_unconditionally(&queue);
         }
@@ -365,6 +367,7 @@ mod tests {
     use super::*;
     use crate::broker::Broker;
     use crate::config::Config;
+    use crate::vhost::exchanges::ExchangeDeclaration;
 
     fn broker() -> Arc<Broker> {
         crate::server::start(
@@ -385,6 +388,31 @@ mod tests {
             auto_delete: false,
             arguments: FieldTable::default(),
         }
+    }
+
+    #[test]
+    fn a_deleted_virtual_host_takes_nothing_from_connections_that_are_about_to_close() {
+        let broker = broker();
+        let vhost = broker.vhost("/").unwrap();
+        broker.delete_vhost("/").unwrap();
+        let actor = Actor::operator();
+        let queue = vhost.declare_queue(&actor, declaration("late", false)).map(drop);
+        let exchange = ExchangeDeclaration {
+            name: "late",
+            kind: "direct",
+            passive: false,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: FieldTable::default(),
+        };
+        let exchange = vhost.declare_exchange(&actor, exchange).map(drop);
+        let (arguments, from, to) = (FieldTable::default(), "amq.direct", "amq.fanout");
+        let binding = vhost.bind_exchange(&actor, to, from, "key", &arguments).map(drop);
+        for result in [queue, exchange, binding] {
+            assert!(matches!(result, Err(OperationError::VhostDeleted(_))));
+        }
+        assert!(vhost.queues().is_empty());
     }
 
     #[test]
