@@ -20,7 +20,7 @@ const PUBLISHES_PER_TURN: usize = 2_000;
 /// Time that passes while everybody has one turn.
 const ROUND: Duration = Duration::from_micros(200);
 /// More than a queue may hold for consumers before its publishers wait.
-const BACKLOG_MESSAGES: usize = 10_000;
+const BACKLOG_MESSAGES: usize = 33_000;
 const PREFETCH: usize = 200;
 /// Long enough for several pauses.
 const ROUNDS: usize = 500;
@@ -234,7 +234,7 @@ fn a_light_publisher_is_not_held_up_by_the_backlog_of_others() {
     hall.say(0, &format!("qos {PREFETCH}"));
     hall.say(0, "consume q tag");
     let heavy = hall.connect();
-    for _ in 0..10 {
+    for _ in 0..20 {
         hall.publish(heavy);
         hall.pass_time(Duration::from_secs(1));
     }

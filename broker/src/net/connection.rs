@@ -74,6 +74,7 @@ pub fn start(stream: TcpStream, peer: SocketAddr, broker: &Arc<Broker>) {
         sent: 0,
         held_back: false,
         at_a_stretch: 0,
+        was_in_flow: false,
         read_closed: false,
         received_any: false,
     };
@@ -122,6 +123,7 @@ struct Connection {
     held_back: bool,
     /// Bytes read since others had their turn.
     at_a_stretch: usize,
+    was_in_flow: bool,
     read_closed: bool,
     received_any: bool,
 }
@@ -171,6 +173,10 @@ impl Connection {
                 self.session.timeout(now);
             }
             if ready.readable {
+                if std::mem::take(&mut self.was_in_flow) {
+                    // The consumers' task that ended the pause has put this one in front of all others.
+                    tokio::task::yield_now().await;
+                }
                 self.at_a_stretch += self.read(now).await?;
                 if self.at_a_stretch >= YIELD_AFTER_BYTES {
                     self.at_a_stretch = 0;
@@ -284,6 +290,7 @@ impl Connection {
 
     fn keep(&mut self, rest: &[u8]) {
         self.held_back = !rest.is_empty() && !self.session.accepts_input();
+        self.was_in_flow = self.session.is_in_flow();
         self.unfinished.clear();
         if rest.is_empty() {
             self.unfinished = Vec::new();

@@ -7,7 +7,7 @@
 //!   reading ─────────────────────────────────────▶ waiting
 //!      ▲                                              │ the queue is short again, or PAUSE_MAX is over
 //!      ├──────────────────────────────────────────────┤
-//!      │                                              │ in a LOOK_INTERVAL the consumers took next to nothing
+//!      │                                              │ at a look the consumers have taken next to nothing
 //!      └───── for RETRY_INTERVAL without waiting ◀────┘
 //! ```
 //!
@@ -31,8 +31,8 @@ const CREDIT_BYTES: u64 = 1024 * 1024;
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// No pause is longer.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
-/// Consumers that take less than one part in so many of what the input before the pause brought, in one look's time, are
-/// slow by themselves: waiting does not help them.
+/// Consumers that take less than one part in so many of what the input before the pause brought, or could have brought in
+/// a look's time, are slow by themselves: waiting does not help them.
 const HOPELESS_DIVISOR: u64 = 8;
 /// So long a publisher does not wait for slow consumers again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -42,8 +42,9 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Flow {
     used_messages: usize,
     used_bytes: u64,
-    /// Of these, the messages of this input.
+    /// Of these, the messages of this input, and when it began.
     of_this_input: usize,
+    input_began: Option<Instant>,
     /// Of the queues of this input with consumers behind, the one with the shortest backlog.
     behind: Option<(usize, Arc<QueueHandle>)>,
     /// One of the queues of this input has consumers that are not behind.
@@ -53,7 +54,8 @@ pub struct Flow {
 
 impl Flow {
     /// What follows comes from another read.
-    pub fn input_begins(&mut self) {
+    pub fn input_begins(&mut self, now: Instant) {
+        self.input_began = Some(now);
         self.behind = None;
         self.has_near = false;
         self.of_this_input = 0;
@@ -75,6 +77,15 @@ impl Flow {
         }
     }
 
+    /// What this input brought; less if it took longer than a look, as on a busy machine.
+    fn published_per_look(&self, now: Instant) -> u64 {
+        let took = self
+            .input_began
+            .map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        let looks = took.div_duration_f64(LOOK_INTERVAL).max(1.0);
+        (self.of_this_input as f64 / looks) as u64
+    }
+
     /// The queue to wait for, if it is time to wait.
     fn take_behind(&mut self, now: Instant) -> Option<Arc<QueueHandle>> {
         let behind = self.behind.take();
@@ -89,6 +100,7 @@ impl Flow {
 /// A pause for the consumers of one queue.
 pub struct FlowPause {
     wait: Wait,
+    /// What the connection publishes in a look's time.
     published: u64,
     taken_before: u64,
     look_at: Instant,
@@ -109,14 +121,16 @@ impl FlowPause {
         if now < self.look_at {
             return Look::Wait;
         }
-        let taken = self.wait.taken();
-        if (taken - self.taken_before) * HOPELESS_DIVISOR < self.published {
+        let is_over = now >= self.end;
+        let taken = self.wait.taken() - self.taken_before;
+        // A few large messages may take longer than to the first look.
+        let can_tell = is_over || self.published >= HOPELESS_DIVISOR;
+        if can_tell && taken * HOPELESS_DIVISOR < self.published {
             return Look::Hopeless;
         }
-        if now >= self.end {
+        if is_over {
             return Look::Over;
         }
-        self.taken_before = taken;
         self.look_at = now + LOOK_INTERVAL;
         Look::Wait
     }
@@ -146,10 +160,15 @@ impl Session {
         self.pause = Some(Pause::Flow(FlowPause {
             taken_before: wait.taken(),
             wait,
-            published: self.flow.of_this_input as u64,
+            published: self.flow.published_per_look(now),
             look_at: now + LOOK_INTERVAL,
             end: now + PAUSE_MAX,
         }));
+    }
+
+    /// Does it wait for consumers?
+    pub fn is_in_flow(&self) -> bool {
+        matches!(self.pause, Some(Pause::Flow(_)))
     }
 
     fn consumes(&self) -> bool {
@@ -182,7 +201,7 @@ impl Session {
 
     /// The queue that was waited for is short again.
     pub(super) fn flow_is_over(&mut self) {
-        if let Some(Pause::Flow(_)) = self.pause {
+        if self.is_in_flow() {
             self.pause = None;
         }
     }

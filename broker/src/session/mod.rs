@@ -175,7 +175,7 @@ impl Session {
     /// Takes input and says how many bytes of it are done with; the rest must come again, with more behind it.
     pub fn receive(&mut self, now: Instant, input: &[u8]) -> usize {
         self.heartbeat.received(now);
-        self.flow.input_begins();
+        self.flow.input_begins(now);
         let mut consumed = 0;
         while self.accepts_input() {
             match self.step(now, &input[consumed..]) {

@@ -12,11 +12,11 @@ use crate::queue::Counts;
 use crate::session::outbox::Outbox;
 
 /// With more ready messages than this the consumers of a queue are behind its publishers.
-const BACKLOG_MESSAGES_MAX: usize = 8192;
+const BACKLOG_MESSAGES_MAX: usize = 32 * 1024;
 /// The same in bytes of their bodies.
-const BACKLOG_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// The publishers go on when the backlog is down to one part in so many, so that consumers do not run dry meanwhile.
-const BACKLOG_LOW_DIVISOR: usize = 2;
+const BACKLOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The publishers go on when one part in so many of that is gone: short pauses keep both sides busy.
+const BACKLOG_STEP_DIVISOR: usize = 8;
 
 /// How a queue stands between its publishers and its consumers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,8 +53,8 @@ impl Demand {
 
 /// Is so little ready that the publishers should go on?
 pub fn is_short(counts: &Counts) -> bool {
-    counts.ready <= BACKLOG_MESSAGES_MAX / BACKLOG_LOW_DIVISOR
-        && counts.ready_bytes <= BACKLOG_BYTES_MAX / BACKLOG_LOW_DIVISOR as u64
+    counts.ready <= BACKLOG_MESSAGES_MAX - BACKLOG_MESSAGES_MAX / BACKLOG_STEP_DIVISOR
+        && counts.ready_bytes <= BACKLOG_BYTES_MAX - BACKLOG_BYTES_MAX / BACKLOG_STEP_DIVISOR as u64
 }
 
 /// The connections that wait until a queue is short again.
@@ -151,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn publishers_go_on_when_half_of_the_backlog_is_gone() {
-        let (messages, bytes) = (BACKLOG_MESSAGES_MAX / 2, BACKLOG_BYTES_MAX / 2);
+    fn publishers_go_on_when_an_eighth_of_the_backlog_is_gone() {
+        let (messages, bytes) = (BACKLOG_MESSAGES_MAX / 8 * 7, BACKLOG_BYTES_MAX / 8 * 7);
         assert!(is_short(&counts(1, messages, bytes)));
         assert!(!is_short(&counts(1, messages + 1, bytes)));
         assert!(!is_short(&counts(1, messages, bytes + 1)));
