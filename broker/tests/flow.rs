@@ -285,3 +285,21 @@ fn a_paused_publisher_can_be_closed_and_leaves_nothing_behind() {
         hall.consume(0);
     }
 }
+
+#[test]
+fn a_flood_of_methods_is_worked_off_in_turns() {
+    let mut hall = Hall::new();
+    let flooder = hall.connect();
+    let flood: Vec<u8> = (0..1_000)
+        .flat_map(|number| octets(1, "queue.declare", &Words::of(&format!("q{number} nowait"))))
+        .collect();
+    hall.wires[flooder].send(&flood);
+    let queues = |hall: &Hall| hall.world.broker.vhost("/").unwrap().queues().len() - 1;
+    let (mut turns, mut before) = (0, 0);
+    while queues(&hall) < 1_000 {
+        assert!(hall.wires[flooder].turn(&hall.world.broker, hall.world.now));
+        assert!(queues(&hall) - before <= 256);
+        (turns, before) = (turns + 1, queues(&hall));
+    }
+    assert!(turns >= 4);
+}

@@ -119,7 +119,7 @@ struct Connection {
     unfinished: Vec<u8>,
     sending: Vec<u8>,
     sent: usize,
-    /// The session was paused before it had looked at all of `unfinished`.
+    /// The session was paused, or ended its turn, before it had looked at all of `unfinished`.
     held_back: bool,
     /// Bytes read since others had their turn.
     at_a_stretch: usize,
@@ -163,6 +163,10 @@ impl Connection {
                 continue;
             }
             if self.held_back && self.may_read() && self.take_unfinished() {
+                if self.session.ends_its_turn() {
+                    self.write()?;
+                    tokio::task::yield_now().await;
+                }
                 continue;
             }
             let ready = self.wait(&mut timer).await;
@@ -178,7 +182,7 @@ impl Connection {
                     tokio::task::yield_now().await;
                 }
                 self.at_a_stretch += self.read(now).await?;
-                if self.at_a_stretch >= YIELD_AFTER_BYTES {
+                if self.at_a_stretch >= YIELD_AFTER_BYTES || self.session.ends_its_turn() {
                     self.at_a_stretch = 0;
                     self.write()?;
                     tokio::task::yield_now().await;
@@ -289,7 +293,8 @@ impl Connection {
     }
 
     fn keep(&mut self, rest: &[u8]) {
-        self.held_back = !rest.is_empty() && !self.session.accepts_input();
+        let untouched = !self.session.accepts_input() || self.session.ends_its_turn();
+        self.held_back = !rest.is_empty() && untouched;
         self.was_in_flow = self.session.is_in_flow();
         self.unfinished.clear();
         if rest.is_empty() {

@@ -7,7 +7,8 @@
 //!   [`written`](Session::written) when the socket took all bytes, [`timeout`](Session::timeout) at the deadline,
 //!   [`login_result`](Session::login_result), [`terminate`](Session::terminate) when the socket is gone;
 //! - outputs: the outbox's bytes, [`deadline`](Session::deadline), [`accepts_input`](Session::accepts_input),
-//!   [`take_login`](Session::take_login), [`is_ahead_of_consumers`](Session::is_ahead_of_consumers),
+//!   [`ends_its_turn`](Session::ends_its_turn), [`take_login`](Session::take_login),
+//!   [`is_ahead_of_consumers`](Session::is_ahead_of_consumers),
 //!   [`is_finished`](Session::is_finished).
 //!
 //! No input can fail: a protocol mistake becomes a close method in the outbox and a change of state.
@@ -61,6 +62,8 @@ use outbox::{Event, Outbox};
 use publish::Publisher;
 use settle::SettleBatch;
 
+/// Methods other than publishes and settlements that are done at a stretch: one may cost as much as a hundred publishes.
+const METHODS_PER_TURN: usize = 256;
 /// Bytes of answers that may wait for a client before it is not read any more.
 const UNSENT_ANSWERS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -80,6 +83,8 @@ pub struct Session {
     settles: SettleBatch,
     scratch: Scratch,
     pause: Option<Pause>,
+    /// Methods that may still be done before others have their turn.
+    methods_left: usize,
     heartbeat: Heartbeat,
     frame_max: u32,
     channel_max: u16,
@@ -163,6 +168,7 @@ impl Session {
             settles: SettleBatch::default(),
             scratch: Scratch::default(),
             pause: None,
+            methods_left: METHODS_PER_TURN,
             heartbeat: Heartbeat::new(now),
             frame_max: frame::INITIAL_FRAME_MAX,
             channel_max: 0,
@@ -176,8 +182,9 @@ impl Session {
     pub fn receive(&mut self, now: Instant, input: &[u8]) -> usize {
         self.heartbeat.received(now);
         self.flow.input_begins(now);
+        self.methods_left = METHODS_PER_TURN;
         let mut consumed = 0;
-        while self.accepts_input() {
+        while self.accepts_input() && self.methods_left > 0 {
             match self.step(now, &input[consumed..]) {
                 0 => break,
                 length => consumed += length,
@@ -351,6 +358,11 @@ impl Session {
                     .resume(consumers.iter().map(|consumer| consumer.key), &mut self.scratch);
             }
         }
+    }
+
+    /// Did [`receive`](Session::receive) leave input untouched so that others have their turn?
+    pub fn ends_its_turn(&self) -> bool {
+        self.methods_left == 0
     }
 
     /// Is there any use in reading from the socket?
