@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use leveret_storage::{Definition, DefinitionKey, PermissionRecord, Store, Ticket, UserRecord, VhostRecord};
 use parking_lot::{Mutex, RwLock};
@@ -23,6 +23,9 @@ use crate::session::outbox::{Event, Outbox};
 use crate::session::reply_to::ReplyTargets;
 use crate::settings::{self, Setting};
 use crate::vhost::Vhost;
+
+/// So long after a flow pause a connection is shown to be in flow.
+const FLOW_SHOWN: Duration = Duration::from_secs(1);
 
 /// A connection for the life of the process; numbers are not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,6 +90,8 @@ pub struct ConnectionInfo {
     channels: AtomicU16,
     publishes: AtomicBool,
     open: AtomicBool,
+    /// When the last flow pause began, in milliseconds since the connection was accepted, plus one; 0 for never.
+    in_flow_at: AtomicU64,
     frame_max: AtomicU32,
     heartbeat_seconds: AtomicU16,
     identity: RwLock<Identity>,
@@ -118,6 +123,7 @@ impl ConnectionInfo {
             channels: AtomicU16::new(0),
             publishes: AtomicBool::new(false),
             open: AtomicBool::new(false),
+            in_flow_at: AtomicU64::new(0),
             frame_max: AtomicU32::new(0),
             heartbeat_seconds: AtomicU16::new(0),
             identity: RwLock::default(),
@@ -205,6 +211,23 @@ impl ConnectionInfo {
     /// Has the connection published?
     pub fn publishes(&self) -> bool {
         self.publishes.load(Ordering::Relaxed)
+    }
+
+    /// The connection waits for the consumers of what it publishes.
+    pub fn set_in_flow(&self, now: Instant) {
+        self.in_flow_at.store(self.age_millis(now) + 1, Ordering::Relaxed);
+    }
+
+    /// Has the connection waited for consumers lately? It does so for moments only, too short to be seen.
+    pub fn is_in_flow(&self, now: Instant) -> bool {
+        match self.in_flow_at.load(Ordering::Relaxed) {
+            0 => false,
+            at => self.age_millis(now).saturating_sub(at - 1) < FLOW_SHOWN.as_millis() as u64,
+        }
+    }
+
+    fn age_millis(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.connected_at).as_millis() as u64
     }
 
     /// Open channels.

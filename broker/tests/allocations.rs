@@ -216,3 +216,15 @@ fn a_batch_of_persistent_messages_with_confirms_costs_one_allocation_each_and_fe
     let most = most(&mut round);
     assert!(most <= BATCH + PER_COMMIT, "{most} allocations");
 }
+
+#[test]
+fn the_end_of_a_connection_concerns_its_own_queues_only() {
+    let world = World::new(World::config(), World::options());
+    let mut client = Wire::connected(&world);
+    for number in 0..100 {
+        client.command(&world, &format!("queue.declare q{number}"));
+    }
+    let vhost = world.broker.vhost("/").unwrap();
+    let nobody = world.broker.next_connection_id();
+    assert_eq!(allocations_of(|| vhost.delete_queues_of(nobody)), 0);
+}

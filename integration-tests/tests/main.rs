@@ -17,6 +17,7 @@ mod errors_queue;
 mod errors_setup;
 mod errors_tx;
 mod exchanges;
+mod flow;
 mod garbage;
 mod heartbeats;
 mod limits;

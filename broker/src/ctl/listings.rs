@@ -173,10 +173,10 @@ fn connection_row(broker: &Broker, info: &ConnectionInfo) -> ConnectionRow {
     let (frame_max, timeout) = info.tuning();
     let age = clock::now().saturating_duration_since(info.connected_at);
     let now = clock::unix_time();
-    let state = if identity.vhost.is_empty() {
-        "starting"
-    } else {
-        "running"
+    let state = match &*identity.vhost {
+        "" => "starting",
+        _ if info.is_in_flow(clock::now()) => "flow",
+        _ => "running",
     };
     let mut client_properties = Map::new();
     if let Some(product) = &identity.product {

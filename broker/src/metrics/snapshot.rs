@@ -1,12 +1,13 @@
 //! Gauges: what there is at the moment of a scrape.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, GaugeVec, IntGauge, Opts, Registry};
 
 use super::process;
-use crate::broker::Broker;
+use crate::broker::{Broker, ConnectionInfo};
 use crate::clock;
 
 /// The version that dashboards compare with RabbitMQ's.
@@ -51,6 +52,7 @@ pub fn gather(broker: &Broker) -> Result<Vec<MetricFamily>, prometheus::Error> {
     let channels: u64 = connections.iter().map(|info| u64::from(info.channels())).sum();
     let totals = Totals::of(broker);
     gauge("connections", "Open connections", broker.open_connections() as u64)?;
+    in_flow(&registry, &connections)?;
     gauge("channels", "Channels", channels)?;
     gauge("queues", "Queues", totals.queues as u64)?;
     gauge("consumers", "Consumers", totals.consumers as u64)?;
@@ -136,6 +138,17 @@ pub fn gather(broker: &Broker) -> Result<Vec<MetricFamily>, prometheus::Error> {
     )?;
     information(&registry, broker)?;
     Ok(registry.gather())
+}
+
+/// The one gauge that RabbitMQ has no name for.
+fn in_flow(registry: &Registry, connections: &[Arc<ConnectionInfo>]) -> Result<(), prometheus::Error> {
+    let now = clock::now();
+    let gauge = IntGauge::new(
+        "leveret_connections_in_flow",
+        "Connections that waited for consumers within the last second",
+    )?;
+    gauge.set(connections.iter().filter(|info| info.is_in_flow(now)).count() as i64);
+    registry.register(Box::new(gauge))
 }
 
 fn information(registry: &Registry, broker: &Broker) -> Result<(), prometheus::Error> {

@@ -34,7 +34,7 @@ use crate::session::stock;
 const READ_BYTES: usize = 256 * 1024;
 /// The read buffer: one read behind the longest unfinished frame.
 const READ_BUFFER_BYTES: usize = READ_BYTES + 160 * 1024;
-/// After a read of this size the task lets others run before it reads on.
+/// After so many bytes read at a stretch the task lets others run before it reads on.
 const YIELD_AFTER_BYTES: usize = 64 * 1024;
 /// After this much written at a stretch, as when a fast reader drains a long queue, the task lets others run.
 const YIELD_AFTER_WRITTEN_BYTES: usize = 1024 * 1024;
@@ -73,6 +73,8 @@ pub fn start(stream: TcpStream, peer: SocketAddr, broker: &Arc<Broker>) {
         sending: Vec::new(),
         sent: 0,
         held_back: false,
+        at_a_stretch: 0,
+        was_in_flow: false,
         read_closed: false,
         received_any: false,
     };
@@ -117,8 +119,11 @@ struct Connection {
     unfinished: Vec<u8>,
     sending: Vec<u8>,
     sent: usize,
-    /// The session was paused before it had looked at all of `unfinished`.
+    /// The session was paused, or ended its turn, before it had looked at all of `unfinished`.
     held_back: bool,
+    /// Bytes read since others had their turn.
+    at_a_stretch: usize,
+    was_in_flow: bool,
     read_closed: bool,
     received_any: bool,
 }
@@ -158,6 +163,10 @@ impl Connection {
                 continue;
             }
             if self.held_back && self.may_read() && self.take_unfinished() {
+                if self.session.ends_its_turn() {
+                    self.write()?;
+                    tokio::task::yield_now().await;
+                }
                 continue;
             }
             let ready = self.wait(&mut timer).await;
@@ -167,9 +176,17 @@ impl Connection {
                 timer = None;
                 self.session.timeout(now);
             }
-            if ready.readable && self.read(now).await? >= YIELD_AFTER_BYTES {
-                self.write()?;
-                tokio::task::yield_now().await;
+            if ready.readable {
+                if std::mem::take(&mut self.was_in_flow) {
+                    // The consumers' task that ended the pause has put this one in front of all others.
+                    tokio::task::yield_now().await;
+                }
+                self.at_a_stretch += self.read(now).await?;
+                if self.at_a_stretch >= YIELD_AFTER_BYTES || self.session.ends_its_turn() {
+                    self.at_a_stretch = 0;
+                    self.write()?;
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }
@@ -269,14 +286,16 @@ impl Connection {
             self.received_any = true;
             buffer[..before].copy_from_slice(&self.unfinished);
             let input = &buffer[..before + length];
-            let consumed = self.session.receive(now, input);
+            let consumed = hand_over(&mut self.session, now, input);
             self.keep(&input[consumed..]);
             Ok(length)
         })
     }
 
     fn keep(&mut self, rest: &[u8]) {
-        self.held_back = !rest.is_empty() && !self.session.accepts_input();
+        let untouched = !self.session.accepts_input() || self.session.ends_its_turn();
+        self.held_back = !rest.is_empty() && untouched;
+        self.was_in_flow = self.session.is_in_flow();
         self.unfinished.clear();
         if rest.is_empty() {
             self.unfinished = Vec::new();
@@ -288,7 +307,7 @@ impl Connection {
     /// Gives a session that was paused the input it has not taken yet; true if it took some.
     fn take_unfinished(&mut self) -> bool {
         let input = std::mem::take(&mut self.unfinished);
-        let consumed = self.session.receive(clock::now(), &input);
+        let consumed = hand_over(&mut self.session, clock::now(), &input);
         self.keep(&input[consumed..]);
         consumed > 0
     }
@@ -315,6 +334,16 @@ impl Connection {
         let _ = tokio::time::timeout(LINGER, farewell).await;
         Ok(())
     }
+}
+
+/// Gives the session input and says how much of it was taken.
+fn hand_over(session: &mut Session, now: Instant, input: &[u8]) -> usize {
+    let consumed = session.receive(now, input);
+    if session.is_ahead_of_consumers() {
+        // The batch may have taken longer than the pause will last.
+        session.pause_for_consumers(clock::now());
+    }
+    consumed
 }
 
 /// Makes the timer fire at the deadline. A timer that fires too early is set again, which is cheaper than moving it

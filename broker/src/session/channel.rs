@@ -178,6 +178,7 @@ impl Session {
                 _ => {}
             }
         }
+        self.methods_left = self.methods_left.saturating_sub(1);
         self.flush();
         self.refresh_actor();
         let prefetch_size = method::qos_prefetch_size(payload);

@@ -264,8 +264,14 @@ impl ChannelDeliveries {
 
     /// Outstanding deliveries in tag order, with their origins.
     pub fn outstanding(&self) -> impl Iterator<Item = (&Origin, &Unacked)> {
+        self.outstanding_after(0)
+    }
+
+    /// Those with a higher tag. What lies before them is not looked at.
+    pub fn outstanding_after(&self, delivery_tag: u64) -> impl Iterator<Item = (&Origin, &Unacked)> {
+        let first = self.unacked.partition_point(|entry| entry.delivery_tag <= delivery_tag);
         self.unacked
-            .iter()
+            .range(first..)
             .filter_map(|entry| Some((self.origins.get(entry.origin as usize)?, entry)))
     }
 }

@@ -7,7 +7,9 @@
 //!   [`written`](Session::written) when the socket took all bytes, [`timeout`](Session::timeout) at the deadline,
 //!   [`login_result`](Session::login_result), [`terminate`](Session::terminate) when the socket is gone;
 //! - outputs: the outbox's bytes, [`deadline`](Session::deadline), [`accepts_input`](Session::accepts_input),
-//!   [`take_login`](Session::take_login), [`is_finished`](Session::is_finished).
+//!   [`ends_its_turn`](Session::ends_its_turn), [`take_login`](Session::take_login),
+//!   [`is_ahead_of_consumers`](Session::is_ahead_of_consumers),
+//!   [`is_finished`](Session::is_finished).
 //!
 //! No input can fail: a protocol mistake becomes a close method in the outbox and a change of state.
 //!
@@ -23,6 +25,7 @@ mod confirms;
 mod connection_methods;
 mod deliveries;
 mod exchange_methods;
+mod flow;
 pub mod handshake;
 mod heartbeat;
 mod message_checks;
@@ -52,12 +55,15 @@ use crate::protocol::wire::short_string as short;
 use crate::vhost::queue_handle::Scratch;
 use crate::vhost::{Actor, Vhost};
 use channel::{Channel, ChannelPhase};
+use flow::{Flow, FlowPause};
 use handshake::Handshake;
 use heartbeat::Heartbeat;
 use outbox::{Event, Outbox};
 use publish::Publisher;
 use settle::SettleBatch;
 
+/// Methods other than publishes and settlements that are done at a stretch: one may cost as much as a hundred publishes.
+const METHODS_PER_TURN: usize = 256;
 /// Bytes of answers that may wait for a client before it is not read any more.
 const UNSENT_ANSWERS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -73,9 +79,12 @@ pub struct Session {
     channels: Vec<Option<Box<Channel>>>,
     channels_open: u16,
     publisher: Publisher,
+    flow: Flow,
     settles: SettleBatch,
     scratch: Scratch,
     pause: Option<Pause>,
+    /// Methods that may still be done before others have their turn.
+    methods_left: usize,
     heartbeat: Heartbeat,
     frame_max: u32,
     channel_max: u16,
@@ -135,6 +144,8 @@ enum Pause {
     Congestion,
     /// The client has to read its answers first.
     Unsent,
+    /// Consumers of what it publishes come first.
+    Flow(FlowPause),
 }
 
 impl Session {
@@ -153,9 +164,11 @@ impl Session {
             open: None,
             channels: Vec::new(),
             channels_open: 0,
+            flow: Flow::default(),
             settles: SettleBatch::default(),
             scratch: Scratch::default(),
             pause: None,
+            methods_left: METHODS_PER_TURN,
             heartbeat: Heartbeat::new(now),
             frame_max: frame::INITIAL_FRAME_MAX,
             channel_max: 0,
@@ -168,8 +181,10 @@ impl Session {
     /// Takes input and says how many bytes of it are done with; the rest must come again, with more behind it.
     pub fn receive(&mut self, now: Instant, input: &[u8]) -> usize {
         self.heartbeat.received(now);
+        self.flow.input_begins(now);
+        self.methods_left = METHODS_PER_TURN;
         let mut consumed = 0;
-        while self.accepts_input() {
+        while self.accepts_input() && self.methods_left > 0 {
             match self.step(now, &input[consumed..]) {
                 0 => break,
                 length => consumed += length,
@@ -345,6 +360,11 @@ impl Session {
         }
     }
 
+    /// Did [`receive`](Session::receive) leave input untouched so that others have their turn?
+    pub fn ends_its_turn(&self) -> bool {
+        self.methods_left == 0
+    }
+
     /// Is there any use in reading from the socket?
     pub fn accepts_input(&self) -> bool {
         let refuses = match self.phase {
@@ -364,6 +384,9 @@ impl Session {
     pub fn wake(&mut self, now: Instant) {
         if self.outbox.take_committed() {
             self.commit_happened(now);
+        }
+        if self.outbox.take_flow_over() {
+            self.flow_is_over();
         }
         loop {
             let Some(event) = self.outbox.lock().next_event() else {
@@ -437,7 +460,7 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Handshake(handshake) => Some(handshake.deadline),
-            Phase::Running => self.heartbeat.deadline(),
+            Phase::Running => self.heartbeat.deadline().into_iter().chain(self.flow_deadline()).min(),
             Phase::Closing { deadline } | Phase::Dropping { deadline } => Some(*deadline),
             Phase::Finished => None,
         }
@@ -453,7 +476,10 @@ impl Session {
             Phase::Closing { deadline } | Phase::Dropping { deadline } if now >= *deadline => {
                 self.phase = Phase::Finished;
             }
-            Phase::Running => self.beat(now),
+            Phase::Running => {
+                self.beat(now);
+                self.look_at_flow(now);
+            }
             _ => {}
         }
     }

@@ -53,6 +53,7 @@ pub struct Outbox {
 #[derive(Default)]
 struct Signals {
     committed: AtomicBool,
+    flow_over: AtomicBool,
 }
 
 /// A held outbox; a queue keeps it while consecutive messages go to the same connection.
@@ -177,12 +178,25 @@ impl Outbox {
         self.signals.committed.swap(false, Ordering::AcqRel)
     }
 
-    /// Ready when there is an event, a commit, or (if the caller can write) bytes to write; otherwise the task is woken later.
+    /// Tells the connection that consumers have caught up with it, and wakes it.
+    pub fn flow_is_over(&self) {
+        self.signals.flow_over.store(true, Ordering::Release);
+        let waker = self.lock().waker.take();
+        wake(waker);
+    }
+
+    /// Have consumers caught up since the last call?
+    pub fn take_flow_over(&self) -> bool {
+        self.signals.flow_over.swap(false, Ordering::AcqRel)
+    }
+
+    /// Ready when there is an event, a commit, the end of a flow pause, or (if the caller can write) bytes to write; otherwise the task is woken later.
     pub fn poll_work(&self, context: &mut Context<'_>, can_write: bool) -> Poll<()> {
         let mut state = self.lock();
         let has_work = !state.events.is_empty()
             || (can_write && !state.bytes.is_empty())
-            || self.signals.committed.load(Ordering::Acquire);
+            || self.signals.committed.load(Ordering::Acquire)
+            || self.signals.flow_over.load(Ordering::Acquire);
         if has_work {
             return Poll::Ready(());
         }

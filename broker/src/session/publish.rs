@@ -205,6 +205,11 @@ impl Session {
         cached: Option<usize>,
         make: impl FnOnce(&[u8]) -> Message,
     ) -> Result<(), AmqpError> {
+        if self.settles.gives_back() {
+            // What goes back to its queue has its place before what is published after it.
+            self.flush_publishes();
+            self.flush_settles();
+        }
         if let (Some(route), Some(_)) = (cached, only_delivery_mode(header.properties)) {
             let message = make(header.payload);
             return self.accept(incoming, message, route, header.body_size);
@@ -238,7 +243,6 @@ impl Session {
             return self.accept(incoming, message, route, header.body_size);
         }
         let reply_token = reply_to::token(routing_key).filter(|_| exchange.is_empty());
-        let replied = reply_token.is_some_and(|token| self.broker.reply_targets.deliver(token, &message));
         let further = adjustments.further_keys.iter().map(String::as_str);
         let keys: Vec<&str> = std::iter::once(routing_key).chain(further).collect();
         let publication = Publication {
@@ -248,14 +252,10 @@ impl Session {
             message: &message,
         };
         let targets = vhost.route(&publication, &mut self.publisher.route_buffer)?;
-        if replied && targets.queues.is_empty() {
-            self.count_publish(incoming, None, 1, false, header.body_size);
-            return Ok(());
+        if reply_token.is_some() || targets.varies || !adjustments.further_keys.is_empty() {
+            return self.accept_uncached(incoming, message, targets.queues, reply_token.map(str::to_owned));
         }
         let route = Route::new(incoming.exchange_and_key, targets.queues);
-        if reply_token.is_some() || targets.varies || !adjustments.further_keys.is_empty() {
-            return self.accept_uncached(incoming, message, &route, header.body_size);
-        }
         let route = self.publisher.routes.insert(route);
         self.accept(incoming, message, route, header.body_size)
     }
@@ -297,6 +297,7 @@ impl Session {
                 incoming.channel,
                 BufferedPublish {
                     queues,
+                    reply_token: None,
                     message,
                     mandatory: incoming.mandatory,
                 },
@@ -328,24 +329,19 @@ impl Session {
         &mut self,
         incoming: &Incoming<'_>,
         message: Message,
-        route: &Route,
-        body_size: u64,
+        queues: Vec<Arc<QueueHandle>>,
+        reply_token: Option<String>,
     ) -> Result<(), AmqpError> {
-        let queues: Vec<_> = route.targets.iter().map(|target| target.queue.clone()).collect();
+        let publish = BufferedPublish {
+            queues,
+            reply_token,
+            message,
+            mandatory: incoming.mandatory,
+        };
         if self.is_transactional(incoming.channel) {
-            return self.buffer_publish(
-                incoming.channel,
-                BufferedPublish {
-                    queues,
-                    message,
-                    mandatory: incoming.mandatory,
-                },
-            );
+            return self.buffer_publish(incoming.channel, publish);
         }
-        let durable = route.any_durable && message.is_persistent();
-        self.collect(&queues, &message);
-        let unroutable = queues.is_empty().then_some(message);
-        self.count_publish(incoming, unroutable, queues.len(), durable, body_size);
+        self.publish_buffered(incoming.channel, publish);
         Ok(())
     }
 
@@ -395,22 +391,26 @@ impl Session {
         }
     }
 
-    /// Publishes what a transaction had buffered.
+    /// Publishes a message whose targets are known, as a transaction keeps them.
     pub(super) fn publish_buffered(&mut self, channel: u16, publish: BufferedPublish) {
         let BufferedPublish {
             queues,
+            reply_token,
             message,
             mandatory,
         } = publish;
-        self.collect(&queues, &message);
         let incoming = Incoming {
             channel,
             mandatory,
             exchange_and_key: &[],
         };
+        let replied = reply_token.is_some_and(|token| self.broker.reply_targets.deliver(&token, &message));
+        self.collect(&queues, &message);
+        let routed = queues.len() + usize::from(replied);
+        let durable = message.is_persistent() && queues.iter().any(|queue| queue.properties.durable);
         let body_size = message.body_len() as u64;
-        let unroutable = queues.is_empty().then_some(message);
-        self.count_publish(&incoming, unroutable, queues.len(), false, body_size);
+        let unroutable = (routed == 0).then_some(message);
+        self.count_publish(&incoming, unroutable, routed, durable, body_size);
     }
 
     fn send_return(&mut self, channel: u16, message: &Message) {
@@ -434,8 +434,10 @@ impl Session {
         }
         let mut ticket = None;
         for group in batch.groups.iter_mut().take(batch.used) {
+            let messages = group.messages.len();
             let published = group.queue.publish(&mut group.messages, &mut self.scratch);
             ticket = ticket.max(published.ticket);
+            self.flow.published(&group.queue, published.demand, messages);
         }
         batch.groups.truncate(GROUPS_KEPT);
         batch.used = 0;

@@ -21,6 +21,7 @@ pub struct SettleBatch {
     groups: Vec<SettleGroup>,
     used: usize,
     acknowledged: u64,
+    gives_back: bool,
 }
 
 struct SettleGroup {
@@ -30,10 +31,17 @@ struct SettleGroup {
 }
 
 impl SettleBatch {
+    /// Is there something in it that can be delivered to others? An order of acknowledgements and publishes can not be
+    /// told by anybody.
+    pub fn gives_back(&self) -> bool {
+        self.gives_back
+    }
+
     /// Adds one delivery of this origin.
     fn add(&mut self, settlement: Settlement, queue: &Arc<QueueHandle>, unacked: Unacked) {
-        if settlement == Settlement::Ack {
-            self.acknowledged += 1;
+        match settlement {
+            Settlement::Ack => self.acknowledged += 1,
+            Settlement::Requeue { .. } | Settlement::Reject => self.gives_back = true,
         }
         let same = |group: &SettleGroup| Arc::ptr_eq(&group.queue, queue) && group.settlement == settlement;
         // Settlements of one batch mostly concern the queue of the one before.
@@ -137,6 +145,7 @@ impl Session {
         }
         batch.groups.truncate(GROUPS_KEPT);
         batch.used = 0;
+        batch.gives_back = false;
         let acknowledged = std::mem::take(&mut batch.acknowledged);
         if acknowledged > 0 {
             self.broker.counters.acknowledged.inc_by(acknowledged);

@@ -27,15 +27,19 @@ pub struct Transaction {
     bytes: usize,
     settlements: Vec<(u64, Settlement)>,
     settled_tags: HashSet<u64>,
+    /// All outstanding tags up to this one are settled, so that nobody looks at them again.
+    settled_up_to: u64,
 }
 
-/// A publish with the queues that it was routed to when it was made.
+/// A publish that waits for its transaction's commit.
 pub struct BufferedPublish {
-    /// Where it goes.
+    /// The queues it goes to, as found when it was made.
     pub queues: Vec<Arc<QueueHandle>>,
+    /// Whoever waits for direct replies under this token gets it too.
+    pub reply_token: Option<String>,
     /// The message.
     pub message: Message,
-    /// To be returned when there are no queues.
+    /// To be returned when nobody takes it.
     pub mandatory: bool,
 }
 
@@ -139,13 +143,17 @@ impl Session {
         let tags: Vec<u64> = if multiple {
             let up_to = if all { u64::MAX } else { delivery_tag };
             deliveries
-                .outstanding()
+                .outstanding_after(transaction.settled_up_to)
                 .map(|(_, unacked)| unacked.delivery_tag)
                 .take_while(|tag| *tag <= up_to)
                 .collect()
         } else {
             vec![delivery_tag]
         };
+        if multiple {
+            let last = tags.last().copied().unwrap_or_default();
+            transaction.settled_up_to = transaction.settled_up_to.max(last);
+        }
         for tag in tags {
             if transaction.settled_tags.insert(tag) {
                 transaction.settlements.push((tag, settlement));

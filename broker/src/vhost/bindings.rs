@@ -94,6 +94,7 @@ impl Vhost {
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<(Durable, Replay), OperationError> {
+        self.check_exists(topology)?;
         self.check_store()?;
         let is_new = topology
             .routing

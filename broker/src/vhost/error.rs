@@ -154,6 +154,9 @@ pub enum OperationError {
         /// The virtual host.
         vhost: String,
     },
+    /// The virtual host was deleted while a connection to it was still open.
+    #[error("vhost '{0}' is deleted")]
+    VhostDeleted(String),
     /// The store takes no more writes.
     #[error("storage has failed: {0}")]
     StorageFailed(String),
@@ -183,6 +186,7 @@ impl OperationError {
             | OperationError::Binding(_)
             | OperationError::QueueLimit { .. }
             | OperationError::Policy(_) => ReplyCode::PreconditionFailed,
+            OperationError::VhostDeleted(_) => ReplyCode::ConnectionForced,
             OperationError::StorageFailed(_) => ReplyCode::InternalError,
         }
     }

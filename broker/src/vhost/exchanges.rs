@@ -45,6 +45,7 @@ impl Vhost {
         }
         actor.require(Operation::Configure, &name, || self.exchange_resource(&name))?;
         let mut topology = self.topology.write();
+        self.check_exists(&topology)?;
         if topology.routing.exchange(&name).is_none() && name.starts_with("amq.") {
             return Err(OperationError::ReservedName { kind: "exchange", name });
         }

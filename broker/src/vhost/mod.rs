@@ -11,6 +11,7 @@ pub mod consumers;
 pub mod dead_letters;
 pub mod error;
 pub mod exchanges;
+pub mod flow;
 pub mod history;
 pub mod policies;
 pub mod queue_handle;
@@ -18,7 +19,7 @@ pub mod queues;
 pub mod recovery;
 pub mod routes;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -106,6 +107,10 @@ struct Topology {
     /// Queues by the number under which the routing table knows them.
     queues: Slab<Arc<QueueHandle>>,
     policies: Policies,
+    /// The exclusive queues of each connection, by their number.
+    exclusive: HashMap<ConnectionId, HashSet<u32>>,
+    /// The virtual host itself is deleted: nothing is added any more.
+    deleted: bool,
 }
 
 impl Vhost {
@@ -118,6 +123,8 @@ impl Vhost {
                 by_name: HashMap::new(),
                 queues: Slab::new(),
                 policies: Policies::default(),
+                exclusive: HashMap::new(),
+                deleted: false,
             }),
             generation: AtomicU64::new(1),
             histories: history::Histories::default(),
@@ -177,6 +184,14 @@ impl Vhost {
 
     fn queue_resource(&self, name: &str) -> Resource {
         Resource::queue(name, &self.name)
+    }
+
+    /// Connections may still have work for a virtual host that was just deleted; it must leave nothing in the store.
+    fn check_exists(&self, topology: &Topology) -> Result<(), OperationError> {
+        match topology.deleted {
+            false => Ok(()),
+            true => Err(OperationError::VhostDeleted(self.name.to_string())),
+        }
     }
 
     fn check_store(&self) -> Result<(), OperationError> {

@@ -20,7 +20,8 @@ use crate::queue::{
     Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments, Got,
     Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions, Sink,
 };
-use crate::session::outbox::{Consumer, OutboxGuard, wake};
+use crate::session::outbox::{Consumer, Outbox, OutboxGuard, wake};
+use crate::vhost::flow::{self, Demand, WaitingPublishers};
 
 /// What is fixed about a queue when it is declared.
 pub struct QueueProperties {
@@ -56,6 +57,7 @@ pub struct QueueHandle {
     pub properties: QueueProperties,
     policies: RwLock<Arc<InForce>>,
     state: Mutex<Queue<Message, Consumer>>,
+    waiting: WaitingPublishers,
     store: Store,
     counters: Arc<Counters>,
 }
@@ -65,6 +67,8 @@ pub struct QueueHandle {
 pub struct Published {
     /// The commit that makes the batch's persistent messages durable.
     pub ticket: Option<Ticket>,
+    /// How the queue stands now.
+    pub demand: Demand,
 }
 
 /// How a delivery is given back.
@@ -109,6 +113,7 @@ impl QueueHandle {
             properties,
             policies: RwLock::new(Arc::new(in_force)),
             state: Mutex::new(Queue::new(options)),
+            waiting: WaitingPublishers::default(),
             store,
             counters,
         }
@@ -127,8 +132,12 @@ impl QueueHandle {
 
     /// Enqueues a batch in order and delivers what consumers have credit for. A deleted queue takes nothing.
     pub fn publish(&self, messages: &mut Vec<Message>, scratch: &mut Scratch) -> Published {
-        let (ticket, _) = self.with(scratch, |queue, sink| queue.publish(messages.drain(..), sink));
-        Published { ticket }
+        let (ticket, demand) = self.with(scratch, |queue, sink| {
+            let before = queue.counts();
+            queue.publish(messages.drain(..), sink);
+            Demand::of(&before, &queue.counts())
+        });
+        Published { ticket, demand }
     }
 
     /// Settles deliveries given by slot and position. What is rejected for a dead-letter exchange is in the scratch afterwards:
@@ -204,6 +213,27 @@ impl QueueHandle {
         self.lock().unacked_message(slot, position).cloned()
     }
 
+    /// Lets a publisher wait until consumers have caught up; false when they have.
+    pub fn add_waiting(&self, outbox: &Outbox) -> bool {
+        let queue = self.state.lock();
+        let waits = !flow::is_short(&queue.counts());
+        if waits {
+            self.waiting.add(outbox.clone());
+        }
+        waits
+    }
+
+    /// A publisher waits no longer.
+    pub fn remove_waiting(&self, outbox: &Outbox) {
+        self.waiting.remove(outbox);
+    }
+
+    /// Messages that consumers took since the queue was made.
+    pub fn taken(&self) -> u64 {
+        let totals = self.lock().totals();
+        totals.delivered + totals.delivered_no_ack
+    }
+
     /// The state, for recovery and listings.
     pub fn lock(&self) -> MutexGuard<'_, Queue<Message, Consumer>> {
         self.state.lock()
@@ -225,7 +255,11 @@ impl QueueHandle {
         let result = step(&mut queue, &mut effects);
         effects.release_outbox();
         let ticket = effects.scratch.submit(&self.store, self.id);
+        let caught_up = self.waiting.any() && flow::is_short(&queue.counts());
         drop(queue);
+        if caught_up {
+            self.waiting.take().iter().for_each(Outbox::flow_is_over);
+        }
         scratch.finish(&self.counters);
         (ticket, result)
     }

@@ -106,6 +106,7 @@ impl Vhost {
             return Ok(DeclaredQueue::of(&queue, None));
         }
         self.check_queue_limit(&topology, name)?;
+        self.check_exists(&topology)?;
         let properties = QueueProperties {
             // An exclusive queue ends with its connection, so it is never durable.
             durable: declaration.durable && !declaration.exclusive,
@@ -144,6 +145,9 @@ impl Vhost {
         topology.apply_to_queue(&queue);
         topology.queues.insert(queue.clone());
         topology.by_name.insert(queue.name.clone(), queue.clone());
+        if let Some(owner) = queue.properties.exclusive_owner {
+            topology.exclusive.entry(owner).or_default().insert(index);
+        }
         topology.routing.add_queue(name, index);
         self.invalidate_routes();
         queue
@@ -269,14 +273,23 @@ impl Vhost {
 
     /// Deletes the exclusive queues of a connection that ends.
     pub fn delete_queues_of(&self, connection: ConnectionId) {
-        let owned = |queue: &Arc<QueueHandle>| queue.properties.exclusive_owner == Some(connection);
-        for queue in self.queues().into_iter().filter(owned) {
+        let topology = self.topology.read();
+        let Some(owned) = topology.exclusive.get(&connection) else {
+            return;
+        };
+        let queues: Vec<_> = owned
+            .iter()
+            .filter_map(|index| topology.queues.get(*index as usize).cloned())
+            .collect();
+        drop(topology);
+        for queue in queues {
             self.delete_queue_unconditionally(&queue);
         }
     }
 
     /// Deletes all queues, exchanges and bindings, when the virtual host itself is deleted.
     pub fn delete_everything(&self) {
+        self.topology.write().deleted = true;
         for queue in self.queues() {
             self.delete_queue_unconditionally(&queue);
         }
@@ -318,6 +331,14 @@ impl Vhost {
         let removed = topology.routing.remove_queue(queue.index);
         let durable = self.forget(&topology, &removed, Some(queue));
         topology.queues.remove(queue.index as usize);
+        if let Some(owner) = queue.properties.exclusive_owner
+            && let Some(owned) = topology.exclusive.get_mut(&owner)
+        {
+            owned.remove(&queue.index);
+            if owned.is_empty() {
+                topology.exclusive.remove(&owner);
+            }
+        }
         self.invalidate_routes();
         drop(topology);
         self.counters.queues_deleted.inc();
@@ -336,4 +357,83 @@ impl Vhost {
 /// Counts on the wire have 32 bits.
 pub fn saturating_u32(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use leveret_storage::{Store, StoreOptions};
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::broker::Broker;
+    use crate::config::Config;
+    use crate::vhost::exchanges::ExchangeDeclaration;
+
+    fn broker() -> Arc<Broker> {
+        crate::server::start(
+            Config::default(),
+            Store::in_memory(StoreOptions::default()),
+            &Registry::new(),
+        )
+        .unwrap()
+    }
+
+    fn declaration(name: &str, exclusive: bool) -> QueueDeclaration<'_> {
+        QueueDeclaration {
+            name,
+            server_named: false,
+            passive: false,
+            durable: !exclusive,
+            exclusive,
+            auto_delete: false,
+            arguments: FieldTable::default(),
+        }
+    }
+
+    #[test]
+    fn a_deleted_virtual_host_takes_nothing_from_connections_that_are_about_to_close() {
+        let broker = broker();
+        let vhost = broker.vhost("/").unwrap();
+        broker.delete_vhost("/").unwrap();
+        let actor = Actor::operator();
+        let queue = vhost.declare_queue(&actor, declaration("late", false)).map(drop);
+        let exchange = ExchangeDeclaration {
+            name: "late",
+            kind: "direct",
+            passive: false,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: FieldTable::default(),
+        };
+        let exchange = vhost.declare_exchange(&actor, exchange).map(drop);
+        let (arguments, from, to) = (FieldTable::default(), "amq.direct", "amq.fanout");
+        let binding = vhost.bind_exchange(&actor, to, from, "key", &arguments).map(drop);
+        for result in [queue, exchange, binding] {
+            assert!(matches!(result, Err(OperationError::VhostDeleted(_))));
+        }
+        assert!(vhost.queues().is_empty());
+    }
+
+    #[test]
+    fn exclusive_queues_end_with_their_own_connection() {
+        let broker = broker();
+        let vhost = broker.vhost("/").unwrap();
+        let owner = |id| Actor {
+            connection: Some(ConnectionId(id)),
+            ..Actor::operator()
+        };
+        for (name, id) in [("a", 1), ("b", 1), ("c", 2)] {
+            vhost.declare_queue(&owner(id), declaration(name, true)).unwrap();
+        }
+        vhost.declare_queue(&owner(1), declaration("d", false)).unwrap();
+        vhost.delete_queue(&owner(1), "b", DeleteConditions::default()).unwrap();
+        assert_eq!(vhost.topology.read().exclusive.len(), 2);
+        vhost.delete_queues_of(ConnectionId(1));
+        let mut left: Vec<_> = vhost.queues().iter().map(|queue| queue.name.to_string()).collect();
+        left.sort();
+        assert_eq!(left, ["c", "d"]);
+        vhost.delete_queues_of(ConnectionId(2));
+        assert!(vhost.topology.read().exclusive.is_empty());
+    }
 }

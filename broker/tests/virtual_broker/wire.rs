@@ -114,6 +114,9 @@ impl Wire {
         }
         if !self.input.is_empty() && self.session.accepts_input() {
             let consumed = self.session.receive(now, &self.input);
+            if self.session.is_ahead_of_consumers() {
+                self.session.pause_for_consumers(now);
+            }
             self.input.drain(..consumed);
             worked |= consumed > 0;
         }
