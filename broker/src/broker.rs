@@ -23,6 +23,8 @@ use crate::session::outbox::{Event, Outbox};
 use crate::session::reply_to::ReplyTargets;
 use crate::settings::{self, Setting};
 use crate::vhost::Vhost;
+use crate::vhost::paging::Paging;
+use crate::vhost::queue_handle::Services;
 
 /// A connection for the life of the process; numbers are not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +40,8 @@ pub struct Broker {
     pub store: Store,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// How much of their messages queues may hold in memory.
+    pub paging: Arc<Paging>,
     /// Random names.
     pub names: Names,
     /// Who waits for direct replies.
@@ -263,7 +267,7 @@ impl Broker {
         users: Users,
         store: Store,
         counters: Arc<Counters>,
-        names: Names,
+        paging: Paging,
         now: Instant,
     ) -> Broker {
         let node_name = config.node_name.replace("{hostname}", &crate::names::host_name());
@@ -277,7 +281,8 @@ impl Broker {
             users,
             store,
             counters,
-            names,
+            paging: Arc::new(paging),
+            names: Names::new(),
             reply_targets: ReplyTargets::default(),
             alarms: Alarms::default(),
             throttle: Mutex::default(),
@@ -311,9 +316,17 @@ impl Broker {
         vhosts
     }
 
+    fn services(&self) -> Services {
+        Services {
+            store: self.store.clone(),
+            counters: self.counters.clone(),
+            paging: self.paging.clone(),
+        }
+    }
+
     /// Enters a virtual host that is stored already.
     pub fn recover_vhost(&self, name: &str) -> Arc<Vhost> {
-        let vhost = Arc::new(Vhost::new(name, self.store.clone(), self.counters.clone()));
+        let vhost = Arc::new(Vhost::new(name, self.services()));
         self.vhosts.write().insert(name.to_owned(), vhost.clone());
         vhost
     }
@@ -327,7 +340,7 @@ impl Broker {
         if vhosts.contains_key(name) {
             return Err(AdminError::VhostExists(name.to_owned()));
         }
-        let vhost = Vhost::new(name, self.store.clone(), self.counters.clone());
+        let vhost = Vhost::new(name, self.services());
         vhosts.insert(name.to_owned(), Arc::new(vhost));
         let mut writer = self.store.writer();
         writer.put(&Definition::Vhost(VhostRecord {

@@ -110,6 +110,10 @@ impl Shared {
         self.failed.get().cloned()
     }
 
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.get().is_some()
+    }
+
     pub(crate) fn is_congested(&self) -> bool {
         self.congested.load(Ordering::Relaxed)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::chunk::{ChunkBuilder, QueueState};
-use crate::ids::{Position, QueueId};
+use crate::ids::{Position, QueueId, Weighed};
 use crate::keys::ChunkKey;
 use crate::live::LiveSet;
 use crate::pending::Pending;
@@ -72,7 +72,7 @@ impl QueueLog {
     pub(crate) fn append(
         &mut self,
         queue: QueueId,
-        position: Position,
+        Weighed { position, body_bytes }: Weighed,
         parts: &[&[u8]],
         chunk_bytes: usize,
         pending: &mut Pending,
@@ -101,6 +101,7 @@ impl QueueLog {
             }
             chunk.span = distance;
             chunk.count += 1;
+            chunk.body = chunk.body.saturating_add(body_bytes);
         }
     }
 
@@ -112,7 +113,7 @@ impl QueueLog {
         self.chunks.push_back(Chunk::new(key, LiveSet::first(), Place::Open));
         pending.open.push(queue);
         self.note_lazy(queue, pending);
-        if !self.known {
+        if !self.known && !queue.is_spill() {
             self.known = true;
             self.note_state(queue, pending);
         }
@@ -130,7 +131,8 @@ impl QueueLog {
     }
 
     /// Settles a message. False if it was not alive. With `strict`, what is left of its chunk is written with this commit.
-    pub(crate) fn settle(&mut self, queue: QueueId, position: Position, strict: bool, pending: &mut Pending) -> bool {
+    pub(crate) fn settle(&mut self, queue: QueueId, settled: Weighed, strict: bool, pending: &mut Pending) -> bool {
+        let Weighed { position, body_bytes } = settled;
         let Some((index, distance)) = self.find(position) else {
             return false;
         };
@@ -140,6 +142,7 @@ impl QueueLog {
         if !chunk.live.remove(distance) {
             return false;
         }
+        chunk.body = chunk.body.saturating_sub(body_bytes);
         self.live -= 1;
         if chunk.live.count() == 0 {
             self.drop_chunk(queue, index, pending);
@@ -247,14 +250,14 @@ impl QueueLog {
 
     /// Puts the queue on the list of those with index entries to write, when it has a new chunk.
     pub(crate) fn note_lazy(&mut self, queue: QueueId, pending: &mut Pending) {
-        if !self.lazy_noted {
+        if !self.lazy_noted && !queue.is_spill() {
             self.lazy_noted = true;
             pending.lazy.push(queue);
         }
     }
 
     fn note_state(&mut self, queue: QueueId, pending: &mut Pending) {
-        if !self.state_noted {
+        if !self.state_noted && !queue.is_spill() {
             self.state_noted = true;
             pending.states.push(queue);
         }

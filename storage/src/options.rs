@@ -29,6 +29,9 @@ pub struct StoreOptions {
     /// How long a sparse chunk among the newest of its queue may wait for the rest of its messages to be settled, before the
     /// survivors are written anew.
     pub sparse_patience: Duration,
+    /// The bytes of body in a payload, of which it gets at least the first part. What it says is added up in
+    /// [`QueueContents::body_bytes`](crate::QueueContents::body_bytes).
+    pub weigh: fn(&[u8]) -> u32,
     /// Without a commit thread: commits happen in [`Store::commit`](crate::Store::commit) and nowhere else, so that a
     /// simulation decides when.
     pub manual_commit: bool,
@@ -42,6 +45,7 @@ impl Default for StoreOptions {
             pending_bytes_max: PENDING_BYTES_MAX,
             lazy_flush: Duration::from_millis(LAZY_FLUSH_MILLIS),
             sparse_patience: Duration::from_millis(SPARSE_PATIENCE_MILLIS),
+            weigh: |_| 0,
             manual_commit: false,
         }
     }

@@ -72,8 +72,10 @@ pub(crate) struct Pending {
     pub(crate) next_queue_id: Option<u64>,
     /// Chunks that have become sparse; not part of a commit.
     pub(crate) sparse: Vec<(QueueId, ChunkKey)>,
-    /// Somebody waits for this commit.
+    /// There is to be a commit at once.
     pub(crate) urgent: bool,
+    /// Somebody waits for the messages of this commit.
+    pub(crate) awaited: bool,
     /// Somebody waits for something else than messages: messages may be settled before they are written.
     pub(crate) must_sync: bool,
     /// Buffers to use again.
@@ -134,8 +136,9 @@ impl State {
         cut.counts = std::mem::take(&mut pending.counts);
         cut.definitions = std::mem::take(&mut pending.definitions);
         cut.next_queue_id = pending.next_queue_id.take();
-        let urgent = std::mem::take(&mut pending.urgent);
-        cut.needs_sync = std::mem::take(&mut pending.must_sync) || (urgent && !cut.chunks.is_empty());
+        pending.urgent = false;
+        let awaited = std::mem::take(&mut pending.awaited);
+        cut.needs_sync = std::mem::take(&mut pending.must_sync) || (awaited && !cut.chunks.is_empty());
         pending.bytes = 0;
         self.writing_bytes = cut.chunk_bytes;
         self.ticket.0 += 1;
@@ -248,7 +251,8 @@ impl Cut {
     fn index_chunk(&mut self, queue: QueueId, chunk: &mut Chunk) {
         chunk.indexed = true;
         let start = self.index_bytes.len();
-        IndexEntry::encode_into(chunk.count, chunk.span, chunk.bytes, &chunk.live, &mut self.index_bytes);
+        let out = &mut self.index_bytes;
+        IndexEntry::encode_into(chunk.count, chunk.span, chunk.bytes, chunk.body, &chunk.live, out);
         self.index.push((queue, chunk.key, start..self.index_bytes.len()));
     }
 

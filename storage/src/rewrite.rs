@@ -186,6 +186,7 @@ impl Rewritten {
             }
         };
         let first = self.new.first.0;
+        let body = log.chunks.range(start..end).map(|chunk| chunk.body).sum();
         let alive = self.positions.iter().filter(|position| log.is_live(**position));
         let live = LiveSet::from_sorted(alive.map(|position| (position.0 - first) as u32).collect());
         let span = self.positions.last().map_or(0, |last| (last.0 - first) as u32);
@@ -201,6 +202,7 @@ impl Rewritten {
             span,
             count,
             bytes: bytes as u32,
+            body,
             ..Chunk::new(self.new, live, place)
         };
         log.chunks.insert(start, chunk);
@@ -369,6 +371,6 @@ mod tests {
         apply(&shared, rewritten);
         shared.commit(false, false);
         assert!(positions(&shared).is_empty());
-        assert!(load::load(&*shared.engine).unwrap().0.queues.is_empty());
+        assert!(load::load(&*shared.engine, |_| 0).unwrap().0.queues.is_empty());
     }
 }

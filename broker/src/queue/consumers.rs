@@ -203,6 +203,11 @@ impl<C> Consumers<C> {
         true
     }
 
+    /// Whether anybody can take a message.
+    pub(super) fn any_ready(&mut self) -> bool {
+        self.next_ready().is_some()
+    }
+
     pub(super) fn has_exclusive(&self) -> bool {
         self.exclusive
     }

@@ -3,10 +3,14 @@
 //! Messages that were never handed out are the many: they cost one handle each, because their positions follow from
 //! runs of consecutive numbers. Messages that came back are the few: they carry their history and are merged in by
 //! position.
+//!
+//! When there are more than memory allows, the later ones are *paged*: they are in the store, and all that is known here
+//! is where they begin and end, how many they are and how large their bodies. That is four numbers, however many they
+//! are. As long as any message is paged every new one is, so whatever is in memory stands before whatever is not.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Position, QueueMessage};
+use super::{Load, Loaded, Position, QueueMessage};
 
 /// A buffer that once grew beyond this many messages gives the memory back when it is nearly empty.
 const KEPT_CAPACITY_MESSAGES: usize = 256;
@@ -16,10 +20,11 @@ const SPARSE_FACTOR: usize = 8;
 
 /// What a message has been through before it became ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct History {
+pub struct History {
     /// How many deliveries failed.
-    pub(super) delivery_count: u32,
-    pub(super) redelivered: bool,
+    pub delivery_count: u32,
+    /// Somebody may have seen it.
+    pub redelivered: bool,
 }
 
 /// A ready message with its place and its history.
@@ -32,8 +37,23 @@ pub(super) struct Entry<T> {
 pub(super) struct Ready<M> {
     fresh: Fresh<M>,
     returned: BTreeMap<Position, (M, History)>,
+    /// What of it is in memory takes.
     body_bytes: u64,
     memory_bytes: u64,
+    paged: Paged,
+}
+
+/// The messages behind all that are in memory.
+#[derive(Default)]
+struct Paged {
+    /// None of them stands before this.
+    from: Position,
+    /// All of them stand before this.
+    until: Position,
+    count: usize,
+    body_bytes: u64,
+    /// The first of them were asked for.
+    loading: bool,
 }
 
 impl<M: QueueMessage> Ready<M> {
@@ -43,7 +63,76 @@ impl<M: QueueMessage> Ready<M> {
             returned: BTreeMap::new(),
             body_bytes: 0,
             memory_bytes: 0,
+            paged: Paged::default(),
         }
+    }
+
+    /// Whether a message of this size must be paged, if so much memory is allowed.
+    pub(super) fn must_page(&self, memory_size: usize, allowed_bytes: u64) -> bool {
+        self.is_paging() || self.memory_bytes + memory_size as u64 > allowed_bytes
+    }
+
+    /// Counts messages that are in the store. They stand behind all that were appended before.
+    pub(super) fn page(&mut self, first: Position, until: Position, count: usize, body_bytes: u64) {
+        let paged = &mut self.paged;
+        if paged.count == 0 {
+            paged.from = first;
+        }
+        paged.until = until;
+        paged.count += count;
+        paged.body_bytes += body_bytes;
+    }
+
+    pub(super) fn is_paging(&self) -> bool {
+        self.paged.count > 0
+    }
+
+    /// Whether the message that leaves next is paged.
+    pub(super) fn is_head_paged(&self) -> bool {
+        self.is_paging() && self.fresh.messages.is_empty() && self.returned.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn first_paged(&self) -> Option<Position> {
+        self.is_paging().then_some(self.paged.from)
+    }
+
+    /// The next load to ask for, unless one is under way or more than `ahead_bytes` are in memory.
+    pub(super) fn next_load(&mut self, ahead_bytes: u64) -> Option<Load> {
+        let paged = &mut self.paged;
+        if paged.count == 0 || paged.loading || self.memory_bytes > ahead_bytes {
+            return None;
+        }
+        paged.loading = true;
+        Some(Load {
+            from: paged.from,
+            until: paged.until,
+            bytes: ahead_bytes,
+        })
+    }
+
+    /// Takes in what a load brought. False if nobody waits for it any more.
+    pub(super) fn loaded(&mut self, load: Load, loaded: Loaded<M>) -> bool {
+        // Positions are not used twice, so no later load begins where this one did.
+        if !self.paged.loading || self.paged.from != load.from {
+            return false;
+        }
+        self.paged.loading = false;
+        for (position, history, message) in loaded.messages {
+            self.paged.count = self.paged.count.saturating_sub(1);
+            self.paged.body_bytes = self.paged.body_bytes.saturating_sub(message.body_len() as u64);
+            if history == History::default() {
+                self.push(position, message);
+            } else {
+                self.put_back(position, history, message);
+            }
+        }
+        self.paged.from = loaded.until.max(load.from);
+        if self.paged.from >= self.paged.until {
+            // What is still counted could not be read.
+            self.paged = Paged::default();
+        }
+        true
     }
 
     /// Appends a message that was never handed out. Its position is higher than that of all appended before.
@@ -103,15 +192,20 @@ impl<M: QueueMessage> Ready<M> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.fresh.messages.is_empty() && self.returned.is_empty()
+        self.fresh.messages.is_empty() && self.returned.is_empty() && !self.is_paging()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.fresh.messages.len() + self.returned.len()
+        self.fresh.messages.len() + self.returned.len() + self.paged.count
+    }
+
+    /// How many are in the store only.
+    pub(super) fn paged_len(&self) -> usize {
+        self.paged.count
     }
 
     pub(super) fn body_bytes(&self) -> u64 {
-        self.body_bytes
+        self.body_bytes + self.paged.body_bytes
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {

@@ -26,10 +26,32 @@ fn requeuing_hundreds_of_thousands_of_messages_in_any_order_takes_linear_time() 
     assert_eq!(queue.requeue(odd.into_iter().rev(), false, &mut sink), 0);
     assert_eq!(queue.requeue(even, false, &mut sink), 0);
     for position in 0..MESSAGES {
-        let got = queue.get(true, &mut sink).unwrap().unwrap();
+        let GetOutcome::Got(got) = queue.get(true, &mut sink).unwrap() else {
+            panic!("the queue is empty too early");
+        };
         assert_eq!((got.position, got.redelivered), (Position(position), true));
     }
     assert_eq!(queue.counts(), Counts::default());
+}
+
+#[test]
+fn a_queue_of_a_hundred_million_paged_messages_is_small() {
+    let mut queue: Queue<Number, usize> = Queue::new(QueueOptions::default());
+    queue.recover(Recovered {
+        until: Position(100_000_000),
+        count: 100_000_000,
+        body_bytes: 1 << 40,
+        ..Recovered::default()
+    });
+    queue.allow(0);
+    queue.publish((0..100_000).map(Number), &mut Counting::default());
+    let Counts {
+        ready,
+        paged,
+        memory_bytes,
+        ..
+    } = queue.counts();
+    assert_eq!((ready, paged, memory_bytes), (100_100_000, 100_100_000, 0));
 }
 
 #[test]
