@@ -48,6 +48,7 @@ mod memory;
 mod options;
 mod pending;
 mod read;
+mod reclaim;
 mod records;
 mod rewrite;
 mod rocks;
@@ -59,7 +60,10 @@ pub use commit::CommitListener;
 pub use error::StorageError;
 pub use ids::{Position, QueueId, Ticket, Weighed};
 pub use memory::{Crash, MemoryDisk};
-pub use options::{CHUNK_BYTES, Fsync, LAZY_FLUSH_MILLIS, PENDING_BYTES_MAX, SPARSE_PATIENCE_MILLIS, StoreOptions};
+pub use options::{
+    CHUNK_BYTES, Fsync, LAZY_FLUSH_MILLIS, PENDING_BYTES_MAX, RECLAIM_PAUSE_SECONDS, SPARSE_PATIENCE_MILLIS,
+    StoreOptions,
+};
 pub use read::{RecoveredMessage, StoredMessage};
 pub use records::{
     BindingRecord, Definition, DefinitionKey, ExchangeRecord, PermissionRecord, QueueRecord, SettingRecord, UserRecord,

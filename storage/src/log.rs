@@ -40,6 +40,8 @@ pub(crate) struct QueueLog {
     lazy_noted: bool,
     /// Whether the engine has, or will have with the next commit, a state of this queue.
     known: bool,
+    /// Bytes of chunks that went, since the disk was last asked to free them.
+    pub(crate) freed_bytes: u64,
 }
 
 impl QueueLog {
@@ -207,6 +209,11 @@ impl QueueLog {
         self.next.max(self.delivered)
     }
 
+    /// Nothing below is alive.
+    pub(crate) fn low(&self) -> Position {
+        self.chunks.front().map_or(self.next, |chunk| chunk.key.first)
+    }
+
     /// The messages appended to the open chunk so far.
     pub(crate) fn open_bytes(&self) -> Option<&[u8]> {
         self.open.as_deref().map(ChunkBuilder::bytes)
@@ -215,9 +222,8 @@ impl QueueLog {
     /// What the engine is to know of this queue. The caller writes it with the next commit.
     pub(crate) fn take_state(&mut self) -> QueueState {
         self.state_noted = false;
-        let low = self.chunks.front().map_or(self.next, |chunk| chunk.key.first);
         QueueState {
-            low,
+            low: self.low(),
             delivered: self.delivered,
             indexed: self.indexed,
             next: self.next_unused(),

@@ -9,6 +9,7 @@ use crate::error::StorageError;
 use crate::ids::{Position, QueueId, Ticket};
 use crate::keys::{ChunkKey, Key};
 use crate::log::{Chunk, Place, QueueLog, SharedBytes};
+use crate::reclaim::KeyRange;
 
 /// All queues, and what of them the engine does not know yet. One lock guards it.
 #[derive(Default)]
@@ -70,6 +71,8 @@ pub(crate) struct Pending {
     pub(crate) definitions: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// The lowest id no queue has had, if that changed.
     pub(crate) next_queue_id: Option<u64>,
+    /// All chunks of large queues that were deleted; not part of a commit.
+    pub(crate) gone: Vec<KeyRange>,
     /// Chunks that have become sparse; not part of a commit.
     pub(crate) sparse: Vec<(QueueId, ChunkKey)>,
     /// There is to be a commit at once.
@@ -254,6 +257,11 @@ impl Cut {
         let out = &mut self.index_bytes;
         IndexEntry::encode_into(chunk.count, chunk.span, chunk.bytes, chunk.body, &chunk.live, out);
         self.index.push((queue, chunk.key, start..self.index_bytes.len()));
+    }
+
+    /// Whether it makes anything in the engine useless.
+    pub(crate) fn frees(&self) -> bool {
+        !self.dead.is_empty() || !self.ranges.is_empty()
     }
 
     /// Whether there is nothing to write.

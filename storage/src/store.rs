@@ -31,7 +31,8 @@ pub struct Store {
 
 struct Inner {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The one that commits and the one that frees disk space.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What a store has done since it was opened, and what it has.
@@ -352,22 +353,27 @@ impl Store {
 
     fn spawn(shared: Shared) -> Store {
         let shared = Arc::new(shared);
-        let mut running = None;
-        if !shared.options.manual_commit {
-            let committing = shared.clone();
-            let builder = thread::Builder::new().name("leveret-commit".into());
-            match builder.spawn(move || committing.run()) {
-                Ok(thread) => running = Some(thread),
+        let mut threads = Vec::new();
+        let mut start = |name: &str, life: fn(&Shared)| {
+            let shared = shared.clone();
+            let living = shared.clone();
+            let builder = thread::Builder::new().name(name.into());
+            match builder.spawn(move || life(&living)) {
+                Ok(thread) => threads.push(thread),
                 Err(error) => shared.fail(StorageError::Engine {
-                    operation: "starting the commit thread",
+                    operation: "starting a thread",
                     message: error.to_string(),
                 }),
             }
+        };
+        if !shared.options.manual_commit {
+            start("leveret-commit", Shared::run);
+            start("leveret-reclaim", |shared| shared.reclaimer.run(shared));
         }
         Store {
             inner: Arc::new(Inner {
                 shared,
-                thread: Mutex::new(running),
+                threads: Mutex::new(threads),
             }),
         }
     }
@@ -379,12 +385,14 @@ impl Store {
 
 impl Inner {
     fn join(&self) {
-        let Some(running) = self.thread.lock().take() else {
-            return;
-        };
-        // A listener may drop the last handle on the commit thread itself, which then ends by itself.
-        if running.thread().id() != thread::current().id() && running.join().is_err() {
-            tracing::error!("the commit thread panicked");
+        self.shared.reclaimer.stop();
+        for running in std::mem::take(&mut *self.threads.lock()) {
+            // A listener may drop the last handle on the commit thread itself, which then ends by itself.
+            if running.thread().id() != thread::current().id() && running.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+            // The commit thread is the first, and there is nothing to write behind its last commit.
+            self.shared.engine.stop();
         }
     }
 }

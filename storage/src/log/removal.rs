@@ -7,6 +7,7 @@ use crate::ids::{Position, QueueId, Weighed};
 use crate::keys::{ChunkKey, Key, Prefix};
 use crate::log::{Chunk, Place, QueueLog};
 use crate::pending::Pending;
+use crate::reclaim::FREED_BYTES_MIN;
 
 impl QueueLog {
     /// Settles all below a position but those in `except`, which must ascend. Returns how many.
@@ -32,6 +33,7 @@ impl QueueLog {
                 }
             }
             if chunk.live.count() == 0 {
+                self.freed_bytes += u64::from(chunk.bytes);
                 run.extend(pending.forget(chunk, &mut self.open));
                 continue;
             }
@@ -74,6 +76,10 @@ impl QueueLog {
         let few = self.chunks.len() + self.counts.len() <= SINGLE_DELETES_MAX;
         pending.counts.retain(|(of, ..)| *of != queue);
         pending.settled_counts.retain(|(of, _)| *of != queue);
+        let bytes: u64 = self.chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+        if bytes + self.freed_bytes >= FREED_BYTES_MIN {
+            pending.gone.push(Prefix::Chunks(queue, Position(0)).range());
+        }
         let mut open = self.open;
         for chunk in self.chunks {
             let dead = pending.forget(chunk, &mut open).filter(|_| few);
@@ -103,6 +109,7 @@ impl QueueLog {
         let Some(chunk) = self.chunks.remove(index) else {
             return;
         };
+        self.freed_bytes += u64::from(chunk.bytes);
         let dead = pending.forget(chunk, &mut self.open);
         pending.dead.extend(dead.map(|(key, indexed)| (queue, key, indexed)));
         // The last chunk's keys are what the next position is known by.
