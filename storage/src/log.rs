@@ -42,6 +42,9 @@ pub(crate) struct QueueLog {
     known: bool,
     /// Bytes of chunks that went, since the disk was last asked to free them.
     pub(crate) freed_bytes: u64,
+    /// Chunks opened, and chunks made of others, since small ones were last looked for.
+    opened: u32,
+    merged: u32,
 }
 
 impl QueueLog {
@@ -115,6 +118,12 @@ impl QueueLog {
         self.chunks.push_back(Chunk::new(key, LiveSet::first(), Place::Open));
         pending.open.push(queue);
         self.note_lazy(queue, pending);
+        self.opened += 1;
+        if self.opened >= CROWD_CHUNKS {
+            self.opened = 0;
+            // The newest are left alone for a while: they may be about to be settled.
+            self.note_crowd(queue, self.chunks.len().saturating_sub(CROWD_CHUNKS as usize), pending);
+        }
         if !self.known && !queue.is_spill() {
             self.known = true;
             self.note_state(queue, pending);
@@ -214,6 +223,27 @@ impl QueueLog {
         self.chunks.front().map_or(self.next, |chunk| chunk.key.first)
     }
 
+    /// Small chunks have become one, at this index.
+    pub(crate) fn merged(&mut self, queue: QueueId, index: usize, pending: &mut Pending) {
+        self.merged += 1;
+        if self.merged >= MERGED_CHUNKS {
+            self.merged = 0;
+            self.note_crowd(queue, index.saturating_sub(MERGED_CHUNKS as usize / 2), pending);
+        }
+    }
+
+    /// Has the chunk at an index written as one with its neighbours, if it is small: a long queue that came in small commits would
+    /// cost more memory for its index than it should.
+    fn note_crowd(&mut self, queue: QueueId, index: usize, pending: &mut Pending) {
+        if index < CROWD_CHUNKS as usize / 2 || queue.is_spill() {
+            return;
+        }
+        if let Some(chunk) = self.chunks.get_mut(index).filter(|chunk| !chunk.noted) {
+            chunk.noted = true;
+            pending.sparse.push((queue, chunk.key));
+        }
+    }
+
     /// The messages appended to the open chunk so far.
     pub(crate) fn open_bytes(&self) -> Option<&[u8]> {
         self.open.as_deref().map(ChunkBuilder::bytes)
@@ -284,3 +314,8 @@ impl QueueLog {
         }
     }
 }
+
+/// Each time so many chunks were opened, the older ones are looked at.
+const CROWD_CHUNKS: u32 = 64;
+/// Each time so many chunks were made of smaller ones, they are looked at again.
+const MERGED_CHUNKS: u32 = 16;

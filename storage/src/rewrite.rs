@@ -2,6 +2,9 @@
 //!
 //! Survivors keep their positions. Neighbours that are sparse or small go into the new chunk too, so that a queue of survivors
 //! does not become a queue of tiny chunks. The old chunks go in the commit that brings the new one.
+//!
+//! A long queue that came in small commits has chunks as small. They are looked at in the same way, some time after they were
+//! written, so that the index of a queue costs memory by its bytes and not by its messages.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
@@ -206,6 +209,7 @@ impl Rewritten {
             ..Chunk::new(self.new, live, place)
         };
         log.chunks.insert(start, chunk);
+        log.merged(self.queue, start, pending);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is gone leaves the disk.
+//! What is gone leaves the disk, and many small commits leave no large index.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end that way")]
 
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::positions;
+use common::{Disk, append, manual, positions};
 use leveret_storage::{Fsync, Position, QueueId, Store, StoreOptions};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -86,4 +86,48 @@ fn a_drained_a_purged_and_a_deleted_queue_leave_the_disk() {
     let store = Store::open(directory.path(), options).unwrap();
     assert_eq!(positions(&store, OTHER), (0..40).collect::<Vec<_>>());
     assert!(positions(&store, LONG).is_empty());
+}
+
+#[test]
+fn the_chunks_of_a_long_queue_that_came_message_by_message_are_joined() {
+    for mut disk in Disk::both() {
+        let options = StoreOptions {
+            weigh: |payload| payload.len() as u32,
+            ..manual()
+        };
+        let store = disk.open(&options);
+        for position in 0..3000 {
+            append(&store, LONG, position..position + 1);
+            if position % 10 == 0 {
+                store.commit(true);
+            }
+        }
+        let mut writer = store.writer();
+        (0..100).for_each(|position| writer.settle(LONG, Position(position)));
+        drop(writer);
+        (0..20).for_each(|_| store.commit(true));
+        let chunks = store.statistics().chunks_live;
+        assert!(chunks < 200, "{chunks} chunks");
+        let contents = store.contents(LONG);
+        let all: Vec<u64> = (100..3000).collect();
+        assert_eq!(positions(&store, LONG), all);
+        let store = disk.reopen_killed(store, &options);
+        assert_eq!(positions(&store, LONG), all);
+        assert_eq!(contents.messages, 2900);
+        assert_eq!(store.contents(LONG).messages, 2900);
+    }
+}
+
+/// Consumers that keep up never see their chunks written again.
+#[test]
+fn the_chunks_of_a_short_queue_are_left_alone() {
+    let store = Store::in_memory(manual());
+    for position in 0..1000 {
+        append(&store, LONG, position..position + 1);
+        if position >= 50 {
+            store.writer().settle(LONG, Position(position - 50));
+        }
+        store.commit(true);
+    }
+    assert_eq!(store.statistics().chunks_live, 50);
 }
