@@ -96,7 +96,11 @@ fn a_range_is_read_up_to_its_end_or_so_many_bytes_wherever_its_messages_are() {
         assert_eq!(read(150, 310, 10_000), (all(150..310), 310));
         assert_eq!(read(150, 310, 30), (all(150..160), 160));
         assert_eq!(read(249, 310, 3), (vec![249], 251), "what is settled is passed over");
-        assert_eq!(read(190, 310, 40), (all(190..200), 200), "half of it is enough at the end of a chunk");
+        assert_eq!(
+            read(190, 310, 40),
+            (all(190..200), 200),
+            "half of it is enough at the end of a chunk"
+        );
         assert_eq!(read(190, 310, 80), (all(190..217), 217));
         assert_eq!(read(249, 310, 0).1, 249);
         assert_eq!(read(395, 310, 30), (vec![], 310));

@@ -13,6 +13,8 @@ const LOAD_BYTES_MIN: u64 = 16 << 10;
 
 /// Persisted messages may take one in so many parts of what a queue may hold.
 const PERSISTED_PART: u64 = 4;
+/// A queue that pages goes on doing so until it has less than one in so many parts of what it may hold.
+const RESUME_PART: u64 = 8;
 
 /// What became of a batch of published messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -203,10 +205,15 @@ impl<M: QueueMessage, C> Queue<M, C> {
         }
     }
 
-    /// A message that is on disk anyway is paged sooner than one that would have to be written for it.
+    /// A message that is on disk anyway is paged sooner than one that would have to be written for it; but behind a paged
+    /// message both are treated alike, else there would be as many stretches as messages where they alternate.
     fn must_page(&self, persisted: bool, message: &M) -> bool {
-        let part = if persisted { PERSISTED_PART } else { 1 };
-        self.ready.must_page(message.memory_size(), self.allowed_bytes / part)
+        let part = match (self.ready.ends_paged(), persisted) {
+            (true, _) => RESUME_PART,
+            (false, true) => PERSISTED_PART,
+            (false, false) => 1,
+        };
+        self.ready.memory_bytes() + message.memory_size() as u64 > self.allowed_bytes / part
     }
 
     fn offer_new<S: Sink<M, C> + ?Sized>(&mut self, position: Position, message: &M, sink: &mut S) -> Option<Taker> {

@@ -14,13 +14,15 @@
 //! Where later features belong: per-message priorities are one [`Ready`] each; TTL and length limits act on the head
 //! of `Ready`, a full queue refuses in `publish`; the delivery limit acts in `requeue`; single active consumer is a
 //! rule of `Consumers` about who may enter a ring. What has to be known of paged messages without loading them, such as
-//! when the first of them expires, is a further number of `Ready`'s paged part.
+//! when the first of them expires, is a further number of each stretch in `Behind`.
 
+mod behind;
 mod consumers;
 mod dispatch;
 mod effective;
 mod equivalence;
 mod erlang_term;
+mod fresh;
 mod options;
 mod ready;
 mod settle;

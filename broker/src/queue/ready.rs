@@ -4,19 +4,13 @@
 //! runs of consecutive numbers. Messages that came back are the few: they carry their history and are merged in by
 //! position.
 //!
-//! When there are more than memory allows, the later ones are *paged*: they are in the store, and all that is known here
-//! is where they begin and end, how many they are and how large their bodies. That is four numbers, however many they
-//! are. As long as any message is paged every new one is, so whatever is in memory stands before whatever is not.
+//! When there are more than memory allows, the later ones are *paged*: see [`Behind`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
+use super::behind::Behind;
+use super::fresh::Fresh;
 use super::{Load, Loaded, Position, QueueMessage};
-
-/// A buffer that once grew beyond this many messages gives the memory back when it is nearly empty.
-const KEPT_CAPACITY_MESSAGES: usize = 256;
-
-/// Memory is given back when less than one part in this many is used.
-const SPARSE_FACTOR: usize = 8;
 
 /// What a message has been through before it became ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,23 +31,10 @@ pub(super) struct Entry<T> {
 pub(super) struct Ready<M> {
     fresh: Fresh<M>,
     returned: BTreeMap<Position, (M, History)>,
-    /// What of it is in memory takes.
+    behind: Behind<M>,
+    /// Of all that are in memory.
     body_bytes: u64,
     memory_bytes: u64,
-    paged: Paged,
-}
-
-/// The messages behind all that are in memory.
-#[derive(Default)]
-struct Paged {
-    /// None of them stands before this.
-    from: Position,
-    /// All of them stand before this.
-    until: Position,
-    count: usize,
-    body_bytes: u64,
-    /// The first of them were asked for.
-    loading: bool,
 }
 
 impl<M: QueueMessage> Ready<M> {
@@ -61,30 +42,24 @@ impl<M: QueueMessage> Ready<M> {
         Self {
             fresh: Fresh::new(),
             returned: BTreeMap::new(),
+            behind: Behind::new(),
             body_bytes: 0,
             memory_bytes: 0,
-            paged: Paged::default(),
         }
     }
 
-    /// Whether a message of this size must be paged, if so much memory is allowed.
-    pub(super) fn must_page(&self, memory_size: usize, allowed_bytes: u64) -> bool {
-        self.is_paging() || self.memory_bytes + memory_size as u64 > allowed_bytes
+    /// Whether the last message is paged.
+    pub(super) fn ends_paged(&self) -> bool {
+        self.behind.ends_paged()
     }
 
     /// Counts messages that are in the store. They stand behind all that were appended before.
     pub(super) fn page(&mut self, first: Position, until: Position, count: usize, body_bytes: u64) {
-        let paged = &mut self.paged;
-        if paged.count == 0 {
-            paged.from = first;
-        }
-        paged.until = until;
-        paged.count += count;
-        paged.body_bytes += body_bytes;
+        self.behind.page(first, until, count, body_bytes);
     }
 
     pub(super) fn is_paging(&self) -> bool {
-        self.paged.count > 0
+        !self.behind.is_empty()
     }
 
     /// Whether the message that leaves next is paged.
@@ -93,44 +68,34 @@ impl<M: QueueMessage> Ready<M> {
     }
 
     #[cfg(test)]
-    pub(super) fn first_paged(&self) -> Option<Position> {
-        self.is_paging().then_some(self.paged.from)
+    pub(super) fn paged_ranges(&self) -> Vec<std::ops::Range<u64>> {
+        self.behind.paged_ranges()
     }
 
-    /// The next load to ask for, unless one is under way or more than `ahead_bytes` are in memory.
+    /// The next load to ask for, unless one is under way or there is more than `ahead_bytes` to hand out before.
     pub(super) fn next_load(&mut self, ahead_bytes: u64) -> Option<Load> {
-        let paged = &mut self.paged;
-        if paged.count == 0 || paged.loading || self.memory_bytes > ahead_bytes {
+        if self.memory_bytes - self.behind.memory_bytes() > ahead_bytes {
             return None;
         }
-        paged.loading = true;
-        Some(Load {
-            from: paged.from,
-            until: paged.until,
-            bytes: ahead_bytes,
-        })
+        self.behind.next_load(ahead_bytes)
     }
 
     /// Takes in what a load brought. False if nobody waits for it any more.
     pub(super) fn loaded(&mut self, load: Load, loaded: Loaded<M>) -> bool {
-        // Positions are not used twice, so no later load begins where this one did.
-        if !self.paged.loading || self.paged.from != load.from {
+        if !self.behind.waits_for(load) {
             return false;
         }
-        self.paged.loading = false;
         for (position, history, message) in loaded.messages {
-            self.paged.count = self.paged.count.saturating_sub(1);
-            self.paged.body_bytes = self.paged.body_bytes.saturating_sub(message.body_len() as u64);
+            self.behind.count_out(message.body_len());
             if history == History::default() {
-                self.push(position, message);
+                self.count_in(&message);
+                self.fresh.push(position, message);
             } else {
                 self.put_back(position, history, message);
             }
         }
-        self.paged.from = loaded.until.max(load.from);
-        if self.paged.from >= self.paged.until {
-            // What is still counted could not be read.
-            self.paged = Paged::default();
+        if let Some(kept) = self.behind.advance(loaded.until) {
+            self.fresh.append(kept);
         }
         true
     }
@@ -138,7 +103,11 @@ impl<M: QueueMessage> Ready<M> {
     /// Appends a message that was never handed out. Its position is higher than that of all appended before.
     pub(super) fn push(&mut self, position: Position, message: M) {
         self.count_in(&message);
-        self.fresh.push(position, message);
+        if self.is_paging() {
+            self.behind.push(position, message);
+        } else {
+            self.fresh.push(position, message);
+        }
     }
 
     /// Puts a message back to its place.
@@ -196,16 +165,16 @@ impl<M: QueueMessage> Ready<M> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.fresh.messages.len() + self.returned.len() + self.paged.count
+        self.fresh.messages.len() + self.returned.len() + self.behind.len()
     }
 
     /// How many are in the store only.
     pub(super) fn paged_len(&self) -> usize {
-        self.paged.count
+        self.behind.paged_len()
     }
 
     pub(super) fn body_bytes(&self) -> u64 {
-        self.body_bytes + self.paged.body_bytes
+        self.body_bytes + self.behind.paged_body_bytes()
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -225,79 +194,9 @@ impl<M: QueueMessage> Ready<M> {
     }
 }
 
-/// Messages never handed out. There is a second run only after a recovery in which some positions were already
-/// settled.
-struct Fresh<M> {
-    messages: VecDeque<M>,
-    first_run: Run,
-    later_runs: VecDeque<Run>,
-}
-
-/// So many messages with consecutive positions.
-#[derive(Clone, Copy, Default)]
-struct Run {
-    first: u64,
-    length: u64,
-}
-
-impl<M> Fresh<M> {
-    fn new() -> Self {
-        Self {
-            messages: VecDeque::new(),
-            first_run: Run::default(),
-            later_runs: VecDeque::new(),
-        }
-    }
-
-    fn push(&mut self, position: Position, message: M) {
-        self.messages.push_back(message);
-        let last_run = self.later_runs.back_mut().unwrap_or(&mut self.first_run);
-        if last_run.length == 0 {
-            *last_run = Run {
-                first: position.0,
-                length: 1,
-            };
-        } else if last_run.first + last_run.length == position.0 {
-            last_run.length += 1;
-        } else {
-            self.later_runs.push_back(Run {
-                first: position.0,
-                length: 1,
-            });
-        }
-    }
-
-    fn pop(&mut self) -> Option<(Position, M)> {
-        let message = self.messages.pop_front()?;
-        let position = Position(self.first_run.first);
-        self.first_run.first += 1;
-        self.first_run.length -= 1;
-        if self.first_run.length == 0 {
-            self.first_run = self.later_runs.pop_front().unwrap_or_default();
-        }
-        Some((position, message))
-    }
-
-    fn peek(&self) -> Option<(Position, &M)> {
-        self.messages
-            .front()
-            .map(|message| (Position(self.first_run.first), message))
-    }
-
-    fn release_spare_memory(&mut self) {
-        let capacity = self.messages.capacity();
-        if capacity > KEPT_CAPACITY_MESSAGES && self.messages.len() < capacity / SPARSE_FACTOR {
-            self.messages
-                .shrink_to((self.messages.len() * 2).max(KEPT_CAPACITY_MESSAGES));
-        }
-        if self.later_runs.is_empty() && self.later_runs.capacity() > 0 {
-            self.later_runs = VecDeque::new();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::fresh::KEPT_CAPACITY_MESSAGES;
     use super::*;
 
     #[derive(Clone)]

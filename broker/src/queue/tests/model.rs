@@ -57,14 +57,14 @@ pub(super) struct Model {
     /// Who can take a message, the longest waiting first.
     turn: Vec<usize>,
     pub(super) effects: Vec<Effect>,
-    /// Ready messages from here on are in the store only, and cannot be handed out. The model does not decide what is
-    /// paged; it is told.
-    pub(super) first_paged: Option<u64>,
+    /// Ready messages at these positions are in the store only, and cannot be handed out, nor can any behind them. The model
+    /// does not decide what is paged; it is told.
+    pub(super) paged: Vec<std::ops::Range<u64>>,
 }
 
 impl Model {
     pub(super) fn is_paged(&self, message: &Held) -> bool {
-        self.first_paged.is_some_and(|first| message.position >= first)
+        self.paged.iter().any(|paged| paged.contains(&message.position))
     }
 
     /// Nobody gets a message although there is one: it has to be loaded.
@@ -73,8 +73,8 @@ impl Model {
     }
 
     /// More messages are in memory than before.
-    pub(super) fn loaded(&mut self, first_paged: Option<u64>) {
-        self.first_paged = first_paged;
+    pub(super) fn loaded(&mut self, paged: Vec<std::ops::Range<u64>>) {
+        self.paged = paged;
         self.dispatch();
     }
 

@@ -203,7 +203,7 @@ impl Pair {
     }
 
     fn apply(&mut self, operation: Operation) {
-        self.model.first_paged = self.first_paged();
+        self.model.paged = self.queue.ready.paged_ranges();
         match operation {
             Operation::Publish(persistent) => self.publish(&persistent),
             Operation::Consume {
@@ -255,12 +255,8 @@ impl Pair {
             Operation::Allow(messages) => self.queue.allow(messages * 8),
             Operation::Load { which, count, late } => self.load(which, count, late),
         }
-        self.model.first_paged = self.first_paged();
+        self.model.paged = self.queue.ready.paged_ranges();
         self.check();
-    }
-
-    fn first_paged(&self) -> Option<u64> {
-        self.queue.ready.first_paged().map(|first| first.0)
     }
 
     fn load(&mut self, which: usize, count: usize, late: bool) {
@@ -278,7 +274,7 @@ impl Pair {
         let last = messages.last().filter(|_| !all);
         let until = last.map_or(load.until, |(last, ..)| Position(last.0 + 1));
         self.queue.loaded(load, Loaded { messages, until }, &mut self.outside);
-        self.model.loaded(self.first_paged());
+        self.model.loaded(self.queue.ready.paged_ranges());
     }
 
     fn publish(&mut self, persistent: &[bool]) {
@@ -415,7 +411,7 @@ impl Pair {
         assert_eq!(self.queue.head(), head_in_memory.map(|message| &message.number));
         assert_eq!(self.queue.is_head_paged(), head.is_some() && head_in_memory.is_none());
         if self.model.waits_for_load() {
-            let awaited = |(load, _): &(Load, Stored)| Some(load.from.0) == self.model.first_paged;
+            let awaited = |(load, _): &(Load, Stored)| load.from.0 == self.model.paged[0].start;
             assert!(self.outside.loads.iter().any(awaited), "nobody will go on");
         }
 
