@@ -7,7 +7,7 @@ mod virtual_broker;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use leveret::protocol::{Message, hot, wire};
-use leveret::queue::{Accept, ConsumerSpec, Delivery, DropReason, Position, Queue, QueueOptions, Sink, Slot};
+use leveret::queue::{Accept, ConsumerSpec, Delivery, DropReason, Load, Position, Queue, QueueOptions, Sink, Slot};
 use virtual_broker::client::octets;
 use virtual_broker::words::Words;
 use virtual_broker::{Wire, World};
@@ -29,7 +29,13 @@ impl Sink<Message, ()> for Taken {
 
     fn persist(&mut self, _position: Position, _message: &Message) {}
 
-    fn settle(&mut self, _position: Position) {}
+    fn spill(&mut self, _position: Position, _message: &Message) {}
+
+    fn load(&mut self, _load: Load) {}
+
+    fn settle(&mut self, _position: Position, _message: &Message) {}
+
+    fn purge(&mut self, _below: Position, _kept: Vec<(Position, usize)>) {}
 
     fn delivered_up_to(&mut self, _position: Position) {}
 

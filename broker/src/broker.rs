@@ -23,6 +23,8 @@ use crate::session::outbox::{Event, Outbox};
 use crate::session::reply_to::ReplyTargets;
 use crate::settings::{self, Setting};
 use crate::vhost::Vhost;
+use crate::vhost::paging::Paging;
+use crate::vhost::queue_handle::Services;
 
 /// So long after a flow pause a connection is shown to be in flow.
 const FLOW_SHOWN: Duration = Duration::from_secs(1);
@@ -41,6 +43,8 @@ pub struct Broker {
     pub store: Store,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// How much of their messages queues may hold in memory.
+    pub paging: Arc<Paging>,
     /// Random names.
     pub names: Names,
     /// Who waits for direct replies.
@@ -286,7 +290,7 @@ impl Broker {
         users: Users,
         store: Store,
         counters: Arc<Counters>,
-        names: Names,
+        paging: Paging,
         now: Instant,
     ) -> Broker {
         let node_name = config.node_name.replace("{hostname}", &crate::names::host_name());
@@ -300,7 +304,8 @@ impl Broker {
             users,
             store,
             counters,
-            names,
+            paging: Arc::new(paging),
+            names: Names::new(),
             reply_targets: ReplyTargets::default(),
             alarms: Alarms::default(),
             throttle: Mutex::default(),
@@ -334,9 +339,17 @@ impl Broker {
         vhosts
     }
 
+    fn services(&self) -> Services {
+        Services {
+            store: self.store.clone(),
+            counters: self.counters.clone(),
+            paging: self.paging.clone(),
+        }
+    }
+
     /// Enters a virtual host that is stored already.
     pub fn recover_vhost(&self, name: &str) -> Arc<Vhost> {
-        let vhost = Arc::new(Vhost::new(name, self.store.clone(), self.counters.clone()));
+        let vhost = Arc::new(Vhost::new(name, self.services()));
         self.vhosts.write().insert(name.to_owned(), vhost.clone());
         vhost
     }
@@ -350,7 +363,7 @@ impl Broker {
         if vhosts.contains_key(name) {
             return Err(AdminError::VhostExists(name.to_owned()));
         }
-        let vhost = Vhost::new(name, self.store.clone(), self.counters.clone());
+        let vhost = Vhost::new(name, self.services());
         vhosts.insert(name.to_owned(), Arc::new(vhost));
         let mut writer = self.store.writer();
         writer.put(&Definition::Vhost(VhostRecord {

@@ -17,9 +17,10 @@ use crate::broker::{AdminError, Broker};
 use crate::config::{Config, FsyncPolicy};
 use crate::ctl::server::{CtlBindError, CtlServer};
 use crate::metrics::{Counters, endpoint, process};
-use crate::names::Names;
 use crate::net::listener::{self, ListenError};
 use crate::settings::Setting;
+use crate::vhost::paging::Paging;
+use crate::vhost::queue_handle;
 use crate::vhost::recovery::RecoveryError;
 use crate::{alarms, clock};
 
@@ -64,6 +65,9 @@ pub enum StartError {
     /// Signals cannot be waited for.
     #[error("wait for signals: {0}")]
     Signals(io::Error),
+    /// There are no threads to be had.
+    #[error("start threads: {0}")]
+    Threads(io::Error),
     /// The counters clash.
     #[error("register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -165,7 +169,13 @@ pub fn start(config: Config, store: Store, registry: &Registry) -> Result<Arc<Br
         .map_err(|reason| StartError::Store { directory, reason })?;
     let counters = Arc::new(Counters::new(registry)?);
     let users = recover_users(&config, &definitions);
-    let broker = Arc::new(Broker::new(config, users, store, counters, Names::new(), clock::now()));
+    // A store that is moved by hand belongs to a simulation, in which nothing moves by itself.
+    let paging = if store.is_manual() {
+        Paging::by_hand(config.queue_memory_budget)
+    } else {
+        Paging::start(config.queue_memory_budget).map_err(StartError::Threads)?
+    };
+    let broker = Arc::new(Broker::new(config, users, store, counters, paging, clock::now()));
     let weak = Arc::downgrade(&broker);
     broker.users.observe(move |event| {
         if let Some(broker) = weak.upgrade() {
@@ -194,6 +204,7 @@ fn store_options(config: &Config) -> StoreOptions {
     }
     StoreOptions {
         fsync,
+        weigh: queue_handle::weigh,
         ..StoreOptions::default()
     }
 }

@@ -6,7 +6,9 @@
 //!
 //! ```text
 //! queue [durable] [first=POSITION]
-//! recover POSITION MESSAGE [redelivered] [count=N]
+//! recover POSITION MESSAGE [redelivered] [count=N]                 the store has it; it is paged
+//! room BYTES | load [N]            what may be in memory | the store answers the oldest load, with N messages or all
+//! lose MESSAGE                                                     the store cannot read it
 //! add CONSUMER [no_ack] [exclusive] [prefetch=N] [priority=N]      basic.consume; nothing is delivered yet
 //! resume CONSUMER                                                  it may have messages (again)
 //! consume CONSUMER ...                                             add and resume
@@ -23,15 +25,15 @@
     reason = "a script that cannot be replayed fails its test"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use leveret::queue::{
-    Accept, ConsumerKey, ConsumerSpec, Delivery, DropReason, NO_SLOT, Position, Queue, QueueMessage, QueueOptions,
-    Sink, Slot,
+    Accept, ConsumerKey, ConsumerSpec, Delivery, DropReason, GetOutcome, History, Load, Loaded, NO_SLOT, Position,
+    Queue, QueueMessage, QueueOptions, Recovered, Sink, Slot,
 };
 
 #[test]
@@ -134,12 +136,32 @@ struct World {
     refusing: BTreeSet<String>,
     /// Where each message was last seen on its way out.
     handed_out: BTreeMap<String, (Slot, Position)>,
-    persisted: BTreeMap<Position, String>,
+    persisted: BTreeMap<Position, (Message, History)>,
+    spilled: BTreeMap<Position, Message>,
+    loads: VecDeque<Load>,
 }
 
 impl World {
     fn say(&mut self, effect: impl AsRef<str>) {
         writeln!(self.effects, "{}", effect.as_ref().trim_end()).unwrap();
+    }
+
+    fn name(&self, position: Position) -> String {
+        self.persisted[&position].0.name.to_string()
+    }
+
+    /// The first messages of a load.
+    fn read(&self, load: Load, count: usize) -> Loaded<Message> {
+        let range = load.from..load.until;
+        let persisted = self.persisted.range(range.clone());
+        let persisted = persisted.map(|(position, (message, history))| (*position, *history, message.clone()));
+        let spilled = self.spilled.range(range);
+        let spilled = spilled.map(|(position, message)| (*position, History::default(), message.clone()));
+        let mut messages: Vec<_> = persisted.chain(spilled).collect();
+        messages.sort_by_key(|(position, ..)| *position);
+        let until = messages.get(count).map_or(load.until, |(position, ..)| *position);
+        messages.truncate(count);
+        Loaded { messages, until }
     }
 }
 
@@ -166,21 +188,46 @@ impl Sink<Message, String> for World {
             self.persisted.last_key_value().is_none_or(|(last, _)| *last < position),
             "positions rise"
         );
-        self.persisted.insert(position, message.name.to_string());
+        self.persisted.insert(position, (message.clone(), History::default()));
     }
 
-    fn settle(&mut self, position: Position) {
-        let name = self.persisted.get(&position).cloned().unwrap();
-        self.say(format!("settle {name}"));
+    fn spill(&mut self, position: Position, message: &Message) {
+        self.say(format!("spill {} at {}", message.name, position.0));
+        self.spilled.insert(position, message.clone());
+    }
+
+    fn load(&mut self, load: Load) {
+        self.say(format!("load from {} until {}", load.from.0, load.until.0));
+        self.loads.push_back(load);
+    }
+
+    fn purge(&mut self, below: Position, kept: Vec<(Position, usize)>) {
+        let kept: BTreeSet<_> = kept.into_iter().map(|(position, _)| position).collect();
+        let names: Vec<_> = kept.iter().map(|position| self.name(*position)).collect();
+        let but = if names.is_empty() {
+            String::new()
+        } else {
+            format!(" but {}", names.join(" "))
+        };
+        self.say(format!("purge below {}{but}", below.0));
+        self.persisted
+            .retain(|position, _| *position >= below || kept.contains(position));
+        self.spilled.retain(|position, _| *position >= below);
+    }
+
+    fn settle(&mut self, position: Position, message: &Message) {
+        let (persisted, _) = self.persisted.remove(&position).unwrap();
+        assert_eq!(persisted.name, message.name);
+        self.say(format!("settle {}", message.name));
     }
 
     fn delivered_up_to(&mut self, position: Position) {
-        let name = self.persisted.get(&position).cloned().unwrap();
+        let name = self.name(position);
         self.say(format!("delivered up to {name}"));
     }
 
     fn requeued(&mut self, position: Position, delivery_count: u32) {
-        let name = self.persisted.get(&position).cloned().unwrap();
+        let name = self.name(position);
         self.say(format!("requeued {name} count={delivery_count}"));
     }
 
@@ -225,6 +272,12 @@ impl Runner {
                 }));
             }
             "recover" => self.recover(&words),
+            "lose" => self
+                .world
+                .persisted
+                .retain(|_, (message, _)| *message.name != *words.0[0]),
+            "room" => self.queue.as_mut().unwrap().allow(words.0[0].parse().unwrap()),
+            "load" => self.load(&words),
             "add" => self.add(&words),
             "resume" => self.resume(words.0[0]),
             "consume" => {
@@ -254,14 +307,27 @@ impl Runner {
             persistent: true,
             ..Message::parse(words.0[1])
         };
-        self.world.persisted.insert(position, message.name.to_string());
-        let queue = self.queue.as_mut().unwrap();
-        queue.recover(
-            position,
-            message,
-            words.has("redelivered"),
-            words.value("count").unwrap_or(0),
-        );
+        let history = History {
+            redelivered: words.has("redelivered"),
+            delivery_count: words.value("count").unwrap_or(0),
+        };
+        self.queue.as_mut().unwrap().recover(Recovered {
+            from: position,
+            until: Position(position.0 + 1),
+            count: 1,
+            body_bytes: message.body_len as u64,
+            delivered_up_to: history.redelivered.then_some(position),
+        });
+        self.world.persisted.insert(position, (message, history));
+    }
+
+    fn load(&mut self, words: &Words<'_>) {
+        let Some(load) = self.world.loads.pop_front() else {
+            return self.world.say("nobody wants a load");
+        };
+        let count = words.0.first().map_or(usize::MAX, |word| word.parse().unwrap());
+        let loaded = self.world.read(load, count);
+        self.queue.as_mut().unwrap().loaded(load, loaded, &mut self.world);
     }
 
     fn add(&mut self, words: &Words<'_>) {
@@ -320,8 +386,9 @@ impl Runner {
 
     fn get(&mut self, no_ack: bool) {
         match self.queue.as_mut().unwrap().get(no_ack, &mut self.world) {
-            Ok(None) => self.world.say("empty"),
-            Ok(Some(got)) => {
+            Ok(GetOutcome::Empty) => self.world.say("empty"),
+            Ok(GetOutcome::Loading) => self.world.say("loading"),
+            Ok(GetOutcome::Got(got)) => {
                 assert_eq!(no_ack, got.slot == NO_SLOT);
                 self.world
                     .handed_out

@@ -19,6 +19,7 @@
 //! accept NAME                              a client that says nothing yet
 //! connect [name=NAME] [user=..] [heartbeat=..] [no_capabilities] ...
 //! cut | stop-reading | read [name=NAME]    the line is cut; the client reads nothing for a while
+//! hold-loads | load                        paged messages are not read for a while | are read
 //! commit [lazily] | fail-syncs | crash [power] | advance 30s | alarm [memory] [disk] | status
 //! policy NAME PATTERN KEY=VALUE ... [priority=N] [apply-to=exchanges] [operator] | clear-policy NAME [operator]
 //! vhost-limits max-queues=N ... | user-limits NAME max-channels=N ... | in-force QUEUE (what its policies come to)

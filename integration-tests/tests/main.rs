@@ -23,6 +23,7 @@ mod heartbeats;
 mod limits;
 mod metrics;
 mod nested_tables;
+mod paging;
 mod policies;
 mod publishing;
 mod queues;

@@ -3,7 +3,7 @@
 //! ```text
 //! chunk          version:1  flags:1  crc32:4  count:4  record ...
 //! record         flags:1  step:varint  length:varint  payload
-//! index entry    version:1  count:4  span:4  bytes:4  live set
+//! index entry    version:1  count:4  span:4  bytes:4  body:4  live set      (version 1 had no body)
 //! queue state    version:1  low:8  delivered:8  indexed:8  next:8
 //! ```
 //!
@@ -155,47 +155,65 @@ pub(crate) struct IndexEntry {
     pub(crate) span: u32,
     /// The size of its value.
     pub(crate) bytes: u32,
+    /// What the live messages weigh. Unknown to version 1.
+    pub(crate) body: Option<u32>,
     pub(crate) live: LiveSet,
 }
 
 impl IndexEntry {
     /// Appends the stored form.
-    pub(crate) fn encode_into(count: u32, span: u32, bytes: u32, live: &LiveSet, out: &mut Vec<u8>) {
+    pub(crate) fn encode_into(count: u32, span: u32, bytes: u32, body: u32, live: &LiveSet, out: &mut Vec<u8>) {
         out.push(INDEX_VERSION);
-        [count, span, bytes]
+        [count, span, bytes, body]
             .iter()
             .for_each(|number| out.extend_from_slice(&number.to_be_bytes()));
         live.encode_into(out);
     }
 
     pub(crate) fn decode(queue: QueueId, stored: &[u8]) -> Result<Self, StorageError> {
-        check_version("an index entry", stored, INDEX_VERSION)?;
-        Self::decode_body(stored.get(1..).unwrap_or_default())
+        let version = match stored.first() {
+            Some(&INDEX_VERSION_WITHOUT_BODY) => INDEX_VERSION_WITHOUT_BODY,
+            _ => check_version("an index entry", stored, INDEX_VERSION).map(|()| INDEX_VERSION)?,
+        };
+        Self::decode_rest(version, stored.get(1..).unwrap_or_default())
             .ok_or_else(|| StorageError::corrupt(format!("an index entry of queue {queue}")))
     }
 
-    fn decode_body(body: &[u8]) -> Option<Self> {
-        let (count, body) = body.split_first_chunk::<4>()?;
-        let (span, body) = body.split_first_chunk::<4>()?;
-        let (bytes, body) = body.split_first_chunk::<4>()?;
+    fn decode_rest(version: u8, rest: &[u8]) -> Option<Self> {
+        let (count, rest) = rest.split_first_chunk::<4>()?;
+        let (span, rest) = rest.split_first_chunk::<4>()?;
+        let (bytes, mut rest) = rest.split_first_chunk::<4>()?;
+        let mut body = None;
+        if version != INDEX_VERSION_WITHOUT_BODY {
+            let (stored, after) = rest.split_first_chunk::<4>()?;
+            body = Some(u32::from_be_bytes(*stored));
+            rest = after;
+        }
         let entry = Self {
             count: u32::from_be_bytes(*count),
             span: u32::from_be_bytes(*span),
             bytes: u32::from_be_bytes(*bytes),
-            live: LiveSet::decode(body)?,
+            body,
+            live: LiveSet::decode(rest)?,
         };
         let last = entry.live.last().unwrap_or(0);
         (entry.live.count() <= entry.count && last <= entry.span).then_some(entry)
     }
 
     /// The entry of a chunk that has none yet: everything in it is alive. Checks the chunk.
-    pub(crate) fn of_chunk(queue: QueueId, key: ChunkKey, chunk: &[u8]) -> Result<Self, StorageError> {
+    pub(crate) fn of_chunk(
+        queue: QueueId,
+        key: ChunkKey,
+        chunk: &[u8],
+        weigh: fn(&[u8]) -> u32,
+    ) -> Result<Self, StorageError> {
         let count = verify(queue, key, chunk)?;
         let misshapen = || StorageError::corrupt(format!("chunk {} of queue {queue} is misshapen", key.first));
         let mut live: Option<LiveSet> = None;
-        let mut span = 0;
+        let (mut span, mut body) = (0, 0u32);
         for message in messages(queue, key.first, chunk) {
-            let (position, _) = message?;
+            let (position, payload) = message?;
+            body = body.saturating_add(weigh(payload));
             let distance = u32::try_from(position.0 - key.first.0).map_err(|_| misshapen())?;
             match &mut live {
                 None => live = Some(LiveSet::first()),
@@ -210,9 +228,28 @@ impl IndexEntry {
             count,
             span,
             bytes,
+            body: Some(body),
             live,
         })
     }
+}
+
+/// What the live messages of a chunk weigh.
+pub(crate) fn weigh_live(
+    queue: QueueId,
+    key: ChunkKey,
+    chunk: &[u8],
+    live: &LiveSet,
+    weigh: fn(&[u8]) -> u32,
+) -> Result<u32, StorageError> {
+    let mut body = 0u32;
+    for message in messages(queue, key.first, chunk) {
+        let (position, payload) = message?;
+        if u32::try_from(position.0 - key.first.0).is_ok_and(|distance| live.contains(distance)) {
+            body = body.saturating_add(weigh(payload));
+        }
+    }
+    Ok(body)
 }
 
 /// What is stored of a queue besides its chunks.
@@ -281,7 +318,8 @@ fn checksum(queue: QueueId, key: ChunkKey, chunk: &[u8]) -> u32 {
 }
 
 const CHUNK_VERSION: u8 = 1;
-const INDEX_VERSION: u8 = 1;
+const INDEX_VERSION: u8 = 2;
+const INDEX_VERSION_WITHOUT_BODY: u8 = 1;
 const STATE_VERSION: u8 = 1;
 
 const CHECKSUM_AT: usize = 2;
@@ -359,12 +397,22 @@ mod tests {
 
     #[test]
     fn the_index_entry_of_a_chunk_reads_back() {
-        let entry = IndexEntry::of_chunk(QUEUE, KEY, &chunk()).unwrap();
+        let entry = IndexEntry::of_chunk(QUEUE, KEY, &chunk(), |payload| payload.len() as u32).unwrap();
         assert_eq!((entry.count, entry.span, entry.live.count()), (3, 3900, 3));
+        assert_eq!(entry.body, Some(305));
         let mut stored = Vec::new();
-        IndexEntry::encode_into(entry.count, entry.span, entry.bytes, &entry.live, &mut stored);
+        IndexEntry::encode_into(entry.count, entry.span, entry.bytes, 305, &entry.live, &mut stored);
         assert_eq!(IndexEntry::decode(QUEUE, &stored).unwrap(), entry);
         assert!(IndexEntry::decode(QUEUE, &stored[..stored.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn an_index_entry_of_version_1_does_not_know_what_its_messages_weigh() {
+        let mut live = Vec::new();
+        LiveSet::first().encode_into(&mut live);
+        let stored = [&[1, 0, 0, 0, 3, 0, 0, 15, 60, 0, 0, 1, 67][..], &live].concat();
+        let entry = IndexEntry::decode(QUEUE, &stored).unwrap();
+        assert_eq!((entry.count, entry.span, entry.bytes, entry.body), (3, 3900, 323, None));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::gate::Gate;
 use crate::ids::Ticket;
 use crate::options::{Fsync, StoreOptions};
 use crate::pending::{Cut, State, Stop};
+use crate::reclaim::Reclaimer;
 use crate::rewrite::{Rewriter, Rewritten};
 
 /// Is told when a commit became durable, or the store failed or closed.
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) commits: AtomicU64,
     pub(crate) syncs: AtomicU64,
     pub(crate) bytes_written: AtomicU64,
+    pub(crate) reclaimer: Reclaimer,
     /// With `state`: the commit thread has something to do.
     work: Condvar,
     /// With `state`: a commit became durable, or the store failed or closed.
@@ -71,6 +73,7 @@ impl Shared {
             commits: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
+            reclaimer: Reclaimer::default(),
             work: Condvar::new(),
             progress: Condvar::new(),
             durable: AtomicU64::new(0),
@@ -108,6 +111,10 @@ impl Shared {
 
     pub(crate) fn failed(&self) -> Option<Arc<StorageError>> {
         self.failed.get().cloned()
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.get().is_some()
     }
 
     pub(crate) fn is_congested(&self) -> bool {
@@ -295,6 +302,9 @@ impl Shared {
 
     fn publish(&self, cut: Cut) {
         let ticket = cut.ticket;
+        if cut.frees() {
+            self.reclaimer.note();
+        }
         let mut state = self.state.lock();
         state.stored(cut);
         self.durable.store(ticket.0, Ordering::Release);

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::error::StorageError;
+use crate::reclaim::KeyRange;
 
 /// The two key spaces. What is small and rewritten lives apart from the bodies of messages, so that compacting the one never
 /// moves the other.
@@ -37,6 +38,20 @@ pub(crate) trait Engine: Send + Sync {
 
     /// Makes every write that returned before durable.
     fn sync(&self) -> Result<(), StorageError>;
+
+    /// The bytes that chunks take on the disk, dead ones included.
+    fn table_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Frees the space of dead chunks: of all that lie in `dead`, and if more than `most_bytes` are left then, of all. May take
+    /// long.
+    fn reclaim(&self, _dead: &[KeyRange], _most_bytes: u64) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Ends a [`reclaim`](Self::reclaim) that is under way, and all work in the background. Nothing will be written any more.
+    fn stop(&self) {}
 }
 
 /// A batch being filled.

@@ -5,6 +5,24 @@
 #[serde(transparent)]
 pub struct QueueId(pub u64);
 
+impl QueueId {
+    /// The queue of messages that another one has here only because they do not fit into memory. Nothing of it outlives a
+    /// process: see [`Writer::spill`](crate::Writer::spill).
+    pub(crate) const fn spill(self) -> QueueId {
+        QueueId(self.0 | SPILL)
+    }
+
+    pub(crate) const fn is_spill(self) -> bool {
+        self.0 & SPILL != 0
+    }
+
+    /// The lowest of all queues of spilled messages; no other is above it.
+    pub(crate) const FIRST_SPILL: QueueId = QueueId(SPILL);
+}
+
+/// Ids are counted from 1 and never come near this.
+const SPILL: u64 = 1 << 63;
+
 /// The place of a message in its queue. Positions rise, may leave gaps, and are never used twice in one queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
@@ -17,6 +35,25 @@ pub struct Ticket(pub u64);
 impl Ticket {
     /// Nothing to wait for.
     pub const NONE: Ticket = Ticket(0);
+}
+
+/// A message by its position, and what its body adds to [`QueueContents::body_bytes`](crate::QueueContents::body_bytes). A
+/// position alone adds nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Weighed {
+    /// Its place in the queue.
+    pub position: Position,
+    /// The same that [`StoreOptions::weigh`](crate::StoreOptions::weigh) said of its payload.
+    pub body_bytes: u32,
+}
+
+impl From<Position> for Weighed {
+    fn from(position: Position) -> Self {
+        Self {
+            position,
+            body_bytes: 0,
+        }
+    }
 }
 
 impl Position {

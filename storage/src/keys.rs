@@ -11,7 +11,7 @@
 //!   21  queue:8  first position:8  generation:4   the index entry of a chunk: what of it is alive
 //!   22  queue:8  position:8                       how often a message was delivered
 //! space Chunks
-//!   queue:8  first position:8  generation:4       a chunk: messages of one queue
+//!   queue:8  first position:8  generation:4       a chunk: messages of one queue; spilled ones if the highest bit is set
 //! ```
 
 use crate::engine::Space;
@@ -48,6 +48,8 @@ pub(crate) enum Prefix {
     AllDeliveryCounts,
     /// The chunks of a queue whose first position is this or higher.
     Chunks(QueueId, Position),
+    /// The chunks of all queues of spilled messages.
+    Spilled,
 }
 
 impl Key<'_> {
@@ -101,7 +103,7 @@ impl Prefix {
     /// Where the keys live.
     pub(crate) fn space(self) -> Space {
         match self {
-            Self::Chunks(..) => Space::Chunks,
+            Self::Chunks(..) | Self::Spilled => Space::Chunks,
             Self::Definitions
             | Self::QueueStates
             | Self::ChunkIndex(..)
@@ -128,6 +130,10 @@ impl Prefix {
                 start.extend_from_slice(&queue.0.to_be_bytes());
                 let end = successor(&start);
                 (start, end)
+            }
+            Self::Spilled => {
+                let start = QueueId::FIRST_SPILL.0.to_be_bytes().to_vec();
+                (start, vec![0xff; CHUNK_KEY_BYTES + 1])
             }
             Self::Chunks(queue, from) => {
                 let mut start = queue.0.to_be_bytes().to_vec();

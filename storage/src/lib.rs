@@ -9,6 +9,9 @@
 //!
 //! # Layout
 //!
+//! Messages that are here only because they do not fit into memory are [spilled](Writer::spill): they are kept in the same way,
+//! under an id of their own, nobody waits for their sync, and a start drops them.
+//!
 //! A queue is a sequence of *chunks*: one value per queue and commit, holding that commit's messages of the queue back to back.
 //! Which of them are alive is kept in memory and written late, in a small index entry per chunk; a dead chunk is deleted as a
 //! whole. The keys are listed in `keys.rs`, the values in `chunk.rs` and `records.rs`.
@@ -45,6 +48,7 @@ mod memory;
 mod options;
 mod pending;
 mod read;
+mod reclaim;
 mod records;
 mod rewrite;
 mod rocks;
@@ -54,13 +58,16 @@ mod writer;
 
 pub use commit::CommitListener;
 pub use error::StorageError;
-pub use ids::{Position, QueueId, Ticket};
+pub use ids::{Position, QueueId, Ticket, Weighed};
 pub use memory::{Crash, MemoryDisk};
-pub use options::{CHUNK_BYTES, Fsync, LAZY_FLUSH_MILLIS, PENDING_BYTES_MAX, SPARSE_PATIENCE_MILLIS, StoreOptions};
+pub use options::{
+    CHUNK_BYTES, Fsync, LAZY_FLUSH_MILLIS, PENDING_BYTES_MAX, RECLAIM_PAUSE_SECONDS, SPARSE_PATIENCE_MILLIS,
+    StoreOptions,
+};
 pub use read::{RecoveredMessage, StoredMessage};
 pub use records::{
     BindingRecord, Definition, DefinitionKey, ExchangeRecord, PermissionRecord, QueueRecord, SettingRecord, UserRecord,
     VhostRecord,
 };
-pub use store::{Store, StoreStatistics};
+pub use store::{QueueContents, Store, StoreStatistics};
 pub use writer::{Hold, PAYLOAD_BYTES_MAX, Writer};

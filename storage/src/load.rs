@@ -8,7 +8,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
-use crate::chunk::{IndexEntry, QueueState};
+use crate::chunk::{IndexEntry, QueueState, weigh_live};
 use crate::engine::{Engine, Visit};
 use crate::error::StorageError;
 use crate::ids::{QueueId, Ticket};
@@ -18,7 +18,7 @@ use crate::pending::State;
 use crate::records::Definition;
 
 /// Reads everything but definitions and messages. Returns the state, and the lowest queue id that was never used.
-pub(crate) fn load(engine: &dyn Engine) -> Result<(State, u64), StorageError> {
+pub(crate) fn load(engine: &dyn Engine, weigh: fn(&[u8]) -> u32) -> Result<(State, u64), StorageError> {
     let mut state = empty();
     let mut next_queue_id = 1;
     let key = Key::QueueIdCounter;
@@ -31,11 +31,12 @@ pub(crate) fn load(engine: &dyn Engine) -> Result<(State, u64), StorageError> {
     }
     for (queue, stored) in queue_states(engine)? {
         next_queue_id = next_queue_id.max(queue.0.saturating_add(1));
-        let chunks = load_chunks(engine, queue, stored)?;
+        let chunks = load_chunks(engine, queue, stored, weigh)?;
         let log = QueueLog::load(queue, stored, chunks, &mut state.pending);
         state.queues.insert(queue, log);
     }
     load_counts(engine, &mut state)?;
+    drop_spilled(engine, &mut state)?;
     Ok((state, next_queue_id))
 }
 
@@ -68,12 +69,21 @@ fn queue_states(engine: &dyn Engine) -> Result<Vec<(QueueId, QueueState)>, Stora
     Ok(states)
 }
 
-fn load_chunks(engine: &dyn Engine, queue: QueueId, state: QueueState) -> Result<VecDeque<Chunk>, StorageError> {
+fn load_chunks(
+    engine: &dyn Engine,
+    queue: QueueId,
+    state: QueueState,
+    weigh: fn(&[u8]) -> u32,
+) -> Result<VecDeque<Chunk>, StorageError> {
     let mut chunks: BTreeMap<ChunkKey, Chunk> = BTreeMap::new();
     scan(engine, Prefix::ChunkIndex(queue, state.low), &mut |key, value| {
         let (_, key) =
             keys::decode_chunk_index(key).ok_or_else(|| StorageError::corrupt("the key of an index entry"))?;
-        chunks.insert(key, Chunk::stored(key, IndexEntry::decode(queue, value)?, true));
+        let mut entry = IndexEntry::decode(queue, value)?;
+        if entry.body.is_none() {
+            entry.body = Some(weigh_stored(engine, queue, key, &entry, weigh)?);
+        }
+        chunks.insert(key, Chunk::stored(key, entry, true));
         Ok(ControlFlow::Continue(()))
     })?;
     scan(
@@ -82,7 +92,7 @@ fn load_chunks(engine: &dyn Engine, queue: QueueId, state: QueueState) -> Result
         &mut |key, value| {
             let (_, key) = keys::decode_chunk(key).ok_or_else(|| StorageError::corrupt("the key of a chunk"))?;
             if let Entry::Vacant(unindexed) = chunks.entry(key) {
-                let entry = IndexEntry::of_chunk(queue, key, value)?;
+                let entry = IndexEntry::of_chunk(queue, key, value, weigh)?;
                 unindexed.insert(Chunk::stored(key, entry, false));
             }
             Ok(ControlFlow::Continue(()))
@@ -99,6 +109,35 @@ fn load_chunks(engine: &dyn Engine, queue: QueueId, state: QueueState) -> Result
         }
     }
     Ok(chunks)
+}
+
+/// What the live messages of a chunk weigh, if its index entry is too old to say so. One that cannot be read counts nothing; it
+/// is reported when somebody reads it.
+fn weigh_stored(
+    engine: &dyn Engine,
+    queue: QueueId,
+    key: ChunkKey,
+    entry: &IndexEntry,
+    weigh: fn(&[u8]) -> u32,
+) -> Result<u32, StorageError> {
+    let stored = Key::Chunk(queue, key);
+    let Some(chunk) = engine.get(stored.space(), &stored.encode())? else {
+        return Ok(0);
+    };
+    Ok(weigh_live(queue, key, &chunk, &entry.live, weigh).unwrap_or(0))
+}
+
+/// What was spilled before this start is of no use to anybody.
+fn drop_spilled(engine: &dyn Engine, state: &mut State) -> Result<(), StorageError> {
+    let mut any = false;
+    scan(engine, Prefix::Spilled, &mut |_, _| {
+        any = true;
+        Ok(ControlFlow::Break(()))
+    })?;
+    if any {
+        state.pending.drop_all(Prefix::Spilled);
+    }
+    Ok(())
 }
 
 fn load_counts(engine: &dyn Engine, state: &mut State) -> Result<(), StorageError> {

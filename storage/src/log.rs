@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::chunk::{ChunkBuilder, QueueState};
-use crate::ids::{Position, QueueId};
+use crate::ids::{Position, QueueId, Weighed};
 use crate::keys::ChunkKey;
 use crate::live::LiveSet;
 use crate::pending::Pending;
@@ -40,6 +40,11 @@ pub(crate) struct QueueLog {
     lazy_noted: bool,
     /// Whether the engine has, or will have with the next commit, a state of this queue.
     known: bool,
+    /// Bytes of chunks that went, since the disk was last asked to free them.
+    pub(crate) freed_bytes: u64,
+    /// Chunks opened, and chunks made of others, since small ones were last looked for.
+    opened: u32,
+    merged: u32,
 }
 
 impl QueueLog {
@@ -72,7 +77,7 @@ impl QueueLog {
     pub(crate) fn append(
         &mut self,
         queue: QueueId,
-        position: Position,
+        Weighed { position, body_bytes }: Weighed,
         parts: &[&[u8]],
         chunk_bytes: usize,
         pending: &mut Pending,
@@ -101,6 +106,7 @@ impl QueueLog {
             }
             chunk.span = distance;
             chunk.count += 1;
+            chunk.body = chunk.body.saturating_add(body_bytes);
         }
     }
 
@@ -112,7 +118,13 @@ impl QueueLog {
         self.chunks.push_back(Chunk::new(key, LiveSet::first(), Place::Open));
         pending.open.push(queue);
         self.note_lazy(queue, pending);
-        if !self.known {
+        self.opened += 1;
+        if self.opened >= CROWD_CHUNKS {
+            self.opened = 0;
+            // The newest are left alone for a while: they may be about to be settled.
+            self.note_crowd(queue, self.chunks.len().saturating_sub(CROWD_CHUNKS as usize), pending);
+        }
+        if !self.known && !queue.is_spill() {
             self.known = true;
             self.note_state(queue, pending);
         }
@@ -130,7 +142,8 @@ impl QueueLog {
     }
 
     /// Settles a message. False if it was not alive. With `strict`, what is left of its chunk is written with this commit.
-    pub(crate) fn settle(&mut self, queue: QueueId, position: Position, strict: bool, pending: &mut Pending) -> bool {
+    pub(crate) fn settle(&mut self, queue: QueueId, settled: Weighed, strict: bool, pending: &mut Pending) -> bool {
+        let Weighed { position, body_bytes } = settled;
         let Some((index, distance)) = self.find(position) else {
             return false;
         };
@@ -140,6 +153,7 @@ impl QueueLog {
         if !chunk.live.remove(distance) {
             return false;
         }
+        chunk.body = chunk.body.saturating_sub(body_bytes);
         self.live -= 1;
         if chunk.live.count() == 0 {
             self.drop_chunk(queue, index, pending);
@@ -204,6 +218,32 @@ impl QueueLog {
         self.next.max(self.delivered)
     }
 
+    /// Nothing below is alive.
+    pub(crate) fn low(&self) -> Position {
+        self.chunks.front().map_or(self.next, |chunk| chunk.key.first)
+    }
+
+    /// Small chunks have become one, at this index.
+    pub(crate) fn merged(&mut self, queue: QueueId, index: usize, pending: &mut Pending) {
+        self.merged += 1;
+        if self.merged >= MERGED_CHUNKS {
+            self.merged = 0;
+            self.note_crowd(queue, index.saturating_sub(MERGED_CHUNKS as usize / 2), pending);
+        }
+    }
+
+    /// Has the chunk at an index written as one with its neighbours, if it is small: a long queue that came in small commits would
+    /// cost more memory for its index than it should.
+    fn note_crowd(&mut self, queue: QueueId, index: usize, pending: &mut Pending) {
+        if index < CROWD_CHUNKS as usize / 2 || queue.is_spill() {
+            return;
+        }
+        if let Some(chunk) = self.chunks.get_mut(index).filter(|chunk| !chunk.noted) {
+            chunk.noted = true;
+            pending.sparse.push((queue, chunk.key));
+        }
+    }
+
     /// The messages appended to the open chunk so far.
     pub(crate) fn open_bytes(&self) -> Option<&[u8]> {
         self.open.as_deref().map(ChunkBuilder::bytes)
@@ -212,9 +252,8 @@ impl QueueLog {
     /// What the engine is to know of this queue. The caller writes it with the next commit.
     pub(crate) fn take_state(&mut self) -> QueueState {
         self.state_noted = false;
-        let low = self.chunks.front().map_or(self.next, |chunk| chunk.key.first);
         QueueState {
-            low,
+            low: self.low(),
             delivered: self.delivered,
             indexed: self.indexed,
             next: self.next_unused(),
@@ -247,14 +286,14 @@ impl QueueLog {
 
     /// Puts the queue on the list of those with index entries to write, when it has a new chunk.
     pub(crate) fn note_lazy(&mut self, queue: QueueId, pending: &mut Pending) {
-        if !self.lazy_noted {
+        if !self.lazy_noted && !queue.is_spill() {
             self.lazy_noted = true;
             pending.lazy.push(queue);
         }
     }
 
     fn note_state(&mut self, queue: QueueId, pending: &mut Pending) {
-        if !self.state_noted {
+        if !self.state_noted && !queue.is_spill() {
             self.state_noted = true;
             pending.states.push(queue);
         }
@@ -275,3 +314,8 @@ impl QueueLog {
         }
     }
 }
+
+/// Each time so many chunks were opened, the older ones are looked at.
+const CROWD_CHUNKS: u32 = 64;
+/// Each time so many chunks were made of smaller ones, they are looked at again.
+const MERGED_CHUNKS: u32 = 16;

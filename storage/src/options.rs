@@ -29,6 +29,11 @@ pub struct StoreOptions {
     /// How long a sparse chunk among the newest of its queue may wait for the rest of its messages to be settled, before the
     /// survivors are written anew.
     pub sparse_patience: Duration,
+    /// So long after something died the disk space of what is dead is freed.
+    pub reclaim_pause: Duration,
+    /// The bytes of body in a payload, of which it gets at least the first part. What it says is added up in
+    /// [`QueueContents::body_bytes`](crate::QueueContents::body_bytes).
+    pub weigh: fn(&[u8]) -> u32,
     /// Without a commit thread: commits happen in [`Store::commit`](crate::Store::commit) and nowhere else, so that a
     /// simulation decides when.
     pub manual_commit: bool,
@@ -42,6 +47,8 @@ impl Default for StoreOptions {
             pending_bytes_max: PENDING_BYTES_MAX,
             lazy_flush: Duration::from_millis(LAZY_FLUSH_MILLIS),
             sparse_patience: Duration::from_millis(SPARSE_PATIENCE_MILLIS),
+            reclaim_pause: Duration::from_secs(RECLAIM_PAUSE_SECONDS),
+            weigh: |_| 0,
             manual_commit: false,
         }
     }
@@ -55,3 +62,5 @@ pub const PENDING_BYTES_MAX: usize = 64 << 20;
 pub const LAZY_FLUSH_MILLIS: u64 = 200;
 /// Consumers mostly settle within seconds; what they still hold then pins its neighbours no longer.
 pub const SPARSE_PATIENCE_MILLIS: u64 = 5_000;
+/// A drained queue leaves the disk within a minute, and a busy one is looked at rarely.
+pub const RECLAIM_PAUSE_SECONDS: u64 = 10;

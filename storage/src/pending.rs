@@ -9,6 +9,7 @@ use crate::error::StorageError;
 use crate::ids::{Position, QueueId, Ticket};
 use crate::keys::{ChunkKey, Key};
 use crate::log::{Chunk, Place, QueueLog, SharedBytes};
+use crate::reclaim::KeyRange;
 
 /// All queues, and what of them the engine does not know yet. One lock guards it.
 #[derive(Default)]
@@ -70,10 +71,14 @@ pub(crate) struct Pending {
     pub(crate) definitions: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// The lowest id no queue has had, if that changed.
     pub(crate) next_queue_id: Option<u64>,
+    /// All chunks of large queues that were deleted; not part of a commit.
+    pub(crate) gone: Vec<KeyRange>,
     /// Chunks that have become sparse; not part of a commit.
     pub(crate) sparse: Vec<(QueueId, ChunkKey)>,
-    /// Somebody waits for this commit.
+    /// There is to be a commit at once.
     pub(crate) urgent: bool,
+    /// Somebody waits for the messages of this commit.
+    pub(crate) awaited: bool,
     /// Somebody waits for something else than messages: messages may be settled before they are written.
     pub(crate) must_sync: bool,
     /// Buffers to use again.
@@ -134,8 +139,9 @@ impl State {
         cut.counts = std::mem::take(&mut pending.counts);
         cut.definitions = std::mem::take(&mut pending.definitions);
         cut.next_queue_id = pending.next_queue_id.take();
-        let urgent = std::mem::take(&mut pending.urgent);
-        cut.needs_sync = std::mem::take(&mut pending.must_sync) || (urgent && !cut.chunks.is_empty());
+        pending.urgent = false;
+        let awaited = std::mem::take(&mut pending.awaited);
+        cut.needs_sync = std::mem::take(&mut pending.must_sync) || (awaited && !cut.chunks.is_empty());
         pending.bytes = 0;
         self.writing_bytes = cut.chunk_bytes;
         self.ticket.0 += 1;
@@ -248,8 +254,14 @@ impl Cut {
     fn index_chunk(&mut self, queue: QueueId, chunk: &mut Chunk) {
         chunk.indexed = true;
         let start = self.index_bytes.len();
-        IndexEntry::encode_into(chunk.count, chunk.span, chunk.bytes, &chunk.live, &mut self.index_bytes);
+        let out = &mut self.index_bytes;
+        IndexEntry::encode_into(chunk.count, chunk.span, chunk.bytes, chunk.body, &chunk.live, out);
         self.index.push((queue, chunk.key, start..self.index_bytes.len()));
+    }
+
+    /// Whether it makes anything in the engine useless.
+    pub(crate) fn frees(&self) -> bool {
+        !self.dead.is_empty() || !self.ranges.is_empty()
     }
 
     /// Whether there is nothing to write.

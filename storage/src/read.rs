@@ -149,7 +149,7 @@ impl Reader<'_> {
         until.push(0);
         let mut expected = chunks.iter().peekable();
         let mut step = Step::All;
-        shared
+        let scanned = shared
             .engine
             .scan(from.space(), &from.encode(), &until, &mut |key, bytes| {
                 let Some(chunk) = expected.peek() else {
@@ -172,7 +172,17 @@ impl Reader<'_> {
                 } else {
                     ControlFlow::Break(())
                 })
-            })?;
+            });
+        match (scanned, expected.peek()) {
+            // The engine noticed the damage before the chunk could be looked at: what comes behind it may be well.
+            (Err(error @ StorageError::Corrupt { .. }), Some(chunk)) => {
+                return Ok(match self.pass_over(chunk, error) {
+                    Step::All => Step::Again,
+                    step => step,
+                });
+            }
+            (scanned, _) => scanned?,
+        }
         match expected.peek() {
             Some(chunk) if matches!(step, Step::All) => Ok(Step::Missing(chunk.key)),
             _ => Ok(step),

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, LogLevel,
-    Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
+    DBRecoveryMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions, properties,
 };
 
 use crate::engine::{Batch, Engine, Fill, Space, Visit};
 use crate::error::StorageError;
+use crate::reclaim::KeyRange;
 
 /// RocksDB in one directory.
 pub(crate) struct Rocks {
@@ -78,6 +79,35 @@ impl Engine for Rocks {
 
     fn sync(&self) -> Result<(), StorageError> {
         self.db.flush_wal(true).map_err(|error| engine_error("syncing", &error))
+    }
+
+    fn table_bytes(&self) -> u64 {
+        let bytes = |family| self.db.property_int_value_cf(family, properties::TOTAL_SST_FILES_SIZE);
+        let bytes = self.family(Space::Chunks).map(bytes);
+        bytes.ok().and_then(Result::ok).flatten().unwrap_or(0)
+    }
+
+    fn reclaim(&self, dead: &[KeyRange], most_bytes: u64) -> Result<(), StorageError> {
+        let failed = |error| engine_error("freeing disk space", &error);
+        // The graves must be in tables too, and the log goes with what it repeats.
+        for space in [Space::Meta, Space::Chunks] {
+            self.db.flush_cf(self.family(space)?).map_err(failed)?;
+        }
+        let chunks = self.family(Space::Chunks)?;
+        for (from, until) in dead {
+            self.db.delete_file_in_range_cf(chunks, from, until).map_err(failed)?;
+        }
+        if self.table_bytes() > most_bytes {
+            let mut options = CompactOptions::default();
+            options.set_exclusive_manual_compaction(false);
+            self.db
+                .compact_range_cf_opt(chunks, None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        Ok(())
+    }
+
+    fn stop(&self) {
+        self.db.cancel_all_background_work(false);
     }
 }
 
@@ -182,7 +212,7 @@ const CHUNKS_WRITE_BUFFER_BYTES: usize = 64 << 20;
 /// Definitions and indexes are small.
 const META_WRITE_BUFFER_BYTES: usize = 8 << 20;
 /// Old logs are kept until what they hold is in table files, but not beyond this.
-const LOG_BYTES_MAX: u64 = 256 << 20;
+const LOG_BYTES_MAX: u64 = 128 << 20;
 /// Blocks of table files kept in memory. Queues are read once and forward, so a large cache would be idle memory.
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
 const BACKGROUND_JOBS: i32 = 2;

@@ -1,6 +1,6 @@
 //! The handle the broker holds.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,7 +31,8 @@ pub struct Store {
 
 struct Inner {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The one that commits and the one that frees disk space.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What a store has done since it was opened, and what it has.
@@ -53,6 +54,21 @@ pub struct StoreStatistics {
     pub chunks_live: u64,
     /// Bytes of messages that wait to be written, or are being written.
     pub pending_bytes: u64,
+}
+
+/// What is known of the messages of a queue without reading them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueContents {
+    /// Live messages.
+    pub messages: u64,
+    /// What they weigh, by [`StoreOptions::weigh`].
+    pub body_bytes: u64,
+    /// No live message stands before this.
+    pub first: Position,
+    /// The lowest position that was never used.
+    pub next: Position,
+    /// Everything below may have been delivered.
+    pub delivered: Position,
 }
 
 impl Store {
@@ -142,9 +158,15 @@ impl Store {
         self.shared().failed()
     }
 
+    /// Whether the store refuses writes: see [`failed`](Self::failed).
+    pub fn has_failed(&self) -> bool {
+        self.shared().has_failed()
+    }
+
     /// The queues that the store keeps anything for.
     pub fn queues(&self) -> Vec<QueueId> {
-        self.shared().state.lock().queues.keys().copied().collect()
+        let state = self.shared().state.lock();
+        state.queues.keys().copied().filter(|queue| !queue.is_spill()).collect()
     }
 
     /// The lowest position that was never used in this queue, as far as the store knows.
@@ -160,6 +182,26 @@ impl Store {
     /// How many live messages a queue has.
     pub fn message_count(&self, queue: QueueId) -> u64 {
         self.shared().state.lock().queues.get(&queue).map_or(0, |log| log.live)
+    }
+
+    /// What a queue has, without reading its messages.
+    pub fn contents(&self, queue: QueueId) -> QueueContents {
+        let state = self.shared().state.lock();
+        let Some(log) = state.queues.get(&queue) else {
+            return QueueContents::default();
+        };
+        QueueContents {
+            messages: log.live,
+            body_bytes: log.chunks.iter().map(|chunk| u64::from(chunk.body)).sum(),
+            first: log.chunks.front().map_or(log.next, |chunk| chunk.key.first),
+            next: log.next_unused(),
+            delivered: log.delivered,
+        }
+    }
+
+    /// Commits happen only when they are asked for: see [`StoreOptions::manual_commit`].
+    pub fn is_manual(&self) -> bool {
+        self.shared().options.manual_commit
     }
 
     /// Shows the live messages of a queue in order. A damaged chunk is passed over: the rest is shown, then the first error
@@ -183,6 +225,59 @@ impl Store {
         };
         read::visit(self.shared(), queue, Position(0), &mut show, &mut damaged)?;
         first_error.map_or(Ok(()), Err)
+    }
+
+    /// Shows the live messages of a queue from one position up to another, in order, until they have `max_bytes` of payload or
+    /// there are no more; it ends with a chunk if half of that is reached. Returns the position below which all were shown.
+    /// Damaged chunks are passed over and logged.
+    ///
+    /// Errors: the engine cannot read at the moment. What was shown until then is no more than the beginning.
+    pub fn read_range(
+        &self,
+        queue: QueueId,
+        range: Range<Position>,
+        max_bytes: u64,
+        visit: &mut dyn FnMut(RecoveredMessage<'_>),
+    ) -> Result<Position, StorageError> {
+        let (mut bytes, mut reached, mut next) = (0, range.end, range.start);
+        let mut show = |shown: Shown<'_>| {
+            let Shown::Message(message) = shown else {
+                // What is left of a chunk would have to be read once more.
+                if bytes == 0 || bytes < max_bytes / 2 {
+                    return ControlFlow::Continue(());
+                }
+                reached = next;
+                return ControlFlow::Break(());
+            };
+            if message.position >= range.end {
+                return ControlFlow::Break(());
+            }
+            if bytes >= max_bytes {
+                reached = message.position;
+                return ControlFlow::Break(());
+            }
+            bytes += message.payload.len() as u64;
+            next = message.position.next();
+            visit(message);
+            ControlFlow::Continue(())
+        };
+        let mut damaged = |error| {
+            tracing::error!(queue = queue.0, %error, "messages cannot be read");
+            ControlFlow::Continue(())
+        };
+        read::visit(self.shared(), queue, range.start, &mut show, &mut damaged)?;
+        Ok(reached)
+    }
+
+    /// Like [`read_range`](Self::read_range), for what was [spilled](Writer::spill).
+    pub fn read_spilled(
+        &self,
+        queue: QueueId,
+        range: Range<Position>,
+        max_bytes: u64,
+        visit: &mut dyn FnMut(RecoveredMessage<'_>),
+    ) -> Result<Position, StorageError> {
+        self.read_range(queue.spill(), range, max_bytes, visit)
     }
 
     /// Reads live messages from a position on, in order: whole chunks, until there are `max_bytes` of payload or the queue
@@ -252,28 +347,33 @@ impl Store {
     }
 
     fn start(engine: Box<dyn Engine>, options: StoreOptions) -> Result<Store, StorageError> {
-        let (state, next_queue_id) = load::load(&*engine)?;
+        let (state, next_queue_id) = load::load(&*engine, options.weigh)?;
         Ok(Self::spawn(Shared::new(engine, options, state, next_queue_id)))
     }
 
     fn spawn(shared: Shared) -> Store {
         let shared = Arc::new(shared);
-        let mut running = None;
-        if !shared.options.manual_commit {
-            let committing = shared.clone();
-            let builder = thread::Builder::new().name("leveret-commit".into());
-            match builder.spawn(move || committing.run()) {
-                Ok(thread) => running = Some(thread),
+        let mut threads = Vec::new();
+        let mut start = |name: &str, life: fn(&Shared)| {
+            let shared = shared.clone();
+            let living = shared.clone();
+            let builder = thread::Builder::new().name(name.into());
+            match builder.spawn(move || life(&living)) {
+                Ok(thread) => threads.push(thread),
                 Err(error) => shared.fail(StorageError::Engine {
-                    operation: "starting the commit thread",
+                    operation: "starting a thread",
                     message: error.to_string(),
                 }),
             }
+        };
+        if !shared.options.manual_commit {
+            start("leveret-commit", Shared::run);
+            start("leveret-reclaim", |shared| shared.reclaimer.run(shared));
         }
         Store {
             inner: Arc::new(Inner {
                 shared,
-                thread: Mutex::new(running),
+                threads: Mutex::new(threads),
             }),
         }
     }
@@ -285,12 +385,14 @@ impl Store {
 
 impl Inner {
     fn join(&self) {
-        let Some(running) = self.thread.lock().take() else {
-            return;
-        };
-        // A listener may drop the last handle on the commit thread itself, which then ends by itself.
-        if running.thread().id() != thread::current().id() && running.join().is_err() {
-            tracing::error!("the commit thread panicked");
+        self.shared.reclaimer.stop();
+        for running in std::mem::take(&mut *self.threads.lock()) {
+            // A listener may drop the last handle on the commit thread itself, which then ends by itself.
+            if running.thread().id() != thread::current().id() && running.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+            // The commit thread is the first, and there is nothing to write behind its last commit.
+            self.shared.engine.stop();
         }
     }
 }

@@ -7,7 +7,7 @@ use parking_lot::MutexGuard;
 
 use crate::commit::Shared;
 use crate::error::StorageError;
-use crate::ids::{Position, QueueId, Ticket};
+use crate::ids::{Position, QueueId, Ticket, Weighed};
 use crate::keys::Key;
 use crate::pending::State;
 use crate::records::{Definition, DefinitionKey};
@@ -59,6 +59,27 @@ impl<'a> Writer<'a> {
     /// message that cannot be stored must never be confirmed.
     pub fn append(&mut self, queue: QueueId, position: Position, parts: &[&[u8]]) {
         self.urgent = true;
+        self.append_to(queue, position, parts);
+    }
+
+    /// Keeps a message that does not fit into memory: it can be [read](crate::Store::read_spilled) until it is
+    /// [discarded](Self::discard) or the process ends. Nobody can wait for it. Positions must rise, as in
+    /// [`append`](Self::append), among the spilled messages of a queue.
+    pub fn spill(&mut self, queue: QueueId, position: Position, parts: &[&[u8]]) {
+        self.append_to(queue.spill(), position, parts);
+        // A little later would do, but what waits is in memory.
+        self.prompt |= self.state.pending.bytes >= SPILL_BYTES;
+    }
+
+    /// Gives up spilled messages below a position: those of whole chunks, and the rest of them later.
+    pub fn discard(&mut self, queue: QueueId, below: Position) {
+        let State { queues, pending, .. } = &mut *self.state;
+        if let Some(log) = queues.get_mut(&queue.spill()) {
+            log.discard(queue.spill(), below, pending);
+        }
+    }
+
+    fn append_to(&mut self, queue: QueueId, position: Position, parts: &[&[u8]]) {
         if self.refusing {
             return;
         }
@@ -74,9 +95,10 @@ impl<'a> Writer<'a> {
                 "a message of {length} bytes is larger than {PAYLOAD_BYTES_MAX}"
             ));
         }
+        let body_bytes = (self.shared.options.weigh)(parts.first().copied().unwrap_or_default());
         log.append(
             queue,
-            position,
+            Weighed { position, body_bytes },
             parts,
             self.shared.options.chunk_bytes,
             &mut state.pending,
@@ -86,17 +108,17 @@ impl<'a> Writer<'a> {
 
     /// Settles a message: acknowledged, expired, dropped, moved. It will not be recovered; should a crash come before the next
     /// commits, it may be. Nobody waits for it. Under a [`Hold`], it goes with the commit that the hold keeps together.
-    pub fn settle(&mut self, queue: QueueId, position: Position) {
+    pub fn settle(&mut self, queue: QueueId, message: impl Into<Weighed>) {
         let strict = self.shared.gate.is_held();
-        self.settle_one(queue, position, strict);
+        self.settle_one(queue, message.into(), strict);
     }
 
     /// Like [`settle`](Self::settle), but somebody waits: it goes with this commit, and [`submit`](Self::submit) gives a ticket
     /// for it.
-    pub fn settle_durably(&mut self, queue: QueueId, position: Position) {
+    pub fn settle_durably(&mut self, queue: QueueId, message: impl Into<Weighed>) {
         self.urgent = true;
         self.must_sync = true;
-        self.settle_one(queue, position, true);
+        self.settle_one(queue, message.into(), true);
     }
 
     /// Remembers that every message up to and including this position may have been delivered: it is recovered as redelivered.
@@ -123,8 +145,9 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Settles all messages below a position, but those listed: the unacked ones of a purged queue.
-    pub fn purge(&mut self, queue: QueueId, below: Position, except: &[Position]) {
+    /// Settles all messages below a position, but those listed: the unacked ones of a purged queue. What is left is weighed
+    /// right if no message stands at the position or above it.
+    pub fn purge<T: Into<Weighed> + Copy>(&mut self, queue: QueueId, below: Position, except: &[T]) {
         self.urgent = true;
         self.must_sync = true;
         if self.refusing {
@@ -137,13 +160,9 @@ impl<'a> Writer<'a> {
             ..
         } = &mut *self.state;
         if let Some(log) = queues.get_mut(&queue) {
-            if except.is_sorted() {
-                *settled += log.purge(queue, below, except, pending);
-            } else {
-                let mut except = except.to_vec();
-                except.sort_unstable();
-                *settled += log.purge(queue, below, &except, pending);
-            }
+            let mut except: Vec<Weighed> = except.iter().map(|kept| (*kept).into()).collect();
+            except.sort_unstable();
+            *settled += log.purge(queue, below, &except, pending);
         }
     }
 
@@ -163,6 +182,14 @@ impl<'a> Writer<'a> {
         if let Some(log) = queues.remove(&queue) {
             *settled += log.live;
             log.delete(queue, pending);
+        }
+    }
+
+    /// Gives up all that a queue has spilled, when the queue itself goes.
+    pub fn discard_all(&mut self, queue: QueueId) {
+        let State { queues, pending, .. } = &mut *self.state;
+        if let Some(log) = queues.remove(&queue.spill()) {
+            log.delete(queue.spill(), pending);
         }
     }
 
@@ -207,7 +234,7 @@ impl<'a> Writer<'a> {
         self.hand_over()
     }
 
-    fn settle_one(&mut self, queue: QueueId, position: Position, strict: bool) {
+    fn settle_one(&mut self, queue: QueueId, message: Weighed, strict: bool) {
         if self.refusing {
             return;
         }
@@ -218,7 +245,7 @@ impl<'a> Writer<'a> {
             ..
         } = &mut *self.state;
         if let Some(log) = queues.get_mut(&queue) {
-            *settled += u64::from(log.settle(queue, position, strict, pending));
+            *settled += u64::from(log.settle(queue, message, strict, pending));
         }
     }
 
@@ -234,6 +261,7 @@ impl<'a> Writer<'a> {
         }
         if self.urgent || self.prompt {
             state.pending.urgent = true;
+            state.pending.awaited |= self.urgent;
             state.pending.must_sync |= self.must_sync;
             self.shared.note_congestion(state);
             self.shared.wake();
@@ -267,5 +295,7 @@ impl Drop for Hold<'_> {
     }
 }
 
+/// Spilled messages go to the disk as soon as so much waits.
+const SPILL_BYTES: usize = 1 << 20;
 /// The largest payload of a message.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 30;

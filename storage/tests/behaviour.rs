@@ -154,7 +154,7 @@ fn purge_keeps_what_is_unacked_and_what_is_above() {
             assert_eq!(positions(&store, QUEUE), expected);
             assert_eq!(recover(&store, QUEUE)[0].2, 3);
             assert_eq!(positions(&store, OTHER), [0, 1, 2]);
-            write(&store, |writer| writer.purge(QUEUE, Position(200), &[]));
+            write(&store, |writer| writer.purge(QUEUE, Position(200), &[] as &[Position]));
             append(&store, QUEUE, 200..201);
             let store = disk.reopen_killed(store, &options);
             assert_eq!(positions(&store, QUEUE), [200]);

@@ -189,6 +189,19 @@ fn what_format_1_wrote_opens() {
     let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/format_v1");
     let directory = tempfile::tempdir().unwrap();
     copy_directory(&fixture, directory.path());
+    // Its index did not know what messages weigh.
+    let weigh = |payload: &[u8]| payload.len() as u32;
+    let store = Store::open(directory.path(), StoreOptions { weigh, ..manual() }).unwrap();
+    for queue in [ORDERS, GAPS, LATE] {
+        let seen = recover(&store, queue);
+        let contents = store.contents(queue);
+        assert_eq!(contents.messages, seen.len() as u64);
+        assert_eq!(
+            contents.body_bytes,
+            seen.iter().map(|(.., payload)| payload.len() as u64).sum::<u64>()
+        );
+    }
+    drop(store);
     check(directory.path());
 }
 

@@ -12,6 +12,8 @@ const LEAST_FRAME_MAX_BYTES: u32 = 4096;
 const MOST_FRAME_MAX_BYTES: u32 = 16 << 20;
 /// RabbitMQ's own ceiling for a message.
 const MOST_MESSAGE_BYTES: u64 = 512 << 20;
+/// More than any machine has today.
+const MOST_QUEUE_MEMORY_BYTES: u64 = 1 << 50;
 const LEAST_TIMEOUT: Duration = Duration::from_millis(1);
 const MOST_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -56,6 +58,7 @@ keys! {
     connection_max: value::limit,
     fsync: value::fsync,
     fsync_interval: |v| value::duration(v, LEAST_TIMEOUT..=MOST_TIMEOUT),
+    queue_memory_budget: |v| value::size(v, 0..=MOST_QUEUE_MEMORY_BYTES),
     memory_high_watermark: value::memory_watermark,
     disk_free_limit: value::disk_free_limit,
     default_user: value::text,

@@ -67,6 +67,8 @@ pub struct Config {
     /// Time between syncs when `fsync` is interval. Default 200 ms.
     pub fsync_interval: Duration,
 
+    /// Memory for the waiting messages of all queues; more of them are on disk only. Default 128 MiB.
+    pub queue_memory_budget: u64,
     /// Memory above which publishers are blocked. Default 0.6 of what this process may use.
     pub memory_high_watermark: MemoryWatermark,
     /// Free disk space below which publishers are blocked. Default: 1 GB or 5 % of the disk, whichever is more.
@@ -187,6 +189,7 @@ impl Default for Config {
             connection_max: None,
             fsync: FsyncPolicy::Always,
             fsync_interval: Duration::from_millis(200),
+            queue_memory_budget: 128 << 20,
             memory_high_watermark: MemoryWatermark::Fraction(0.6),
             disk_free_limit: DiskFreeLimit::Auto,
             default_user: "guest".to_owned(),

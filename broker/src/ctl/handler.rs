@@ -68,9 +68,10 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
         Request::ListConnections { columns } => listings::connections(broker, &columns).map(Reply::Table),
         Request::ListChannels { columns } => listings::channels(broker, &columns).map(Reply::Table),
         Request::PurgeQueue { vhost, name } => {
-            let count = find(broker, &vhost)?
+            let (count, durable) = find(broker, &vhost)?
                 .purge_queue(&Actor::operator(), &name)
                 .map_err(operation_error)?;
+            wait(broker, durable)?;
             Ok(Reply::Message(format!("{count} messages purged")))
         }
         Request::DeleteQueue {

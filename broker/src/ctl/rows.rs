@@ -87,8 +87,9 @@ row! {
 }
 
 row! {
-    /// A queue. `arguments` is a JSON object; `owner` names the connection of an exclusive queue;
-    /// `effective_policy_definition` is what its policy and its operator policy come to together.
+    /// A queue. `arguments` is a JSON object; `owner` names the connection of an exclusive queue; `messages_paged_out` are on
+    /// disk only, `memory` is what the others take; `effective_policy_definition` is what its policy and its operator policy
+    /// come to together.
     QueueRow {
         name: String,
         durable: bool,
@@ -100,7 +101,9 @@ row! {
         messages: u64,
         messages_ready: u64,
         messages_unacknowledged: u64,
+        messages_paged_out: u64,
         message_bytes: u64,
+        memory: u64,
         consumers: u64,
         owner: String,
         policy: String,

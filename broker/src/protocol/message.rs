@@ -252,6 +252,19 @@ impl Message {
         first.len() + second.len()
     }
 
+    /// Octets of the body of a stored form, from what stands before the body. 0 if it is malformed.
+    pub fn stored_body_len(stored: &[u8]) -> u64 {
+        let find = || {
+            let mut names = Reader::new(stored.get(STORED_PREFIX_LEN..)?);
+            names.shortstr().ok()?;
+            names.shortstr().ok()?;
+            // Class and weight come first.
+            let (size, _) = names.rest().get(4..)?.split_first_chunk::<8>()?;
+            Some(u64::from_be_bytes(*size))
+        };
+        find().unwrap_or(0)
+    }
+
     /// Reads a stored form, which must fill the slice.
     pub fn from_stored(stored: &[u8]) -> Result<Message, StoredMessageError> {
         let malformed = StoredMessageError::Malformed;

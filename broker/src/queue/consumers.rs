@@ -203,6 +203,14 @@ impl<C> Consumers<C> {
         true
     }
 
+    /// Whether anybody waits for a turn, though perhaps without credit by now.
+    pub(super) fn any_in_turn(&self) -> bool {
+        self.levels
+            .iter()
+            .skip(self.first_level)
+            .any(|level| level.head != NOWHERE)
+    }
+
     pub(super) fn has_exclusive(&self) -> bool {
         self.exclusive
     }

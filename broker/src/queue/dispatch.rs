@@ -1,9 +1,20 @@
-//! Messages on their way in and out: publish, hand to consumers, basic.get.
+//! Messages on their way in and out: publish, page and load, hand to consumers, basic.get.
 
 use super::consumers::{ConsumerKey, Taker};
-use super::ready::{Entry, History};
+use super::ready::Entry;
 use super::unacked::UnackedMessage;
-use super::{Delivery, NO_SLOT, Position, Queue, QueueGone, QueueMessage, Sink, Slot};
+use super::{Delivery, History, Load, Loaded, NO_SLOT, Position, Queue, QueueGone, QueueMessage, Sink, Slot};
+
+/// A load asks for so much, and the next is asked for when less than this is left, if the queue may hold it: enough for
+/// consumers to be busy with while the next is read.
+const LOAD_BYTES_MAX: u64 = 2 << 20;
+/// A load asks for so much, however little the queue may hold.
+const LOAD_BYTES_MIN: u64 = 16 << 10;
+
+/// Persisted messages may take one in so many parts of what a queue may hold.
+const PERSISTED_PART: u64 = 4;
+/// A queue that pages goes on doing so until it has less than one in so many parts of what it may hold.
+const RESUME_PART: u64 = 8;
 
 /// What became of a batch of published messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +41,15 @@ pub struct Got<M> {
     pub ready: usize,
 }
 
+/// What basic.get finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GetOutcome<M> {
+    Empty,
+    Got(Got<M>),
+    /// The next message is being loaded: ask again when [`Queue::loaded`] was called.
+    Loading,
+}
+
 impl<M: QueueMessage, C> Queue<M, C> {
     /// Enqueues a batch. One message is wholly dealt with (see [`Sink::persist`]) before the next is drawn from the
     /// iterator.
@@ -51,7 +71,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
     }
 
     /// Takes the next message for basic.get. Prefetch limits and consumers do not matter here.
-    pub fn get<S>(&mut self, no_ack: bool, sink: &mut S) -> Result<Option<Got<M>>, QueueGone>
+    pub fn get<S>(&mut self, no_ack: bool, sink: &mut S) -> Result<GetOutcome<M>, QueueGone>
     where
         S: Sink<M, C> + ?Sized,
     {
@@ -64,7 +84,11 @@ impl<M: QueueMessage, C> Queue<M, C> {
             self.unacked.vacant_slot()
         };
         let (Some(slot), Some(entry)) = (slot, self.ready.pop()) else {
-            return Ok(None);
+            if self.ready.is_head_paged() {
+                self.ask_for_load(sink);
+                return Ok(GetOutcome::Loading);
+            }
+            return Ok(GetOutcome::Empty);
         };
         let Entry {
             position,
@@ -79,6 +103,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             message: message.clone(),
             ready: self.ready.len(),
         };
+        self.handed_out = true;
         self.totals.redelivered += u64::from(history.redelivered);
         if no_ack {
             self.totals.got_no_ack += 1;
@@ -88,7 +113,14 @@ impl<M: QueueMessage, C> Queue<M, C> {
             self.keep_unacked(position, message, history, None);
         }
         self.finish(sink);
-        Ok(Some(got))
+        Ok(GetOutcome::Got(got))
+    }
+
+    /// Takes back what [`Sink::load`] asked for, and hands it out. What nobody waits for any more is dropped.
+    pub fn loaded<S: Sink<M, C> + ?Sized>(&mut self, load: Load, loaded: Loaded<M>, sink: &mut S) {
+        if !self.deleted && self.ready.loaded(load, loaded) {
+            self.dispatch(sink);
+        }
     }
 
     /// Hands out ready messages while there are consumers that take them.
@@ -102,6 +134,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             else {
                 break;
             };
+            self.handed_out = true;
             self.count_delivery(taker, history);
             match taker {
                 Taker::NoAck => self.settle_if_persisted(position, &message, sink),
@@ -111,8 +144,14 @@ impl<M: QueueMessage, C> Queue<M, C> {
         self.finish(sink);
     }
 
-    /// Ends every operation: what is said once per batch is said, what grew too big is given back.
+    /// Ends every operation: what is said once per batch is said, what will soon be needed is asked for, what grew too big is
+    /// given back.
     pub(super) fn finish<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
+        // While messages leave, the next are loaded. A queue from which nothing leaves has all that it may hold.
+        let leaving = std::mem::take(&mut self.handed_out);
+        if self.ready.is_paging() && (leaving || (self.ready.is_head_paged() && self.consumers.any_in_turn())) {
+            self.ask_for_load(sink);
+        }
         if std::mem::take(&mut self.delivered_up_to_is_news)
             && let Some(position) = self.delivered_up_to
         {
@@ -124,7 +163,14 @@ impl<M: QueueMessage, C> Queue<M, C> {
 
     pub(super) fn settle_if_persisted<S: Sink<M, C> + ?Sized>(&self, position: Position, message: &M, sink: &mut S) {
         if self.is_persisted(message) {
-            sink.settle(position);
+            sink.settle(position, message);
+        }
+    }
+
+    fn ask_for_load<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
+        let bytes = self.allowed_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX);
+        if let Some(load) = self.ready.next_load(bytes) {
+            sink.load(load);
         }
     }
 
@@ -142,13 +188,32 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if taker == Some(Taker::NoAck) {
             return;
         }
-        if self.is_persisted(&message) {
+        let persisted = self.is_persisted(&message);
+        if persisted {
             sink.persist(position, &message);
         }
         match taker {
             Some(Taker::Settles(consumer)) => self.keep_unacked(position, message, History::default(), Some(consumer)),
+            Some(Taker::NoAck) | None if self.must_page(persisted, &message) => {
+                if !persisted {
+                    sink.spill(position, &message);
+                }
+                self.ready
+                    .page(position, self.next_position, 1, message.body_len() as u64);
+            }
             Some(Taker::NoAck) | None => self.ready.push(position, message),
         }
+    }
+
+    /// A message that is on disk anyway is paged sooner than one that would have to be written for it; but behind a paged
+    /// message both are treated alike, else there would be as many stretches as messages where they alternate.
+    fn must_page(&self, persisted: bool, message: &M) -> bool {
+        let part = match (self.ready.ends_paged(), persisted) {
+            (true, _) => RESUME_PART,
+            (false, true) => PERSISTED_PART,
+            (false, false) => 1,
+        };
+        self.ready.memory_bytes() + message.memory_size() as u64 > self.allowed_bytes / part
     }
 
     fn offer_new<S: Sink<M, C> + ?Sized>(&mut self, position: Position, message: &M, sink: &mut S) -> Option<Taker> {

@@ -5,18 +5,24 @@
 //! order that each consumer sees.
 //!
 //! A message is in exactly one of three places: ready, unacked, or gone. Between two operations one of these holds:
-//! nothing is ready, or no consumer can take anything. Therefore a message published to an empty queue goes straight
-//! to a consumer and a message published to a non-empty queue goes straight to the end.
+//! nothing is ready, no consumer can take anything, or the next message is being loaded. Therefore a message published to
+//! an empty queue goes straight to a consumer and a message published to a non-empty queue goes straight to the end.
+//!
+//! What is ready beyond [`Queue::allow`] is *paged*: it is in the store, by [`Sink::persist`] or [`Sink::spill`], and
+//! comes back by [`Sink::load`] and [`Queue::loaded`] when its turn comes.
 //!
 //! Where later features belong: per-message priorities are one [`Ready`] each; TTL and length limits act on the head
 //! of `Ready`, a full queue refuses in `publish`; the delivery limit acts in `requeue`; single active consumer is a
-//! rule of `Consumers` about who may enter a ring; bodies paged out to disk are a matter of the message handle.
+//! rule of `Consumers` about who may enter a ring. What has to be known of paged messages without loading them, such as
+//! when the first of them expires, is a further number of each stretch in `Behind`.
 
+mod behind;
 mod consumers;
 mod dispatch;
 mod effective;
 mod equivalence;
 mod erlang_term;
+mod fresh;
 mod options;
 mod ready;
 mod settle;
@@ -28,19 +34,20 @@ mod unacked;
 use thiserror::Error;
 
 use self::consumers::Consumers;
-use self::ready::{History, Ready};
+use self::ready::Ready;
 use self::unacked::Unacked;
 
 pub use self::consumers::{ConsumerKey, ConsumerSpec, ConsumerView};
-pub use self::dispatch::{Got, PublishOutcome};
+pub use self::dispatch::{GetOutcome, Got, PublishOutcome};
 pub use self::effective::EffectiveArguments;
 pub use self::equivalence::{Difference, QueueProperties, first_difference};
 pub use self::options::{
     ArgumentError, ByPolicy, DeadLetterStrategy, DelayedRetry, InvalidReason, MAX_EXPIRY_MS, Overflow, PolicyArgument,
     QueueArguments, QueueType, STREAM_ARGUMENTS, Support, dead_letter_exchange, known_arguments,
 };
+pub use self::ready::History;
 pub use self::settle::Deleted;
-pub use self::sink::{Accept, Delivery, DropReason, NO_SLOT, Position, Sink, Slot};
+pub use self::sink::{Accept, Delivery, DropReason, Load, Loaded, NO_SLOT, Position, Sink, Slot};
 
 /// What a queue needs to know about a message; the message itself is a handle that is cheap to clone.
 ///
@@ -95,13 +102,15 @@ pub struct RemovedConsumer<C> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub ready: usize,
+    /// Ready messages that are in the store only.
+    pub paged: usize,
     pub unacked: usize,
     pub consumers: usize,
     /// Bytes of the bodies of ready messages.
     pub ready_bytes: u64,
     /// Bytes of the bodies of unacked messages.
     pub unacked_bytes: u64,
-    /// Bytes of memory kept alive by all messages.
+    /// Bytes of memory kept alive by all messages that are in memory.
     pub memory_bytes: u64,
 }
 
@@ -132,7 +141,24 @@ pub struct Queue<M, C> {
     /// The highest persisted position handed out against acknowledgement, and whether the sink knows it.
     delivered_up_to: Option<Position>,
     delivered_up_to_is_news: bool,
+    /// Memory that ready messages may take.
+    allowed_bytes: u64,
+    /// A ready message left in the operation that is under way.
+    handed_out: bool,
     totals: Totals,
+}
+
+/// What a store has of a queue at a start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// No message stands before this.
+    pub from: Position,
+    /// All messages stand before this.
+    pub until: Position,
+    pub count: usize,
+    pub body_bytes: u64,
+    /// The highest position that may have been handed out.
+    pub delivered_up_to: Option<Position>,
 }
 
 impl<M: QueueMessage, C> Queue<M, C> {
@@ -146,26 +172,31 @@ impl<M: QueueMessage, C> Queue<M, C> {
             next_position: options.first_position,
             delivered_up_to: None,
             delivered_up_to_is_news: false,
+            allowed_bytes: u64::MAX,
+            handed_out: false,
             totals: Totals::default(),
         }
     }
 
-    /// Takes back a persisted message at start-up, before anything else happens to the queue, in rising order of
-    /// position.
-    pub fn recover(&mut self, position: Position, message: M, redelivered: bool, delivery_count: u32) {
-        let history = History {
-            delivery_count,
-            redelivered,
-        };
-        if history == History::default() {
-            self.ready.push(position, message);
-        } else {
-            self.ready.put_back(position, history, message);
+    /// Takes back persisted messages at start-up, before anything else happens to the queue. All of them are paged.
+    pub fn recover(&mut self, recovered: Recovered) {
+        let Recovered {
+            from,
+            until,
+            count,
+            body_bytes,
+            delivered_up_to,
+        } = recovered;
+        if count > 0 {
+            self.ready.page(from, until, count, body_bytes);
         }
-        if redelivered {
-            self.delivered_up_to = self.delivered_up_to.max(Some(position));
-        }
-        self.next_position = self.next_position.max(Position(position.0 + 1));
+        self.delivered_up_to = self.delivered_up_to.max(delivered_up_to);
+        self.next_position = self.next_position.max(until);
+    }
+
+    /// Says how much memory ready messages may take from now on. More than that is paged; what is in memory stays there.
+    pub fn allow(&mut self, bytes: u64) {
+        self.allowed_bytes = bytes;
     }
 
     /// Adds a consumer, which gets its first message when [`Queue::resume`] is called, so that consume-ok can go
@@ -209,11 +240,12 @@ impl<M: QueueMessage, C> Queue<M, C> {
     pub fn counts(&self) -> Counts {
         Counts {
             ready: self.ready.len(),
+            paged: self.ready.paged_len(),
             unacked: self.unacked.len(),
             consumers: self.consumers.len(),
             ready_bytes: self.ready.body_bytes(),
             unacked_bytes: self.unacked.body_bytes(),
-            memory_bytes: self.ready.memory_bytes() + self.unacked.memory_bytes(),
+            memory_bytes: self.memory_bytes(),
         }
     }
 
@@ -221,7 +253,17 @@ impl<M: QueueMessage, C> Queue<M, C> {
         self.totals
     }
 
-    /// The ready message that leaves next.
+    /// Bytes of memory kept alive by all messages that are in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.ready.memory_bytes() + self.unacked.memory_bytes()
+    }
+
+    /// Whether the message that leaves next has to be loaded first.
+    pub fn is_head_paged(&self) -> bool {
+        self.ready.is_head_paged()
+    }
+
+    /// The ready message that leaves next, if it is in memory.
     pub fn head(&self) -> Option<&M> {
         self.ready.peek().map(|entry| entry.message)
     }

@@ -3,23 +3,22 @@
 //! Messages that were never handed out are the many: they cost one handle each, because their positions follow from
 //! runs of consecutive numbers. Messages that came back are the few: they carry their history and are merged in by
 //! position.
+//!
+//! When there are more than memory allows, the later ones are *paged*: see [`Behind`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use super::{Position, QueueMessage};
-
-/// A buffer that once grew beyond this many messages gives the memory back when it is nearly empty.
-const KEPT_CAPACITY_MESSAGES: usize = 256;
-
-/// Memory is given back when less than one part in this many is used.
-const SPARSE_FACTOR: usize = 8;
+use super::behind::Behind;
+use super::fresh::Fresh;
+use super::{Load, Loaded, Position, QueueMessage};
 
 /// What a message has been through before it became ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct History {
+pub struct History {
     /// How many deliveries failed.
-    pub(super) delivery_count: u32,
-    pub(super) redelivered: bool,
+    pub delivery_count: u32,
+    /// Somebody may have seen it.
+    pub redelivered: bool,
 }
 
 /// A ready message with its place and its history.
@@ -32,6 +31,8 @@ pub(super) struct Entry<T> {
 pub(super) struct Ready<M> {
     fresh: Fresh<M>,
     returned: BTreeMap<Position, (M, History)>,
+    behind: Behind<M>,
+    /// Of all that are in memory.
     body_bytes: u64,
     memory_bytes: u64,
 }
@@ -41,15 +42,72 @@ impl<M: QueueMessage> Ready<M> {
         Self {
             fresh: Fresh::new(),
             returned: BTreeMap::new(),
+            behind: Behind::new(),
             body_bytes: 0,
             memory_bytes: 0,
         }
     }
 
+    /// Whether the last message is paged.
+    pub(super) fn ends_paged(&self) -> bool {
+        self.behind.ends_paged()
+    }
+
+    /// Counts messages that are in the store. They stand behind all that were appended before.
+    pub(super) fn page(&mut self, first: Position, until: Position, count: usize, body_bytes: u64) {
+        self.behind.page(first, until, count, body_bytes);
+    }
+
+    pub(super) fn is_paging(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// Whether the message that leaves next is paged.
+    pub(super) fn is_head_paged(&self) -> bool {
+        self.is_paging() && self.fresh.messages.is_empty() && self.returned.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn paged_ranges(&self) -> Vec<std::ops::Range<u64>> {
+        self.behind.paged_ranges()
+    }
+
+    /// The next load to ask for, unless one is under way or there is more than `ahead_bytes` to hand out before.
+    pub(super) fn next_load(&mut self, ahead_bytes: u64) -> Option<Load> {
+        if self.memory_bytes - self.behind.memory_bytes() > ahead_bytes {
+            return None;
+        }
+        self.behind.next_load(ahead_bytes)
+    }
+
+    /// Takes in what a load brought. False if nobody waits for it any more.
+    pub(super) fn loaded(&mut self, load: Load, loaded: Loaded<M>) -> bool {
+        if !self.behind.waits_for(load) {
+            return false;
+        }
+        for (position, history, message) in loaded.messages {
+            self.behind.count_out(message.body_len());
+            if history == History::default() {
+                self.count_in(&message);
+                self.fresh.push(position, message);
+            } else {
+                self.put_back(position, history, message);
+            }
+        }
+        if let Some(kept) = self.behind.advance(loaded.until) {
+            self.fresh.append(kept);
+        }
+        true
+    }
+
     /// Appends a message that was never handed out. Its position is higher than that of all appended before.
     pub(super) fn push(&mut self, position: Position, message: M) {
         self.count_in(&message);
-        self.fresh.push(position, message);
+        if self.is_paging() {
+            self.behind.push(position, message);
+        } else {
+            self.fresh.push(position, message);
+        }
     }
 
     /// Puts a message back to its place.
@@ -103,15 +161,20 @@ impl<M: QueueMessage> Ready<M> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.fresh.messages.is_empty() && self.returned.is_empty()
+        self.fresh.messages.is_empty() && self.returned.is_empty() && !self.is_paging()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.fresh.messages.len() + self.returned.len()
+        self.fresh.messages.len() + self.returned.len() + self.behind.len()
+    }
+
+    /// How many are in the store only.
+    pub(super) fn paged_len(&self) -> usize {
+        self.behind.paged_len()
     }
 
     pub(super) fn body_bytes(&self) -> u64 {
-        self.body_bytes
+        self.body_bytes + self.behind.paged_body_bytes()
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -131,79 +194,9 @@ impl<M: QueueMessage> Ready<M> {
     }
 }
 
-/// Messages never handed out. There is a second run only after a recovery in which some positions were already
-/// settled.
-struct Fresh<M> {
-    messages: VecDeque<M>,
-    first_run: Run,
-    later_runs: VecDeque<Run>,
-}
-
-/// So many messages with consecutive positions.
-#[derive(Clone, Copy, Default)]
-struct Run {
-    first: u64,
-    length: u64,
-}
-
-impl<M> Fresh<M> {
-    fn new() -> Self {
-        Self {
-            messages: VecDeque::new(),
-            first_run: Run::default(),
-            later_runs: VecDeque::new(),
-        }
-    }
-
-    fn push(&mut self, position: Position, message: M) {
-        self.messages.push_back(message);
-        let last_run = self.later_runs.back_mut().unwrap_or(&mut self.first_run);
-        if last_run.length == 0 {
-            *last_run = Run {
-                first: position.0,
-                length: 1,
-            };
-        } else if last_run.first + last_run.length == position.0 {
-            last_run.length += 1;
-        } else {
-            self.later_runs.push_back(Run {
-                first: position.0,
-                length: 1,
-            });
-        }
-    }
-
-    fn pop(&mut self) -> Option<(Position, M)> {
-        let message = self.messages.pop_front()?;
-        let position = Position(self.first_run.first);
-        self.first_run.first += 1;
-        self.first_run.length -= 1;
-        if self.first_run.length == 0 {
-            self.first_run = self.later_runs.pop_front().unwrap_or_default();
-        }
-        Some((position, message))
-    }
-
-    fn peek(&self) -> Option<(Position, &M)> {
-        self.messages
-            .front()
-            .map(|message| (Position(self.first_run.first), message))
-    }
-
-    fn release_spare_memory(&mut self) {
-        let capacity = self.messages.capacity();
-        if capacity > KEPT_CAPACITY_MESSAGES && self.messages.len() < capacity / SPARSE_FACTOR {
-            self.messages
-                .shrink_to((self.messages.len() * 2).max(KEPT_CAPACITY_MESSAGES));
-        }
-        if self.later_runs.is_empty() && self.later_runs.capacity() > 0 {
-            self.later_runs = VecDeque::new();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::fresh::KEPT_CAPACITY_MESSAGES;
     use super::*;
 
     #[derive(Clone)]

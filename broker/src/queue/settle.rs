@@ -1,8 +1,7 @@
 //! How messages end: acknowledged, requeued, rejected, purged, deleted with their queue.
 
-use super::ready::{Entry, History};
 use super::unacked::UnackedMessage;
-use super::{DropReason, Position, Queue, QueueMessage, Sink, Slot};
+use super::{DropReason, History, Position, Queue, QueueMessage, Sink, Slot};
 
 /// What a deleted queue leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +72,17 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// Removes all ready messages and returns how many they were. Unacked messages stay.
     pub fn purge<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) -> usize {
         let count = self.ready.len();
-        while let Some(Entry { position, message, .. }) = self.ready.pop() {
-            self.settle_if_persisted(position, &message, sink);
+        if count > 0 {
+            let persisted = |entry: &&UnackedMessage<M>| self.is_persisted(&entry.message);
+            let mut kept: Vec<_> = self
+                .unacked
+                .iter()
+                .filter(persisted)
+                .map(|entry| (entry.position, entry.message.body_len()))
+                .collect();
+            kept.sort_unstable();
+            sink.purge(self.next_position, kept);
+            self.ready = super::Ready::new();
         }
         self.totals.purged += count as u64;
         self.finish(sink);

@@ -1,5 +1,7 @@
 //! What a queue asks of the world: a [`Sink`] is handed to every operation and receives its effects in order.
 
+use super::History;
+
 /// The place of a message in its queue.
 ///
 /// Positions rise with every message, are 64-bit, belong to one queue and are never reused. They are the key under
@@ -46,6 +48,24 @@ pub enum DropReason {
     Rejected,
 }
 
+/// Paged messages that a queue wants back: those from `from` up to `until`, which is excluded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub from: Position,
+    pub until: Position,
+    /// The first of them, as many as take about so much memory; never none.
+    pub bytes: u64,
+}
+
+/// What became of a [`Load`].
+#[derive(Debug)]
+pub struct Loaded<M> {
+    /// In rising order of position.
+    pub messages: Vec<(Position, History, M)>,
+    /// All that can be had below here are in `messages`. Must be above the load's `from`.
+    pub until: Position,
+}
+
 /// The receiver of a queue's effects. Called while the queue's lock is held, in the order in which things happen.
 pub trait Sink<M, C> {
     /// Hands one message to a consumer. On refusal nothing was taken and the queue marks the consumer as stalled
@@ -57,8 +77,20 @@ pub trait Sink<M, C> {
     /// that went straight to a `no_ack` consumer: it is settled already.
     fn persist(&mut self, position: Position, message: &M);
 
-    /// A persisted message is gone for good: acknowledged, dropped or purged.
-    fn settle(&mut self, position: Position);
+    /// The queue keeps no message here, because it has more than memory allows. It is not persisted, and must come back by
+    /// [`load`](Self::load) as long as the process lives. Called in the same order as [`persist`](Self::persist).
+    fn spill(&mut self, position: Position, message: &M);
+
+    /// The queue wants paged messages back. Somebody reads them, and hands them to [`Queue::loaded`](super::Queue::loaded). There
+    /// is one load at a time, but for one that nobody waits for any more.
+    fn load(&mut self, load: Load);
+
+    /// A persisted message is gone for good: acknowledged or dropped.
+    fn settle(&mut self, position: Position, message: &M);
+
+    /// All messages below a position are gone for good, persisted and spilled ones, but the `kept` ones, which are unacked. They
+    /// are persisted, and come in rising order with the size of their body.
+    fn purge(&mut self, below: Position, kept: Vec<(Position, usize)>);
 
     /// At most once per operation: the highest persisted position handed out against acknowledgement so far has
     /// risen. After a crash everything up to here that is not settled counts as redelivered.

@@ -51,13 +51,18 @@ impl<M: QueueMessage> Unacked<M> {
         Some(entry)
     }
 
-    /// Gives memory back after a burst; cheap when there is nothing to give.
     /// The message in a slot, if it is the one at this position.
     pub(super) fn get(&self, slot: Slot, position: Position) -> Option<&M> {
         let entry = self.entries.get(slot as usize)?;
         (entry.position == position).then_some(&entry.message)
     }
 
+    /// All of them, in no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &UnackedMessage<M>> {
+        self.entries.iter().map(|(_, entry)| entry)
+    }
+
+    /// Gives memory back after a burst; cheap when there is nothing to give.
     pub(super) fn release_spare_memory(&mut self) {
         if self.entries.is_empty() && self.entries.capacity() > KEPT_CAPACITY_ENTRIES {
             self.entries = Slab::new();

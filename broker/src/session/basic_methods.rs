@@ -1,6 +1,7 @@
 //! Class basic, but for publishing and settling: qos, consume, cancel, get, recover.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::basic::{
@@ -12,11 +13,11 @@ use leveret_storage::QueueId;
 
 use super::channel::{ChannelConsumer, server_only};
 use super::outbox::Consumer;
-use super::{Session, reply_to, short};
+use super::{Pause, Session, reply_to, short};
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
 use crate::protocol::reply_code::ReplyCode;
-use crate::queue::ConsumerSpec;
+use crate::queue::{ConsumerSpec, GetOutcome};
 use crate::vhost::{OperationError, QueueHandle, Resource};
 
 const PRIORITY_ARGUMENT: &str = "x-priority";
@@ -243,17 +244,35 @@ impl Session {
         }
     }
 
+    /// A basic.get that had to wait is tried again.
+    pub(super) fn loaded(&mut self, now: Instant) {
+        let Some(Pause::Load { channel, get }) = self.pause.take_if(|pause| matches!(pause, Pause::Load { .. })) else {
+            return;
+        };
+        if let Err(error) = self.get(channel, &get) {
+            self.fail(now, channel, error.at(60, 70));
+        }
+    }
+
     fn get(&mut self, number: u16, get: &Get) -> Result<(), AmqpError> {
         let name = self.queue_name(number, get.queue.as_str())?;
         let Some(opened) = &self.open else { return Ok(()) };
         let queue = opened.vhost.readable_queue(&opened.actor, &name)?;
-        let got = queue.get(get.no_ack, &mut self.scratch);
+        let got = queue.get(get.no_ack, &self.outbox, &mut self.scratch);
         let got = got.map_err(|_| OperationError::NotFound(Resource::queue(&name, &self.info.vhost())))?;
         let counters = &self.broker.counters;
-        let Some(got) = got else {
-            counters.get_empty.inc();
-            self.reply(number, AMQPClass::Basic(AMQPMethod::GetEmpty(GetEmpty {})));
-            return Ok(());
+        let got = match got {
+            GetOutcome::Got(got) => got,
+            GetOutcome::Empty => {
+                counters.get_empty.inc();
+                self.reply(number, AMQPClass::Basic(AMQPMethod::GetEmpty(GetEmpty {})));
+                return Ok(());
+            }
+            GetOutcome::Loading => {
+                let get = get.clone();
+                self.pause = Some(Pause::Load { channel: number, get });
+                return Ok(());
+            }
         };
         counters.got(get.no_ack, got.redelivered);
         let mut outbox = self.outbox.lock();

@@ -41,6 +41,7 @@ mod tx;
 use std::sync::Arc;
 use std::time::Instant;
 
+use amq_protocol::protocol::basic::Get;
 use amq_protocol::protocol::{AMQPClass, connection as connection_class};
 use leveret_storage::{CommitListener, Ticket};
 
@@ -142,6 +143,8 @@ enum Pause {
     Login,
     /// The store has more waiting than it should; publishers wait for the next commit.
     Congestion,
+    /// The message that basic.get asks for is being read from disk.
+    Load { channel: u16, get: Get },
     /// The client has to read its answers first.
     Unsent,
     /// Consumers of what it publishes come first.
@@ -395,6 +398,7 @@ impl Session {
             match event {
                 Event::ConsumerCancelled { channel, origin, queue } => self.consumer_cancelled(channel, origin, queue),
                 Event::Close(error) => self.close_from_outside(now, error),
+                Event::Loaded => self.loaded(now),
                 Event::AlarmChanged => self.alarm_changed(now),
             }
         }

@@ -107,6 +107,8 @@ pub enum Event {
     },
     /// Close the connection with this reason (operator, shutdown, deleted user or vhost).
     Close(AmqpError),
+    /// The message that basic.get waits for may be there.
+    Loaded,
     /// The memory or disk alarm changed.
     AlarmChanged,
 }

@@ -143,13 +143,9 @@ impl Session {
     fn purge_queue(&mut self, channel: u16, purge: &Purge) -> Result<(), AmqpError> {
         let name = self.queue_name(channel, purge.queue.as_str())?;
         let Some(opened) = &self.open else { return Ok(()) };
-        let message_count = opened.vhost.purge_queue(&opened.actor, &name)?;
-        if !purge.nowait {
-            self.reply(
-                channel,
-                AMQPClass::Queue(AMQPMethod::PurgeOk(PurgeOk { message_count })),
-            );
-        }
+        let (message_count, durable) = opened.vhost.purge_queue(&opened.actor, &name)?;
+        let ok = AMQPClass::Queue(AMQPMethod::PurgeOk(PurgeOk { message_count }));
+        self.reply_when_durable(channel, (!purge.nowait).then_some(ok), durable);
         Ok(())
     }
 

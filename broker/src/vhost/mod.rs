@@ -13,6 +13,7 @@ pub mod error;
 pub mod exchanges;
 pub mod flow;
 pub mod history;
+pub mod paging;
 pub mod policies;
 pub mod queue_handle;
 pub mod queues;
@@ -29,7 +30,9 @@ use parking_lot::RwLock;
 use slab::Slab;
 
 pub use error::{OperationError, Resource};
+use paging::Paging;
 pub use queue_handle::QueueHandle;
+use queue_handle::Services;
 
 use crate::auth::permissions::{Operation, Permissions};
 use crate::broker::ConnectionId;
@@ -98,6 +101,7 @@ pub struct Vhost {
     limits: RwLock<VhostLimits>,
     store: Store,
     counters: Arc<Counters>,
+    paging: Arc<Paging>,
 }
 
 /// Exchanges, bindings and queues, edited together.
@@ -115,7 +119,12 @@ struct Topology {
 
 impl Vhost {
     /// An empty virtual host with the predeclared exchanges.
-    pub fn new(name: &str, store: Store, counters: Arc<Counters>) -> Vhost {
+    pub fn new(name: &str, services: Services) -> Vhost {
+        let Services {
+            store,
+            counters,
+            paging,
+        } = services;
         Vhost {
             name: name.into(),
             topology: RwLock::new(Topology {
@@ -131,6 +140,7 @@ impl Vhost {
             limits: RwLock::default(),
             store,
             counters,
+            paging,
         }
     }
 

@@ -6,21 +6,22 @@
 //!
 //! Lock order: this queue, then one outbox; the store's pending batch only after the outbox is released.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
-use leveret_storage::{QueueId, Store, Ticket};
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use leveret_storage::{QueueId, Store, Ticket, Weighed};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock};
 
+use super::paging::Paging;
 use crate::broker::ConnectionId;
 use crate::metrics::Counters;
 use crate::policy::Applied;
 use crate::protocol::message::Message;
 use crate::queue::{
-    Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments, Got,
-    Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions, Sink,
+    Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments,
+    GetOutcome, Load, Loaded, Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions, Sink,
 };
-use crate::session::outbox::{Consumer, Outbox, OutboxGuard, wake};
+use crate::session::outbox::{Consumer, Event, Outbox, OutboxGuard, wake};
 use crate::vhost::flow::{self, Demand, WaitingPublishers};
 
 /// What is fixed about a queue when it is declared.
@@ -56,10 +57,33 @@ pub struct QueueHandle {
     /// How it was declared.
     pub properties: QueueProperties,
     policies: RwLock<Arc<InForce>>,
-    state: Mutex<Queue<Message, Consumer>>,
-    waiting: WaitingPublishers,
-    store: Store,
+    state: Mutex<State>,
+    waiting_publishers: WaitingPublishers,
+    pub(super) store: Store,
     counters: Arc<Counters>,
+    paging: Arc<Paging>,
+    /// For loads, which outlive the call that asks for them.
+    this: Weak<QueueHandle>,
+}
+
+/// What the lock guards.
+struct State {
+    queue: Queue<Message, Consumer>,
+    /// Connections whose basic.get waits for a load.
+    waiting_gets: Vec<Outbox>,
+    /// The memory that was last reported to `Paging`.
+    reported_bytes: u64,
+}
+
+/// What all queues need.
+#[derive(Clone)]
+pub struct Services {
+    /// Where messages are durable, or spilled.
+    pub store: Store,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// How much memory there is, and who loads.
+    pub paging: Arc<Paging>,
 }
 
 /// What a batch of publishes to one queue led to.
@@ -93,9 +117,13 @@ impl QueueHandle {
         name: Arc<str>,
         vhost: Arc<str>,
         properties: QueueProperties,
-        store: Store,
-        counters: Arc<Counters>,
-    ) -> QueueHandle {
+        services: Services,
+    ) -> Arc<QueueHandle> {
+        let Services {
+            store,
+            counters,
+            paging,
+        } = services;
         let first_position = Position(store.next_position(id).0);
         let options = QueueOptions {
             durable: properties.durable,
@@ -105,18 +133,25 @@ impl QueueHandle {
             policies: Applied::default(),
             arguments: EffectiveArguments::merge(&properties.arguments, None, None),
         };
-        QueueHandle {
+        let state = State {
+            queue: Queue::new(options),
+            waiting_gets: Vec::new(),
+            reported_bytes: 0,
+        };
+        Arc::new_cyclic(|this| QueueHandle {
             id,
             index,
             name,
             vhost,
             properties,
             policies: RwLock::new(Arc::new(in_force)),
-            state: Mutex::new(Queue::new(options)),
-            waiting: WaitingPublishers::default(),
+            state: Mutex::new(state),
+            waiting_publishers: WaitingPublishers::default(),
             store,
             counters,
-        }
+            paging,
+            this: this.clone(),
+        })
     }
 
     /// The policies that apply, and the arguments in force.
@@ -180,27 +215,56 @@ impl QueueHandle {
         self.with(scratch, |queue, sink| queue.resume_all(keys, sink));
     }
 
-    /// `basic.get`: takes the head of the queue.
-    pub fn get(&self, no_ack: bool, scratch: &mut Scratch) -> Result<Option<Got<Message>>, QueueGone> {
-        self.with(scratch, |queue, sink| queue.get(no_ack, sink)).1
+    /// `basic.get`: takes the head of the queue. If that has to be loaded first, the connection gets [`Event::Loaded`] when it
+    /// is worth asking again.
+    pub fn get(
+        &self,
+        no_ack: bool,
+        connection: &Outbox,
+        scratch: &mut Scratch,
+    ) -> Result<GetOutcome<Message>, QueueGone> {
+        loop {
+            let outcome = self.with(scratch, |queue, sink| queue.get(no_ack, sink)).1?;
+            if !matches!(outcome, GetOutcome::Loading) {
+                return Ok(outcome);
+            }
+            let mut state = self.state.lock();
+            if state.queue.is_head_paged() {
+                state.waiting_gets.push(connection.clone());
+                return Ok(outcome);
+            }
+        }
     }
 
-    /// Drops all ready messages and says how many.
-    pub fn purge(&self) -> usize {
+    /// Takes back paged messages.
+    pub(super) fn loaded(&self, load: Load, loaded: Loaded<Message>, scratch: &mut Scratch) {
+        self.with(scratch, |queue, sink| {
+            sink.scratch.discard_below = Some(loaded.until);
+            queue.loaded(load, loaded, sink);
+        });
+    }
+
+    /// Drops all ready messages and says how many, and in which commit.
+    pub fn purge(&self) -> (usize, Option<Ticket>) {
         let mut scratch = Scratch::default();
-        let (_, count) = self.with(&mut scratch, |queue, sink| queue.purge(sink));
-        count
+        let (ticket, count) = self.with(&mut scratch, |queue, sink| queue.purge(sink));
+        (count, ticket)
     }
 
     /// Deletes the queue's content if `condition` holds for its counts; else the counts.
     pub fn delete_if(&self, condition: impl FnOnce(&Counts) -> bool) -> Result<Deleted<Consumer>, Counts> {
-        let mut queue = self.lock();
-        let counts = queue.counts();
-        if condition(&counts) {
-            Ok(queue.delete())
-        } else {
-            Err(counts)
+        let mut state = self.state.lock();
+        let counts = state.queue.counts();
+        if !condition(&counts) {
+            return Err(counts);
         }
+        let deleted = state.queue.delete();
+        self.paging.report(&mut state.reported_bytes, 0);
+        self.store.writer().discard_all(self.id);
+        let waiting_gets = std::mem::take(&mut state.waiting_gets);
+        drop(state);
+        notify_loaded(waiting_gets);
+        Ok(deleted)
     }
 
     /// The queue's counts at this moment.
@@ -215,17 +279,17 @@ impl QueueHandle {
 
     /// Lets a publisher wait until consumers have caught up; false when they have.
     pub fn add_waiting(&self, outbox: &Outbox) -> bool {
-        let queue = self.state.lock();
-        let waits = !flow::is_short(&queue.counts());
+        let state = self.state.lock();
+        let waits = !flow::is_short(&state.queue.counts());
         if waits {
-            self.waiting.add(outbox.clone());
+            self.waiting_publishers.add(outbox.clone());
         }
         waits
     }
 
     /// A publisher waits no longer.
     pub fn remove_waiting(&self, outbox: &Outbox) {
-        self.waiting.remove(outbox);
+        self.waiting_publishers.remove(outbox);
     }
 
     /// Messages that consumers took since the queue was made.
@@ -235,8 +299,8 @@ impl QueueHandle {
     }
 
     /// The state, for recovery and listings.
-    pub fn lock(&self) -> MutexGuard<'_, Queue<Message, Consumer>> {
-        self.state.lock()
+    pub fn lock(&self) -> MappedMutexGuard<'_, Queue<Message, Consumer>> {
+        MutexGuard::map(self.state.lock(), |state| &mut state.queue)
     }
 
     /// Runs one pure step under the lock and carries out its effects.
@@ -245,23 +309,53 @@ impl QueueHandle {
         scratch: &mut Scratch,
         step: impl FnOnce(&mut Queue<Message, Consumer>, &mut Effects<'_>) -> R,
     ) -> (Option<Ticket>, R) {
-        let mut queue = self.state.lock();
+        let mut locked = self.state.lock();
+        let state = &mut *locked;
+        // What a failed store does not take must stay in memory.
+        let allowed_bytes = if self.store.has_failed() {
+            u64::MAX
+        } else {
+            self.paging.allowed_bytes()
+        };
+        state.queue.allow(allowed_bytes);
         let mut effects = Effects {
             scratch,
             guard: None,
             durable: self.properties.durable,
             queue: self,
         };
-        let result = step(&mut queue, &mut effects);
+        let result = step(&mut state.queue, &mut effects);
         effects.release_outbox();
         let ticket = effects.scratch.submit(&self.store, self.id);
-        let caught_up = self.waiting.any() && flow::is_short(&queue.counts());
-        drop(queue);
+        let caught_up = self.waiting_publishers.any() && flow::is_short(&state.queue.counts());
+        self.paging
+            .report(&mut state.reported_bytes, state.queue.memory_bytes());
+        let mut waiting_gets = Vec::new();
+        if !state.waiting_gets.is_empty() && !state.queue.is_head_paged() {
+            waiting_gets = std::mem::take(&mut state.waiting_gets);
+        }
+        drop(locked);
         if caught_up {
-            self.waiting.take().iter().for_each(Outbox::flow_is_over);
+            self.waiting_publishers.take().iter().for_each(Outbox::flow_is_over);
+        }
+        if let Some(load) = scratch.load.take() {
+            self.paging.load(self.this.clone(), load);
         }
         scratch.finish(&self.counters);
+        notify_loaded(waiting_gets);
         (ticket, result)
+    }
+}
+
+impl Drop for QueueHandle {
+    fn drop(&mut self) {
+        self.paging.report(&mut self.state.get_mut().reported_bytes, 0);
+    }
+}
+
+fn notify_loaded(waiting: Vec<Outbox>) {
+    for connection in waiting {
+        connection.notify(Event::Loaded);
     }
 }
 
@@ -269,7 +363,14 @@ impl QueueHandle {
 #[derive(Default)]
 pub struct Scratch {
     persist: Vec<(Position, Message)>,
-    settled: Vec<Position>,
+    spill: Vec<(Position, Message)>,
+    /// With the size of the body.
+    settled: Vec<(Position, usize)>,
+    /// All below but these.
+    purge: Option<(Position, Vec<(Position, usize)>)>,
+    /// Spilled messages below are in memory again, or gone.
+    discard_below: Option<Position>,
+    load: Option<Load>,
     requeued: Vec<(Position, u32)>,
     delivered_up_to: Option<Position>,
     /// Given up by a queue with a dead-letter exchange.
@@ -298,7 +399,10 @@ impl Scratch {
         let nothing = self.persist.is_empty()
             && self.settled.is_empty()
             && self.requeued.is_empty()
-            && self.delivered_up_to.is_none();
+            && self.delivered_up_to.is_none()
+            && self.spill.is_empty()
+            && self.purge.is_none()
+            && self.discard_below.is_none();
         if nothing {
             return None;
         }
@@ -306,12 +410,22 @@ impl Scratch {
         for (position, message) in self.persist.drain(..) {
             writer.append(queue, storage_position(position), &message.stored_parts());
         }
-        for position in self.settled.drain(..) {
+        for (position, message) in self.spill.drain(..) {
+            writer.spill(queue, storage_position(position), &message.stored_parts());
+        }
+        for settled in self.settled.drain(..) {
             if self.durably {
-                writer.settle_durably(queue, storage_position(position));
+                writer.settle_durably(queue, weighed(settled));
             } else {
-                writer.settle(queue, storage_position(position));
+                writer.settle(queue, weighed(settled));
             }
+        }
+        if let Some((below, kept)) = self.purge.take() {
+            let kept: Vec<Weighed> = kept.into_iter().map(weighed).collect();
+            writer.purge(queue, storage_position(below), &kept);
+        }
+        if let Some(below) = self.discard_below.take() {
+            writer.discard(queue, storage_position(below));
         }
         for (position, delivery_count) in self.requeued.drain(..) {
             writer.requeued(queue, storage_position(position), delivery_count);
@@ -331,8 +445,22 @@ impl Scratch {
     }
 }
 
-fn storage_position(position: Position) -> leveret_storage::Position {
+pub(super) fn storage_position(position: Position) -> leveret_storage::Position {
     leveret_storage::Position(position.0)
+}
+
+/// A message as the store weighs it: see [`weigh`].
+fn weighed((position, body_len): (Position, usize)) -> Weighed {
+    Weighed {
+        position: storage_position(position),
+        body_bytes: body_len as u32,
+    }
+}
+
+/// The size of the body of a stored message, of which at least everything but the body must be there. Bodies are far smaller
+/// than the 4 GiB at which this would be wrong.
+pub fn weigh(stored: &[u8]) -> u32 {
+    Message::stored_body_len(stored) as u32
 }
 
 /// The queue's effects on their way to outboxes and the store.
@@ -377,8 +505,23 @@ impl Sink<Message, Consumer> for Effects<'_> {
         self.scratch.persist.push((position, message.clone()));
     }
 
-    fn settle(&mut self, position: Position) {
-        self.scratch.settled.push(position);
+    fn spill(&mut self, position: Position, message: &Message) {
+        self.scratch.spill.push((position, message.clone()));
+    }
+
+    fn load(&mut self, load: Load) {
+        self.scratch.load = Some(load);
+    }
+
+    fn settle(&mut self, position: Position, message: &Message) {
+        self.scratch.settled.push((position, message.body_len()));
+    }
+
+    fn purge(&mut self, below: Position, kept: Vec<(Position, usize)>) {
+        self.scratch.discard_below = Some(below);
+        if self.durable {
+            self.scratch.purge = Some((below, kept));
+        }
     }
 
     fn delivered_up_to(&mut self, position: Position) {

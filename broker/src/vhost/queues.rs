@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amq_protocol::types::FieldTable;
 use leveret_storage::{Definition, DefinitionKey, QueueRecord};
 
-use super::queue_handle::{QueueProperties, notify_cancelled};
+use super::queue_handle::{QueueProperties, Services, notify_cancelled};
 use super::{Actor, Durable, OperationError, QueueHandle, Topology, Vhost, stripped};
 use crate::auth::permissions::Operation;
 use crate::broker::ConnectionId;
@@ -139,9 +139,12 @@ impl Vhost {
         properties: QueueProperties,
     ) -> Arc<QueueHandle> {
         let index = topology.queues.vacant_key() as u32;
-        let (store, counters) = (self.store.clone(), self.counters.clone());
-        let queue = QueueHandle::new(id, index, name.into(), self.name.clone(), properties, store, counters);
-        let queue = Arc::new(queue);
+        let services = Services {
+            store: self.store.clone(),
+            counters: self.counters.clone(),
+            paging: self.paging.clone(),
+        };
+        let queue = QueueHandle::new(id, index, name.into(), self.name.clone(), properties, services);
         topology.apply_to_queue(&queue);
         topology.queues.insert(queue.clone());
         topology.by_name.insert(queue.name.clone(), queue.clone());
@@ -233,10 +236,11 @@ impl Vhost {
     }
 
     /// `queue.purge`: drops ready messages and says how many.
-    pub fn purge_queue(&self, actor: &Actor, name: &str) -> Result<u32, OperationError> {
+    pub fn purge_queue(&self, actor: &Actor, name: &str) -> Result<(u32, Durable), OperationError> {
         actor.require(Operation::Read, name, || self.queue_resource(name))?;
         let queue = self.usable_queue(actor, name)?;
-        Ok(saturating_u32(queue.purge()))
+        let (count, durable) = queue.purge();
+        Ok((saturating_u32(count), durable))
     }
 
     /// `queue.delete`: the number of ready messages dropped. A missing queue is as good as deleted.

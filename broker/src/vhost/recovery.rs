@@ -6,8 +6,7 @@ use leveret_storage::{BindingRecord, ExchangeRecord, QueueRecord, StorageError};
 use super::Vhost;
 use super::queue_handle::QueueProperties;
 use crate::protocol::field_table::decode_table;
-use crate::protocol::message::Message;
-use crate::queue::Position;
+use crate::queue::{Position, Recovered};
 
 /// Why a stored definition cannot come back.
 #[derive(Debug, thiserror::Error)]
@@ -79,21 +78,16 @@ impl Vhost {
         };
         let id = leveret_storage::QueueId(record.id.0);
         let handle = self.add_queue(&mut self.topology.write(), id, &record.name, properties);
+        // The messages stay where they are until somebody wants them.
+        let contents = self.store.contents(record.id);
         let mut queue = handle.lock();
-        let mut unreadable = None;
-        let recovered = self
-            .store
-            .recover_queue(record.id, &mut |stored| match Message::from_stored(stored.payload) {
-                Ok(message) => {
-                    let position = Position(stored.position.0);
-                    queue.recover(position, message, stored.redelivered, stored.delivery_count);
-                }
-                Err(error) => unreadable = Some(error.to_string()),
-            });
-        // What cannot be read stays where it is; what can be read is served.
-        if let Some(reason) = recovered.err().map(|error| error.to_string()).or(unreadable) {
-            tracing::error!(queue = %record.name, vhost = %self.name, "some messages cannot be read: {reason}");
-        }
+        queue.recover(Recovered {
+            from: Position(contents.first.0),
+            until: Position(contents.next.0),
+            count: contents.messages as usize,
+            body_bytes: contents.body_bytes,
+            delivered_up_to: contents.delivered.0.checked_sub(1).map(Position),
+        });
         Ok(queue.counts().ready)
     }
 

@@ -115,6 +115,8 @@ impl Runner {
             "cut" => self.cut(words.value("name").unwrap_or_default()),
             "stop-reading" => self.wire(words).readable_bytes = Some(0),
             "read" => self.wire(words).readable_bytes = None,
+            "hold-loads" => self.world().loads_are_held = true,
+            "load" => self.world().loads_are_held = false,
             "commit" => self.world().commit(words.has("lazily")),
             "fail-syncs" => self.world().disk.fail_syncs_after(Some(0)),
             "crash" => self.crash(words.has("power")),
@@ -317,6 +319,7 @@ fn world(words: &Words) -> World {
     config.channel_max = words.value_or("channel_max", config.channel_max);
     config.heartbeat = words.value_or("heartbeat", config.heartbeat);
     config.connection_max = words.value("connection_max").map(|text| text.parse().unwrap());
+    config.queue_memory_budget = words.value_or("queue_memory_budget", config.queue_memory_budget);
     let mut options = World::options();
     options.pending_bytes_max = words.value_or("pending_bytes_max", options.pending_bytes_max);
     World::new(config, options)

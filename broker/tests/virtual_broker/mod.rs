@@ -23,6 +23,8 @@ pub struct World {
     pub disk: MemoryDisk,
     /// The virtual time.
     pub now: Instant,
+    /// Nobody reads paged messages back.
+    pub loads_are_held: bool,
     config: Config,
     options: StoreOptions,
 }
@@ -36,6 +38,7 @@ impl World {
             broker,
             disk,
             now: Instant::now(),
+            loads_are_held: false,
             config,
             options,
         }
@@ -54,6 +57,7 @@ impl World {
     pub fn options() -> StoreOptions {
         StoreOptions {
             manual_commit: true,
+            weigh: leveret::vhost::queue_handle::weigh,
             ..StoreOptions::default()
         }
     }
@@ -99,6 +103,7 @@ impl World {
             .filter_map(|wire| wire.turn(&self.broker, self.now).then_some(()))
             .count()
             > 0
+            || (!self.loads_are_held && self.broker.paging.load_next())
         {}
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Chunk {
     /// How many messages it holds, dead ones included.
     pub(crate) count: u32,
     pub(crate) bytes: u32,
+    /// What its live messages weigh.
+    pub(crate) body: u32,
     pub(crate) live: LiveSet,
     pub(crate) place: Place,
     /// Whether the engine has, or the commit being written brings, an index entry for it.
@@ -52,6 +54,7 @@ impl Chunk {
             span: 0,
             count: 0,
             bytes: 0,
+            body: 0,
             live,
             place,
             indexed: false,
@@ -66,12 +69,14 @@ impl Chunk {
             count,
             span,
             bytes,
+            body,
             live,
         } = entry;
         Self {
             span,
             count,
             bytes,
+            body: body.unwrap_or(0),
             indexed,
             ..Self::new(key, live, Place::Stored)
         }

@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 
 use crate::chunk::ChunkBuilder;
-use crate::ids::{Position, QueueId};
+use crate::ids::{Position, QueueId, Weighed};
 use crate::keys::{ChunkKey, Key, Prefix};
 use crate::log::{Chunk, Place, QueueLog};
 use crate::pending::Pending;
+use crate::reclaim::FREED_BYTES_MIN;
 
 impl QueueLog {
     /// Settles all below a position but those in `except`, which must ascend. Returns how many.
-    pub(crate) fn purge(&mut self, queue: QueueId, below: Position, except: &[Position], pending: &mut Pending) -> u64 {
+    pub(crate) fn purge(&mut self, queue: QueueId, below: Position, except: &[Weighed], pending: &mut Pending) -> u64 {
+        let excepted = |position: Position| except.binary_search_by_key(&position, |kept| kept.position);
         let before = self.live;
         let mut kept = VecDeque::with_capacity(self.chunks.len());
         let mut run = Vec::new();
@@ -20,10 +22,18 @@ impl QueueLog {
             if chunk.key.first < below {
                 let first = chunk.key.first.0;
                 let end = u32::try_from(below.0 - first).unwrap_or(u32::MAX);
-                let keep = |distance| except.binary_search(&Position(first + u64::from(distance))).is_ok();
+                let keep = |distance| excepted(Position(first + u64::from(distance))).is_ok();
                 chunk.live.remove_below(end, keep);
+                if chunk.last() < below && chunk.live.count() < alive {
+                    let kept = chunk.live.iter().filter_map(|distance| {
+                        let at = excepted(Position(first + u64::from(distance))).ok()?;
+                        except.get(at).map(|kept| kept.body_bytes)
+                    });
+                    chunk.body = kept.sum();
+                }
             }
             if chunk.live.count() == 0 {
+                self.freed_bytes += u64::from(chunk.bytes);
                 run.extend(pending.forget(chunk, &mut self.open));
                 continue;
             }
@@ -40,7 +50,7 @@ impl QueueLog {
         }
         let kept = self.counts.split_off(&below);
         for (position, count) in std::mem::replace(&mut self.counts, kept) {
-            if except.binary_search(&position).is_ok() {
+            if excepted(position).is_ok() {
                 self.counts.insert(position, count);
             } else {
                 pending.counts.push((queue, position, None));
@@ -51,11 +61,25 @@ impl QueueLog {
         before - self.live
     }
 
+    /// Drops the chunks that end below a position, whatever of them is alive. Returns how many messages went.
+    pub(crate) fn discard(&mut self, queue: QueueId, below: Position, pending: &mut Pending) -> u64 {
+        let before = self.live;
+        while let Some(chunk) = self.chunks.front().filter(|chunk| chunk.last() < below) {
+            self.live -= u64::from(chunk.live.count());
+            self.drop_chunk(queue, 0, pending);
+        }
+        before - self.live
+    }
+
     /// Puts into the commit whatever removes the queue from the engine. The caller drops the queue.
     pub(crate) fn delete(self, queue: QueueId, pending: &mut Pending) {
         let few = self.chunks.len() + self.counts.len() <= SINGLE_DELETES_MAX;
         pending.counts.retain(|(of, ..)| *of != queue);
         pending.settled_counts.retain(|(of, _)| *of != queue);
+        let bytes: u64 = self.chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+        if bytes + self.freed_bytes >= FREED_BYTES_MIN {
+            pending.gone.push(Prefix::Chunks(queue, Position(0)).range());
+        }
         let mut open = self.open;
         for chunk in self.chunks {
             let dead = pending.forget(chunk, &mut open).filter(|_| few);
@@ -72,8 +96,7 @@ impl QueueLog {
                 Prefix::ChunkIndex(queue, start),
                 Prefix::DeliveryCounts(queue),
             ] {
-                let (from, until) = prefix.range();
-                pending.ranges.push((prefix.space(), from, until));
+                pending.drop_all(prefix);
             }
         }
         if self.known {
@@ -86,6 +109,7 @@ impl QueueLog {
         let Some(chunk) = self.chunks.remove(index) else {
             return;
         };
+        self.freed_bytes += u64::from(chunk.bytes);
         let dead = pending.forget(chunk, &mut self.open);
         pending.dead.extend(dead.map(|(key, indexed)| (queue, key, indexed)));
         // The last chunk's keys are what the next position is known by.
@@ -96,6 +120,12 @@ impl QueueLog {
 }
 
 impl Pending {
+    /// Deletes all keys of a prefix.
+    pub(crate) fn drop_all(&mut self, prefix: Prefix) {
+        let (from, until) = prefix.range();
+        self.ranges.push((prefix.space(), from, until));
+    }
+
     /// Takes leave of a chunk: what must be deleted of it in the engine, if the engine has it.
     fn forget(&mut self, chunk: Chunk, open: &mut Option<Box<ChunkBuilder>>) -> Option<(ChunkKey, bool)> {
         match chunk.place {

@@ -26,10 +26,42 @@ fn requeuing_hundreds_of_thousands_of_messages_in_any_order_takes_linear_time() 
     assert_eq!(queue.requeue(odd.into_iter().rev(), false, &mut sink), 0);
     assert_eq!(queue.requeue(even, false, &mut sink), 0);
     for position in 0..MESSAGES {
-        let got = queue.get(true, &mut sink).unwrap().unwrap();
+        let GetOutcome::Got(got) = queue.get(true, &mut sink).unwrap() else {
+            panic!("the queue is empty too early");
+        };
         assert_eq!((got.position, got.redelivered), (Position(position), true));
     }
     assert_eq!(queue.counts(), Counts::default());
+}
+
+#[test]
+fn a_queue_of_a_hundred_million_paged_messages_is_small() {
+    let options = QueueOptions {
+        durable: true,
+        ..QueueOptions::default()
+    };
+    let mut queue: Queue<Number, usize> = Queue::new(options);
+    queue.recover(Recovered {
+        until: Position(100_000_000),
+        count: 100_000_000,
+        body_bytes: 1 << 40,
+        ..Recovered::default()
+    });
+    queue.allow(0);
+    queue.publish((0..100_000).map(Number), &mut Counting::default());
+    // Every second one is persisted: they are one stretch all the same.
+    queue.allow(16_000);
+    queue.publish((0..100_000).map(Number), &mut Counting::default());
+    assert!(queue.ready.paged_ranges().len() < 5);
+    queue.allow(0);
+    let Counts {
+        ready,
+        paged,
+        memory_bytes,
+        ..
+    } = queue.counts();
+    assert_eq!(ready, 100_200_000);
+    assert!(memory_bytes <= 16_000 && paged as u64 >= 100_200_000 - memory_bytes / 8);
 }
 
 #[test]

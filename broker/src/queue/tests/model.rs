@@ -20,8 +20,12 @@ pub(super) enum Effect {
         delivery_count: u32,
         ready: usize,
     },
+    /// The next message is being loaded.
+    Loading,
     Persist(u64),
     Settle(u64),
+    /// Everything below but these is gone.
+    Purge(u64, Vec<u64>),
     Requeued(u64, u32),
     Dropped(Number),
 }
@@ -53,9 +57,27 @@ pub(super) struct Model {
     /// Whose turn it is, the longest waiting first. Some may be found to be without credit.
     turn: Vec<usize>,
     pub(super) effects: Vec<Effect>,
+    /// Ready messages at these positions are in the store only, and cannot be handed out, nor can any behind them. The model
+    /// does not decide what is paged; it is told.
+    pub(super) paged: Vec<std::ops::Range<u64>>,
 }
 
 impl Model {
+    pub(super) fn is_paged(&self, message: &Held) -> bool {
+        self.paged.iter().any(|paged| paged.contains(&message.position))
+    }
+
+    /// Nobody gets a message although there is one: it has to be loaded.
+    pub(super) fn waits_for_load(&self) -> bool {
+        !self.turn.is_empty() && self.ready.first().is_some_and(|message| self.is_paged(message))
+    }
+
+    /// More messages are in memory than before.
+    pub(super) fn loaded(&mut self, paged: Vec<std::ops::Range<u64>>) {
+        self.paged = paged;
+        self.dispatch();
+    }
+
     pub(super) fn publish(&mut self, numbers: &[Number]) {
         for number in numbers {
             let position = self.next_position;
@@ -130,7 +152,9 @@ impl Model {
     }
 
     pub(super) fn get(&mut self, no_ack: bool) {
-        if self.ready.is_empty() {
+        let Some(first) = self.ready.first() else { return };
+        if self.is_paged(first) {
+            self.effects.push(Effect::Loading);
             return;
         }
         let message = self.ready.remove(0);
@@ -158,7 +182,12 @@ impl Model {
 
     pub(super) fn purge(&mut self) -> usize {
         let purged = std::mem::take(&mut self.ready);
-        purged.iter().for_each(|message| self.settle(message));
+        if !purged.is_empty() {
+            let persisted = self.unacked.iter().filter(|held| is_persistent(held.number));
+            let mut kept: Vec<_> = persisted.map(|held| held.position).collect();
+            kept.sort_unstable();
+            self.effects.push(Effect::Purge(self.next_position, kept));
+        }
         purged.len()
     }
 
@@ -225,7 +254,7 @@ impl Model {
 
     /// Offers the first ready message until somebody takes it.
     fn dispatch_one(&mut self, is_new: bool) -> Option<usize> {
-        let message = self.ready.first()?.clone();
+        let message = self.ready.first().filter(|message| !self.is_paged(message))?.clone();
         loop {
             let highest = self
                 .turn

@@ -27,6 +27,14 @@ enum Operation {
     Requeue(Vec<usize>, bool),
     Get(bool),
     Purge,
+    /// So many messages of this size may be in memory.
+    Allow(u64),
+    /// One of the loads under way brings so many messages; `late` if it was slow enough to see what happened meanwhile.
+    Load {
+        which: usize,
+        count: usize,
+        late: bool,
+    },
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -45,8 +53,13 @@ fn operation() -> impl Strategy<Value = Operation> {
         4 => (vec(any::<usize>(), 1..6), any::<bool>()).prop_map(|(which, failed)| Operation::Requeue(which, failed)),
         2 => any::<bool>().prop_map(Operation::Get),
         1 => Just(Operation::Purge),
+        3 => prop_oneof![Just(0), 1..20u64, Just(u64::MAX / 8)].prop_map(Operation::Allow),
+        6 => (any::<usize>(), 1..20usize, any::<bool>())
+            .prop_map(|(which, count, late)| Operation::Load { which, count, late }),
     ]
 }
+
+type Stored = BTreeMap<u64, Number>;
 
 /// Records effects and remembers what only the outside knows.
 #[derive(Default)]
@@ -54,7 +67,10 @@ struct Outside {
     effects: Vec<Effect>,
     refusing: BTreeSet<usize>,
     slots: BTreeMap<u64, Slot>,
-    on_disk: BTreeSet<u64>,
+    on_disk: BTreeMap<u64, Number>,
+    spilled: BTreeMap<u64, Number>,
+    /// Loads under way, with all that the store had when they were asked for.
+    loads: Vec<(Load, Stored)>,
     delivered_up_to: Option<u64>,
     delivered_up_to_calls: usize,
     last_first_delivery: Option<u64>,
@@ -70,6 +86,14 @@ impl Outside {
         if slot != NO_SLOT {
             self.slots.insert(position, slot);
         }
+    }
+
+    fn stored(&self) -> Stored {
+        self.on_disk
+            .iter()
+            .chain(&self.spilled)
+            .map(|(position, number)| (*position, *number))
+            .collect()
     }
 }
 
@@ -99,18 +123,40 @@ impl Sink<Number, usize> for Outside {
         Accept::Taken
     }
 
-    fn persist(&mut self, position: Position, _message: &Number) {
-        assert!(self.on_disk.last().is_none_or(|last| *last < position.0));
-        self.on_disk.insert(position.0);
+    fn persist(&mut self, position: Position, message: &Number) {
+        assert!(self.on_disk.last_key_value().is_none_or(|(last, _)| *last < position.0));
+        self.on_disk.insert(position.0, *message);
         self.effects.push(Effect::Persist(position.0));
     }
 
-    fn settle(&mut self, position: Position) {
-        assert!(
+    fn spill(&mut self, position: Position, message: &Number) {
+        assert!(!message.is_persistent());
+        self.spilled.insert(position.0, *message);
+    }
+
+    fn load(&mut self, load: Load) {
+        assert!(load.from < load.until && load.bytes > 0);
+        self.loads.push((load, self.stored()));
+    }
+
+    fn settle(&mut self, position: Position, message: &Number) {
+        assert_eq!(
             self.on_disk.remove(&position.0),
+            Some(*message),
             "{position:?} settled, but not on disk"
         );
         self.effects.push(Effect::Settle(position.0));
+    }
+
+    fn purge(&mut self, below: Position, kept: Vec<(Position, usize)>) {
+        for (position, body_len) in &kept {
+            assert_eq!(self.on_disk[&position.0].body_len(), *body_len);
+        }
+        let kept: Vec<_> = kept.into_iter().map(|(position, _)| position.0).collect();
+        self.on_disk
+            .retain(|position, _| *position >= below.0 || kept.contains(position));
+        self.spilled.retain(|position, _| *position >= below.0);
+        self.effects.push(Effect::Purge(below.0, kept));
     }
 
     fn delivered_up_to(&mut self, position: Position) {
@@ -120,7 +166,7 @@ impl Sink<Number, usize> for Outside {
     }
 
     fn requeued(&mut self, position: Position, delivery_count: u32) {
-        assert!(self.on_disk.contains(&position.0));
+        assert!(self.on_disk.contains_key(&position.0));
         self.effects.push(Effect::Requeued(position.0, delivery_count));
     }
 
@@ -157,6 +203,7 @@ impl Pair {
     }
 
     fn apply(&mut self, operation: Operation) {
+        self.model.paged = self.queue.ready.paged_ranges();
         match operation {
             Operation::Publish(persistent) => self.publish(&persistent),
             Operation::Consume {
@@ -205,8 +252,29 @@ impl Pair {
             }
             Operation::Get(no_ack) => self.get(no_ack),
             Operation::Purge => assert_eq!(self.queue.purge(&mut self.outside), self.model.purge()),
+            Operation::Allow(messages) => self.queue.allow(messages * 8),
+            Operation::Load { which, count, late } => self.load(which, count, late),
         }
+        self.model.paged = self.queue.ready.paged_ranges();
         self.check();
+    }
+
+    fn load(&mut self, which: usize, count: usize, late: bool) {
+        if self.outside.loads.is_empty() {
+            return;
+        }
+        let (load, then) = self.outside.loads.remove(which % self.outside.loads.len());
+        let stored = if late { self.outside.stored() } else { then };
+        let messages: Vec<_> = stored
+            .range(load.from.0..load.until.0)
+            .take(count)
+            .map(|(position, number)| (Position(*position), History::default(), *number))
+            .collect();
+        let all = messages.len() < count;
+        let last = messages.last().filter(|_| !all);
+        let until = last.map_or(load.until, |(last, ..)| Position(last.0 + 1));
+        self.queue.loaded(load, Loaded { messages, until }, &mut self.outside);
+        self.model.loaded(self.queue.ready.paged_ranges());
     }
 
     fn publish(&mut self, persistent: &[bool]) {
@@ -264,8 +332,10 @@ impl Pair {
 
     fn get(&mut self, no_ack: bool) {
         self.model.get(no_ack);
-        let Some(got) = self.queue.get(no_ack, &mut self.outside).unwrap() else {
-            return;
+        let got = match self.queue.get(no_ack, &mut self.outside).unwrap() {
+            GetOutcome::Got(got) => got,
+            GetOutcome::Empty => return,
+            GetOutcome::Loading => return self.outside.effects.push(Effect::Loading),
         };
         let Got {
             position,
@@ -324,29 +394,33 @@ impl Pair {
             std::mem::take(&mut self.model.effects)
         );
         let in_queue = || self.model.ready.iter().chain(&self.model.unacked);
+        let paged = self.model.ready.iter().filter(|held| self.model.is_paged(held)).count();
         let bytes = |list: &[super::model::Held]| list.iter().map(|it| it.number.body_len() as u64).sum::<u64>();
         let expected = Counts {
             ready: self.model.ready.len(),
+            paged,
             unacked: self.model.unacked.len(),
             consumers: self.model.clients.len(),
             ready_bytes: bytes(&self.model.ready),
             unacked_bytes: bytes(&self.model.unacked),
-            memory_bytes: in_queue().count() as u64 * 8,
+            memory_bytes: (in_queue().count() - paged) as u64 * 8,
         };
         assert_eq!(self.queue.counts(), expected);
-        assert_eq!(
-            self.queue.head(),
-            self.model.ready.first().map(|message| &message.number)
-        );
+        let head = self.model.ready.first();
+        let head_in_memory = head.filter(|head| !self.model.is_paged(head));
+        assert_eq!(self.queue.head(), head_in_memory.map(|message| &message.number));
+        assert_eq!(self.queue.is_head_paged(), head.is_some() && head_in_memory.is_none());
+        if self.model.waits_for_load() {
+            let awaited = |(load, _): &(Load, Stored)| load.from.0 == self.model.paged[0].start;
+            assert!(self.outside.loads.iter().any(awaited), "nobody will go on");
+        }
 
         let persistent: BTreeSet<_> = in_queue()
             .filter(|it| it.number.is_persistent())
             .map(|it| it.position)
             .collect();
-        assert_eq!(
-            self.outside.on_disk, persistent,
-            "on disk is what a crash must not lose"
-        );
+        let on_disk: BTreeSet<_> = self.outside.on_disk.keys().copied().collect();
+        assert_eq!(on_disk, persistent, "on disk is what a crash must not lose");
         let held = self
             .model
             .unacked
@@ -384,8 +458,12 @@ impl Pair {
         left.sort_unstable();
         self.queue.requeue(messages, true, &mut self.outside);
         let mut drained = Vec::new();
-        while let Some(got) = self.queue.get(true, &mut self.outside).unwrap() {
-            drained.push(got.position.0);
+        loop {
+            match self.queue.get(true, &mut self.outside).unwrap() {
+                GetOutcome::Got(got) => drained.push(got.position.0),
+                GetOutcome::Loading => self.load(0, 3, true),
+                GetOutcome::Empty => break,
+            }
         }
         assert_eq!(drained, left);
         assert!(self.outside.on_disk.is_empty());
@@ -450,7 +528,13 @@ impl Sink<Number, usize> for Counting {
 
     fn persist(&mut self, _position: Position, _message: &Number) {}
 
-    fn settle(&mut self, _position: Position) {}
+    fn spill(&mut self, _position: Position, _message: &Number) {}
+
+    fn load(&mut self, _load: Load) {}
+
+    fn settle(&mut self, _position: Position, _message: &Number) {}
+
+    fn purge(&mut self, _below: Position, _kept: Vec<(Position, usize)>) {}
 
     fn delivered_up_to(&mut self, _position: Position) {}
 

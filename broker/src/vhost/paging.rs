@@ -1,0 +1,212 @@
+//! Queues longer than memory allows: how much each may hold, and who reads back what it does not.
+//!
+//! All queues share one budget. A queue may hold as much as all together leave free, so that one long queue gets half of the
+//! budget, many get little each, and all together never more than there is; besides, each may hold [`QUEUE_BYTES_MIN`]. What
+//! a queue has more is paged: see [`Queue`](crate::queue::Queue).
+//!
+//! Loads are done by threads of their own, because a read may wait for the disk. A thread hands out what it has read and
+//! goes on with the next queue, so that queues take turns.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use leveret_storage::{RecoveredMessage, StorageError};
+use parking_lot::{Condvar, Mutex};
+
+use super::QueueHandle;
+use super::queue_handle::{Scratch, storage_position};
+use crate::protocol::message::Message;
+use crate::queue::{History, Load, Loaded, Position};
+
+/// A queue may hold so much, whatever the others hold.
+pub const QUEUE_BYTES_MIN: u64 = 8 << 10;
+/// A queue reports what it holds when that has changed by so much.
+const REPORT_BYTES_MIN: u64 = 4 << 10;
+/// One may wait for the disk while the other decodes.
+const LOAD_THREADS: usize = 2;
+/// What the store could not read is tried again so much later.
+const LOAD_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// What all queues of a broker share.
+pub struct Paging {
+    budget_bytes: u64,
+    used_bytes: AtomicU64,
+    jobs: Arc<Jobs>,
+}
+
+#[derive(Default)]
+struct Jobs {
+    waiting: Mutex<Waiting>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    stopped: bool,
+}
+
+struct Job {
+    queue: Weak<QueueHandle>,
+    load: Load,
+}
+
+impl Paging {
+    /// With threads that load.
+    pub fn start(budget_bytes: u64) -> io::Result<Paging> {
+        let paging = Paging::by_hand(budget_bytes);
+        for number in 0..LOAD_THREADS {
+            let jobs = paging.jobs.clone();
+            let builder = thread::Builder::new().name(format!("leveret-load-{number}"));
+            builder.spawn(move || jobs.run())?;
+        }
+        Ok(paging)
+    }
+
+    /// Without threads: loads happen in [`load_next`](Paging::load_next), so that a simulation decides when.
+    pub fn by_hand(budget_bytes: u64) -> Paging {
+        Paging {
+            budget_bytes,
+            used_bytes: AtomicU64::new(0),
+            jobs: Arc::default(),
+        }
+    }
+
+    /// Does the load that waits longest, on this thread. False if there is none.
+    pub fn load_next(&self) -> bool {
+        let job = self.jobs.waiting.lock().jobs.pop_front();
+        job.map(Job::run).is_some()
+    }
+
+    /// Memory that the ready messages of any one queue may take now.
+    pub(super) fn allowed_bytes(&self) -> u64 {
+        let used = self.used_bytes.load(Ordering::Relaxed);
+        self.budget_bytes.saturating_sub(used).max(QUEUE_BYTES_MIN)
+    }
+
+    /// A queue holds so much now, and has `reported` something else before.
+    pub(super) fn report(&self, reported: &mut u64, bytes: u64) {
+        if bytes.abs_diff(*reported) >= REPORT_BYTES_MIN || (bytes == 0 && *reported > 0) {
+            self.used_bytes
+                .fetch_add(bytes.wrapping_sub(*reported), Ordering::Relaxed);
+            *reported = bytes;
+        }
+    }
+
+    /// Has paged messages of a queue read soon.
+    pub(super) fn load(&self, queue: Weak<QueueHandle>, load: Load) {
+        self.jobs.waiting.lock().jobs.push_back(Job { queue, load });
+        self.jobs.work.notify_one();
+    }
+}
+
+impl Drop for Paging {
+    fn drop(&mut self) {
+        self.jobs.waiting.lock().stopped = true;
+        self.jobs.work.notify_all();
+    }
+}
+
+impl Jobs {
+    /// The life of a thread that loads.
+    fn run(&self) {
+        while let Some(job) = self.next() {
+            if let Some(again) = job.run() {
+                let mut waiting = self.waiting.lock();
+                if !waiting.stopped {
+                    self.work.wait_for(&mut waiting, LOAD_RETRY_DELAY);
+                }
+                waiting.jobs.push_back(again);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut waiting = self.waiting.lock();
+        loop {
+            if waiting.stopped {
+                return None;
+            }
+            if let Some(job) = waiting.jobs.pop_front() {
+                return Some(job);
+            }
+            self.work.wait(&mut waiting);
+        }
+    }
+}
+
+impl Job {
+    /// Reads and hands out. Comes back if it must be tried again.
+    fn run(self) -> Option<Job> {
+        let queue = self.queue.upgrade()?;
+        match queue.read(self.load) {
+            Ok(loaded) => {
+                queue.loaded(self.load, loaded, &mut Scratch::default());
+                None
+            }
+            Err(error) => {
+                tracing::error!(queue = %queue.name, vhost = %queue.vhost, %error, "messages cannot be read; trying again");
+                Some(self)
+            }
+        }
+    }
+}
+
+impl QueueHandle {
+    /// Reads the first messages of a load: persisted and spilled ones in one order.
+    fn read(&self, load: Load) -> Result<Loaded<Message>, StorageError> {
+        let (from, mut until) = (storage_position(load.from), storage_position(load.until));
+        let mut messages = Vec::new();
+        let mut take = |stored: RecoveredMessage<'_>| match Message::from_stored(stored.payload) {
+            Ok(message) => {
+                let history = History {
+                    delivery_count: stored.delivery_count,
+                    redelivered: stored.redelivered,
+                };
+                messages.push((Position(stored.position.0), history, message));
+            }
+            Err(error) => tracing::error!(queue = %self.name, vhost = %self.vhost, "a message cannot be read: {error}"),
+        };
+        if self.properties.durable {
+            until = self.store.read_range(self.id, from..until, load.bytes, &mut take)?;
+        }
+        until = self.store.read_spilled(self.id, from..until, load.bytes, &mut take)?;
+        let until = Position(until.0);
+        messages.retain(|(position, ..)| *position < until);
+        messages.sort_unstable_by_key(|(position, ..)| *position);
+        Ok(Loaded { messages, until })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_queue_may_hold_half_of_the_budget_and_many_no_more_than_all_of_it() {
+        let paging = Paging::by_hand(1 << 20);
+        let mut held = [0; 50];
+        let mut reported = [0; 50];
+        for (held, reported) in held.iter_mut().zip(&mut reported) {
+            while *held + 1024 <= paging.allowed_bytes() {
+                *held += 1024;
+                paging.report(reported, *held);
+            }
+        }
+        assert!((500_000..550_000).contains(&held[0]), "{}", held[0]);
+        assert_eq!(held[49], QUEUE_BYTES_MIN);
+        let total: u64 = held.iter().sum();
+        assert!(
+            total <= (1 << 20) + 50 * (QUEUE_BYTES_MIN + REPORT_BYTES_MIN),
+            "{total}"
+        );
+        for reported in &mut reported {
+            paging.report(reported, 0);
+        }
+        assert_eq!(paging.allowed_bytes(), 1 << 20);
+    }
+}

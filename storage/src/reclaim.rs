@@ -1,0 +1,110 @@
+//! Disk space comes back: what was settled, purged or deleted leaves the table files.
+//!
+//! The engine drops dead keys when it compacts, and it compacts because much is written: what was drained and left alone would
+//! lie on the disk for ever. So a thread of its own looks, a while after something died, how much larger the tables are than
+//! what is alive. Files that hold nothing but the drained beginning of a queue go as a whole; the rest is compacted when it is
+//! more than what lives, so that no byte is moved more than once for each that is freed.
+
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::commit::Shared;
+use crate::ids::Position;
+use crate::keys::{ChunkKey, Key, Prefix};
+use crate::pending::State;
+
+/// The keys of chunks from the first (included) to the second (excluded).
+pub(crate) type KeyRange = (Vec<u8>, Vec<u8>);
+
+/// What the thread waits for.
+#[derive(Default)]
+pub(crate) struct Reclaimer {
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Wanted {
+    noted: bool,
+    stopped: bool,
+}
+
+impl Reclaimer {
+    /// Something died.
+    pub(crate) fn note(&self) {
+        let mut wanted = self.wanted.lock();
+        if !std::mem::replace(&mut wanted.noted, true) {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Ends the thread.
+    pub(crate) fn stop(&self) {
+        self.wanted.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// The life of the thread.
+    pub(crate) fn run(&self, shared: &Shared) {
+        while self.wait(shared.options.reclaim_pause) {
+            reclaim(shared);
+        }
+    }
+
+    /// Waits until something died a while ago. False if the thread is to end.
+    fn wait(&self, pause: Duration) -> bool {
+        let mut wanted = self.wanted.lock();
+        while !wanted.noted && !wanted.stopped {
+            self.changed.wait(&mut wanted);
+        }
+        // What dies now is probably followed by more.
+        while !wanted.stopped && !self.changed.wait_for(&mut wanted, pause).timed_out() {}
+        wanted.noted = false;
+        !wanted.stopped
+    }
+}
+
+/// Frees what can be freed.
+pub(crate) fn reclaim(shared: &Shared) {
+    let drained = |state: &mut State| {
+        let mut ranges = std::mem::take(&mut state.pending.gone);
+        for (queue, log) in &mut state.queues {
+            if log.freed_bytes >= FREED_BYTES_MIN {
+                log.freed_bytes = 0;
+                let low = ChunkKey {
+                    first: log.low(),
+                    generation: 0,
+                };
+                let (from, _) = Prefix::Chunks(*queue, Position(0)).range();
+                ranges.push((from, Key::Chunk(*queue, low).encode()));
+            }
+        }
+        ranges
+    };
+    let (ranges, live_bytes) = {
+        let mut state = shared.state.lock();
+        let live = state.queues.values().flat_map(|log| &log.chunks);
+        let live_bytes: u64 = live.map(|chunk| u64::from(chunk.bytes)).sum();
+        let most = live_bytes + GARBAGE_BYTES_MIN;
+        if shared.engine.table_bytes() <= most || state.refusing {
+            return;
+        }
+        let ranges = drained(&mut state);
+        // A file may hold the grave of a key that lies in another, so the keys are buried once more.
+        for (from, until) in &ranges {
+            let space = Prefix::Spilled.space();
+            state.pending.ranges.push((space, from.clone(), until.clone()));
+        }
+        (ranges, live_bytes)
+    };
+    let garbage_max = GARBAGE_BYTES_MIN.max(live_bytes);
+    if let Err(error) = shared.engine.reclaim(&ranges, live_bytes + garbage_max) {
+        tracing::warn!(%error, "disk space of what is gone could not be freed; it will be tried again");
+    }
+}
+
+/// Nothing is done for less.
+const GARBAGE_BYTES_MIN: u64 = 32 << 20;
+/// Files of a queue are looked for when so much of it has gone.
+pub(crate) const FREED_BYTES_MIN: u64 = 16 << 20;

@@ -1,0 +1,133 @@
+//! What is gone leaves the disk, and many small commits leave no large index.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end that way")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{Disk, append, manual, positions};
+use leveret_storage::{Fsync, Position, QueueId, Store, StoreOptions};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+const LONG: QueueId = QueueId(1);
+const OTHER: QueueId = QueueId(2);
+
+fn bytes_in(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    // A file may go while it is looked at.
+    let sizes = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        Some(if metadata.is_dir() {
+            bytes_in(&entry.path())
+        } else {
+            metadata.len()
+        })
+    });
+    sizes.sum()
+}
+
+fn wait_until_below(directory: &Path, most: u64) {
+    let deadline = Instant::now() + DEADLINE;
+    while bytes_in(directory) > most {
+        assert!(Instant::now() < deadline, "{} bytes are left", bytes_in(directory));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Messages of 64 KiB that no compression makes smaller.
+fn fill(store: &Store, queue: QueueId, range: std::ops::Range<u64>) {
+    let mut seed = 88172645463325252u64;
+    let mut payload = vec![0; 64 << 10];
+    for position in range {
+        for word in payload.chunks_exact_mut(8) {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            word.copy_from_slice(&seed.to_le_bytes());
+        }
+        let mut writer = store.writer();
+        writer.append(queue, Position(position), &[&payload]);
+        writer.submit();
+        while store.is_congested() {
+            std::thread::yield_now();
+        }
+    }
+    store.flush().unwrap();
+}
+
+#[test]
+fn a_drained_a_purged_and_a_deleted_queue_leave_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        fsync: Fsync::Never,
+        reclaim_pause: Duration::from_millis(50),
+        ..StoreOptions::default()
+    };
+    let store = Store::open(directory.path(), options.clone()).unwrap();
+    fill(&store, OTHER, 0..10);
+    for way_out in 0..3u64 {
+        let first = way_out * 3000;
+        fill(&store, LONG, first..first + 3000);
+        assert!(bytes_in(directory.path()) > 180 << 20);
+        let mut writer = store.writer();
+        match way_out {
+            0 => (first..first + 3000).for_each(|position| writer.settle(LONG, Position(position))),
+            1 => writer.purge(LONG, Position(first + 3000), &[] as &[Position]),
+            _ => writer.delete_queue(LONG),
+        }
+        drop(writer);
+        wait_until_below(directory.path(), 60 << 20);
+        fill(&store, OTHER, way_out * 10 + 10..way_out * 10 + 20);
+    }
+    drop(store);
+    let store = Store::open(directory.path(), options).unwrap();
+    assert_eq!(positions(&store, OTHER), (0..40).collect::<Vec<_>>());
+    assert!(positions(&store, LONG).is_empty());
+}
+
+#[test]
+fn the_chunks_of_a_long_queue_that_came_message_by_message_are_joined() {
+    for mut disk in Disk::both() {
+        let options = StoreOptions {
+            weigh: |payload| payload.len() as u32,
+            ..manual()
+        };
+        let store = disk.open(&options);
+        for position in 0..3000 {
+            append(&store, LONG, position..position + 1);
+            if position % 10 == 0 {
+                store.commit(true);
+            }
+        }
+        let mut writer = store.writer();
+        (0..100).for_each(|position| writer.settle(LONG, Position(position)));
+        drop(writer);
+        (0..20).for_each(|_| store.commit(true));
+        let chunks = store.statistics().chunks_live;
+        assert!(chunks < 200, "{chunks} chunks");
+        let contents = store.contents(LONG);
+        let all: Vec<u64> = (100..3000).collect();
+        assert_eq!(positions(&store, LONG), all);
+        let store = disk.reopen_killed(store, &options);
+        assert_eq!(positions(&store, LONG), all);
+        assert_eq!(contents.messages, 2900);
+        assert_eq!(store.contents(LONG).messages, 2900);
+    }
+}
+
+/// Consumers that keep up never see their chunks written again.
+#[test]
+fn the_chunks_of_a_short_queue_are_left_alone() {
+    let store = Store::in_memory(manual());
+    for position in 0..1000 {
+        append(&store, LONG, position..position + 1);
+        if position >= 50 {
+            store.writer().settle(LONG, Position(position - 50));
+        }
+        store.commit(true);
+    }
+    assert_eq!(store.statistics().chunks_live, 50);
+}
