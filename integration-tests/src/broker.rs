@@ -118,11 +118,20 @@ impl Broker {
 
     /// Sends SIGTERM and returns at once.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends SIGKILL and returns at once; [`Broker::kill`] waits for the end.
+    pub fn send_kill(&self) {
+        self.signal("-KILL");
+    }
+
+    fn signal(&self, signal: &str) {
         let signalled = Command::new("kill")
-            .args(["-TERM", &self.process.id().to_string()])
+            .args([signal, &self.process.id().to_string()])
             .status()
             .unwrap();
-        assert!(signalled.success(), "kill -TERM failed");
+        assert!(signalled.success(), "kill {signal} failed");
     }
 
     /// Waits for the broker to end by itself.
@@ -238,7 +247,13 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("LEVERET_BIN") {
         return path.into();
     }
-    let test_executable = std::env::current_exe().unwrap();
-    let target = test_executable.ancestors().nth(2).unwrap();
+    let executable = std::env::current_exe().unwrap();
+    let folder = executable.parent().unwrap();
+    // Tests lie one folder deeper than programs.
+    let target = if folder.ends_with("deps") {
+        folder.parent().unwrap()
+    } else {
+        folder
+    };
     target.join("leveret")
 }
