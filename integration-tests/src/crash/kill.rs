@@ -7,13 +7,17 @@ use super::transactions::{self, Transactions};
 use super::workers::{Publisher, Target, barrier, consume, open, purge, take_all};
 use crate::Broker;
 use crate::random::Random;
-use crate::wait::within;
 use lapin::options::*;
 use lapin::types::FieldTable;
 use lapin::{Connection, ExchangeKind};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+/// How long clients may take to see that their broker is gone.
+const NOTICE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long all queues may take to be emptied after a crash, on a busy machine.
+const LOOK_PATIENCE: Duration = Duration::from_secs(240);
 
 /// Bound to the queues of [`Books::fanned`].
 const FANOUT: &str = "fan";
@@ -190,7 +194,8 @@ pub async fn run(cycles: u64, random: &mut Random, findings: &mut Findings, prog
             let _ = tokio::time::timeout(life, &mut working).await;
             let crashed_at = Instant::now();
             signal(&broker, orderly);
-            within("the clients notice", working).await;
+            // A client that does not notice is given up.
+            let _ = tokio::time::timeout(NOTICE_PATIENCE, working).await;
             crashed_at
         };
         let ended = broker.wait_for_exit();
@@ -202,9 +207,11 @@ pub async fn run(cycles: u64, random: &mut Random, findings: &mut Findings, prog
             broker.kill_while_starting(random.below(12));
         }
         broker.start_again();
-        let checked = within("the look at everything", books.check(&broker, random, findings)).await;
-        if let Err(error) = checked {
-            findings.object(format!("the look at everything failed: {error}"));
+        let checked = tokio::time::timeout(LOOK_PATIENCE, books.check(&broker, random, findings)).await;
+        match checked {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => findings.object(format!("the look at everything failed: {error}")),
+            Err(_) => findings.object(format!("the look at everything took more than {LOOK_PATIENCE:?}")),
         }
         findings.kills += 1;
         findings.confirmed = books.confirmed();

@@ -234,10 +234,23 @@ pub async fn purge(
 
 /// Takes all messages of a queue: number and redelivered flag. They stay unacked on the channel.
 pub async fn take_all(channel: &Channel, queue: &str) -> lapin::Result<Vec<(u64, bool)>> {
+    let ready = barrier(channel, queue).await?;
+    let options = BasicConsumeOptions::default();
+    let mut consumer = channel
+        .basic_consume(queue.into(), "".into(), options, FieldTable::default())
+        .await?;
     let mut taken = Vec::new();
-    while let Some(got) = channel.basic_get(queue.into(), BasicGetOptions::default()).await? {
+    for _ in 0..ready {
+        let got = crate::client::next(&mut consumer).await;
         let number = number_of(&got.data).unwrap_or_else(|| panic!("{queue}: a body is damaged"));
         taken.push((number, got.redelivered));
     }
+    let options = BasicCancelOptions::default();
+    channel.basic_cancel(consumer.tag(), options).await?;
+    assert_eq!(
+        barrier(channel, queue).await?,
+        0,
+        "{queue} had {ready} messages and has more"
+    );
     Ok(taken)
 }
