@@ -31,3 +31,4 @@ mod queues;
 mod scale;
 mod stress;
 mod transactions;
+mod upkeep;
