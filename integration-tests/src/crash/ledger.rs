@@ -49,7 +49,7 @@ pub struct QueueLedger {
 struct Entry {
     /// Confirmed, or seen after a crash.
     owed: bool,
-    /// When a client first had it.
+    /// When a client first had it since the last crash.
     delivered: Option<Instant>,
     must_be_flagged: bool,
     gone: Gone,
@@ -139,7 +139,9 @@ impl QueueLedger {
     pub fn crashed(&mut self, at: Instant, orderly: bool) {
         for entry in self.entries.values_mut() {
             let long_ago = |since: Instant, grace| orderly || at.saturating_duration_since(since) > grace;
-            entry.must_be_flagged |= entry.delivered.is_some_and(|since| long_ago(since, FLAG_GRACE));
+            // A delivery so short before a crash that it is not recorded stays unrecorded, however often the broker starts.
+            let delivered = entry.delivered.take();
+            entry.must_be_flagged |= delivered.is_some_and(|since| long_ago(since, FLAG_GRACE));
             entry.gone = match entry.gone {
                 Gone::Asked => Gone::MayReturn,
                 Gone::Handled(since) if long_ago(since, ACK_GRACE) => Gone::ForEver,
@@ -233,6 +235,20 @@ mod tests {
         assert_eq!(purged.duplicated.len(), 1);
         let strange = after_a_kill(|_| (), &[(1, false), (2, false), (9, false)]);
         assert_eq!(strange.other.len(), 1);
+    }
+
+    #[test]
+    fn a_delivery_just_before_a_kill_need_never_be_flagged() {
+        let delivered = |ledger: &mut QueueLedger| {
+            ledger.delivered(1);
+            ledger.crashed(Instant::now(), false);
+        };
+        assert!(after_a_kill(delivered, &[(1, false), (2, false)]).is_clean());
+        let before_a_stop = |ledger: &mut QueueLedger| {
+            ledger.delivered(1);
+            ledger.crashed(Instant::now(), true);
+        };
+        assert_eq!(after_a_kill(before_a_stop, &[(1, false), (2, false)]).other.len(), 1);
     }
 
     #[test]
