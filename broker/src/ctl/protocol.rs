@@ -139,6 +139,10 @@ pub enum Request {
         reason: String,
     },
     Status {},
+    /// Makes a copy of the data in this directory, which is a path on the broker's machine and does not exist.
+    Backup {
+        directory: String,
+    },
 }
 
 /// A policy to be set. `definition` is a JSON object as text; `operator` chooses the kind of policy.
