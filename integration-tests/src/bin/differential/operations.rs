@@ -31,7 +31,7 @@ pub enum Operation {
     Method(AMQPClass),
     Publish {
         publish: basic::Publish,
-        properties: BasicProperties,
+        properties: Box<BasicProperties>,
         body: Vec<u8>,
     },
     Settle(Settle),
