@@ -21,10 +21,6 @@ pub struct Step {
     pub operation: Operation,
 }
 
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a sequence has a few dozen operations, and publishes are most of them"
-)]
 #[derive(Clone, Debug)]
 pub enum Operation {
     /// Any method that carries no content and no delivery tag.
