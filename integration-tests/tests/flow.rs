@@ -34,7 +34,9 @@ fn counts(perf: Child) -> (u64, u64) {
     (count("published"), count("received"))
 }
 
+/// A matter of rates; what holds whatever the machine does is in `broker/tests/flow.rs`.
 #[test]
+#[ignore = "an unoptimised broker on a machine that others use may take its consumers for slow: run it alone"]
 fn publishers_at_full_speed_leave_consumers_their_turn() {
     for options in [
         &["--publishers", "2", "--prefetch", "200", "--ack-every", "1"][..],
