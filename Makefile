@@ -5,6 +5,8 @@ DATA_DIR ?= ./data
 RUN_ARGS ?=
 # For the benchmark program, as in: make bench-route BENCH_ARGS="topic --save-baseline before"
 BENCH_ARGS ?=
+# For the crash test, as in: make crash CRASH_ARGS="--cycles 1000 --power-cuts 20000 --seed 42"
+CRASH_ARGS ?=
 
 # rustup puts cargo here, and not every shell has it in its path.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -16,7 +18,7 @@ TARGET_DIR = cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_d
 WITH_BROKER = LEVERET_BIN="$${LEVERET_BIN:-$$($(TARGET_DIR))/debug/leveret}"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run build debug-broker test tutorials interop differential lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
+.PHONY: help setup run build debug-broker test crash tutorials interop differential lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +40,9 @@ debug-broker: setup
 test: debug-broker ## Run all tests
 	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
 	@for script in $(wildcard integration-tests/run.sh); do $(WITH_BROKER) ./$$script || exit 1; done
+
+crash: debug-broker ## Kill the broker and cut the power under its store at random, and look whether anything is lost; about 5 minutes
+	@$(WITH_BROKER) cargo run $(CARGO_FLAGS) --package leveret-integration-tests --bin crash -- $(CRASH_ARGS)
 
 tutorials: debug-broker ## Run the six RabbitMQ tutorials against a broker started for them, showing their output
 	@$(WITH_BROKER) ./rabbitmq-tutorials/run.sh

@@ -117,8 +117,10 @@ pub async fn watch(broker: Arc<Broker>) {
 
 fn check_disk(broker: &Broker) -> bool {
     let alarms = &broker.alarms;
+    // A store that waits for room is proof enough, whatever the numbers say.
+    let stalled = broker.store.trouble().is_some() && broker.store.failed().is_none();
     let Some((free, total)) = disk_space(&broker.config.data_dir) else {
-        return false;
+        return stalled;
     };
     let limit = match broker.config.disk_free_limit {
         DiskFreeLimit::Bytes(bytes) => bytes,
@@ -126,7 +128,7 @@ fn check_disk(broker: &Broker) -> bool {
     };
     alarms.disk_free_bytes.store(free, Ordering::Relaxed);
     alarms.disk_free_limit_bytes.store(limit, Ordering::Relaxed);
-    falls_short(free, limit, alarms.disk.load(Ordering::Acquire))
+    stalled || falls_short(free, limit, alarms.disk.load(Ordering::Acquire))
 }
 
 /// Free and total bytes of the file system that holds `path`.

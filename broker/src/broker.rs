@@ -643,6 +643,12 @@ impl Broker {
         self.listeners.lock().clone()
     }
 
+    /// What keeps publishers from being confirmed at the moment; empty when all is well.
+    pub fn troubles(&self) -> Vec<String> {
+        let store = self.store.trouble().map(|error| format!("storage: {error}"));
+        self.alarms.reason().into_iter().chain(store).collect()
+    }
+
     /// Tells every connection that an alarm went on or off.
     pub fn announce_alarm(&self) {
         for info in self.connections() {

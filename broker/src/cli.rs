@@ -1,4 +1,4 @@
-//! The command line: `leveret serve`, `leveret ctl` and `leveret perf`.
+//! The command line: `leveret serve`, `ctl`, `backup`, `check` and `perf`.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Flag;
 use crate::ctl::CtlArgs;
 use crate::perf::PerfArgs;
+use crate::upkeep::{BackupArgs, CheckArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +23,10 @@ Examples:
       Make a virtual host and a user, and let the one use the other.
   leveret ctl list_queues name messages consumers
       See how full the queues of virtual host / are.
+  leveret backup /backups/monday
+      Copy the data of the broker in ./data while it works; start a broker on the copy with --data-dir.
+  leveret check /backups/monday
+      See whether everything in a data directory is sound; --repair keeps what is.
   leveret perf throughput --uri amqp://guest:guest@localhost/%2f --size 16 --duration 5
       Measure how many messages a broker, any of AMQP 0-9-1, carries per second.
 
@@ -44,6 +49,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// Look at and change a running broker on this machine, with the commands of rabbitmqctl.
     Ctl(CtlArgs),
+    /// Copy the data of a running broker on this machine, with everything confirmed so far.
+    Backup(BackupArgs),
+    /// Verify the data of a broker that does not run: checksums, counts, order.
+    Check(CheckArgs),
     /// Measure a broker: throughput, latency, backlogs, idle connections.
     Perf(PerfArgs),
 }

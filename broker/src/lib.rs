@@ -28,4 +28,5 @@ pub mod queue;
 pub mod server;
 pub mod session;
 pub mod settings;
+pub mod upkeep;
 pub mod vhost;

@@ -9,12 +9,12 @@ use leveret::allocator::Allocator;
 use leveret::cli::{Cli, Command, ServeArgs};
 use leveret::config::{Config, Loaded};
 use leveret::perf::PerfError;
-use leveret::{ctl, logging, perf, server};
+use leveret::{ctl, logging, perf, server, upkeep};
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-/// Exit code of a broker that could not start or had to stop, and of a refused `ctl` command.
+/// Exit code of a broker that could not start or had to stop, of a refused `ctl` command, and of a store that is not sound.
 const FAILURE: u8 = 1;
 /// Exit code of wrong usage or configuration; clap uses the same.
 const BAD_USAGE: u8 = 2;
@@ -26,6 +26,15 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::Ctl(args) => match ctl::run(args) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(FAILURE, error),
+        },
+        Command::Backup(args) => match upkeep::run_backup(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(FAILURE, error),
+        },
+        Command::Check(args) => match upkeep::run_check(&args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(FAILURE),
             Err(error) => fail(FAILURE, error),
         },
         Command::Perf(args) => match perf::run(args) {

@@ -149,6 +149,7 @@ fn remedy(reason: &StorageError) -> &'static str {
         StorageError::InUse { .. } => "; stop that process or choose another directory with --data-dir",
         StorageError::NotADirectory { .. } => "; choose a directory with --data-dir",
         StorageError::NotWritable { .. } => "; mend its permissions or choose another with --data-dir",
+        StorageError::Corrupt { .. } => "; see 'leveret check', and what 'leveret check --repair' can keep",
         _ => "",
     }
 }
@@ -360,7 +361,10 @@ fn recover(broker: &Broker, definitions: &[Definition]) -> Result<(), StartError
         if let Definition::Binding(record) = definition
             && let Some(vhost) = vhost(&record.vhost)
         {
-            vhost.recover_binding(record)?;
+            // What a damaged exchange or queue was bound to is no reason to keep everything else from being served.
+            if let Err(error) = vhost.recover_binding(record) {
+                tracing::error!("a binding is left out: {error}");
+            }
         }
     }
     tracing::info!(queues, messages, "recovered");

@@ -16,7 +16,8 @@ pub struct Broker {
     amqp: SocketAddr,
     metrics: SocketAddr,
     management: SocketAddr,
-    data_dir: TempDir,
+    data_dir: PathBuf,
+    _temporary: Option<TempDir>,
     settings: Settings,
 }
 
@@ -47,8 +48,22 @@ impl Broker {
         Self::start_as(amqp_listen, &[])
     }
 
+    /// As [`Broker::start`], on a folder of the caller, which may have data.
+    pub fn start_in(data_dir: &Path) -> Self {
+        Self::start_with(data_dir.to_owned(), None, "127.0.0.1:0", &[])
+    }
+
+    /// As [`Broker::start_in`], with keys of the configuration as for [`Broker::start_configured`].
+    pub fn start_in_with(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_with(data_dir.to_owned(), None, "127.0.0.1:0", settings)
+    }
+
     fn start_as(amqp_listen: &str, settings: &[(&str, &str)]) -> Self {
         let data_dir = tempfile::Builder::new().prefix("leveret-test-").tempdir().unwrap();
+        Self::start_with(data_dir.path().to_owned(), Some(data_dir), amqp_listen, settings)
+    }
+
+    fn start_with(data_dir: PathBuf, temporary: Option<TempDir>, amqp_listen: &str, settings: &[(&str, &str)]) -> Self {
         let settings = Settings {
             amqp_listen: amqp_listen.to_owned(),
             environment: settings
@@ -56,7 +71,7 @@ impl Broker {
                 .map(|(key, value)| (format!("LEVERET_{key}"), (*value).to_owned()))
                 .collect(),
         };
-        let (process, log, [amqp, metrics, management]) = launch(data_dir.path(), &settings);
+        let (process, log, [amqp, metrics, management]) = launch(&data_dir, &settings);
         Self {
             process,
             log,
@@ -64,6 +79,7 @@ impl Broker {
             metrics,
             management,
             data_dir,
+            _temporary: temporary,
             settings,
         }
     }
@@ -91,11 +107,11 @@ impl Broker {
     }
 
     pub fn data_dir(&self) -> &Path {
-        self.data_dir.path()
+        &self.data_dir
     }
 
     pub fn ctl(&self) -> Ctl {
-        Ctl::of_data_dir(binary(), self.data_dir.path())
+        Ctl::of_data_dir(binary(), &self.data_dir)
     }
 
     pub fn process_id(&self) -> u32 {
@@ -125,11 +141,20 @@ impl Broker {
 
     /// Sends SIGTERM and returns at once.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends SIGKILL and returns at once; [`Broker::kill`] waits for the end.
+    pub fn send_kill(&self) {
+        self.signal("-KILL");
+    }
+
+    fn signal(&self, signal: &str) {
         let signalled = Command::new("kill")
-            .args(["-TERM", &self.process.id().to_string()])
+            .args([signal, &self.process.id().to_string()])
             .status()
             .unwrap();
-        assert!(signalled.success(), "kill -TERM failed");
+        assert!(signalled.success(), "kill {signal} failed");
     }
 
     /// Waits for the broker to end by itself.
@@ -147,7 +172,7 @@ impl Broker {
     /// Starts the broker again after it was killed, and kills it as soon as it has written `lines` lines, at the latest
     /// when it listens.
     pub fn kill_while_starting(&self, lines: usize) {
-        let mut process = serve_command(self.data_dir.path(), &self.settings.amqp_listen)
+        let mut process = serve_command(&self.data_dir, &self.settings.amqp_listen)
             .envs(self.settings.environment.iter().cloned())
             .spawn()
             .unwrap();
@@ -166,7 +191,7 @@ impl Broker {
     /// Starts the broker again on the same data folder, after it was killed or stopped. The ports are new ones.
     pub fn start_again(&mut self) {
         assert!(!self.is_running(), "stop the broker before starting it again");
-        let (process, log, [amqp, metrics, management]) = launch(self.data_dir.path(), &self.settings);
+        let (process, log, [amqp, metrics, management]) = launch(&self.data_dir, &self.settings);
         self.process = process;
         self.log = log;
         self.amqp = amqp;
@@ -251,7 +276,13 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("LEVERET_BIN") {
         return path.into();
     }
-    let test_executable = std::env::current_exe().unwrap();
-    let target = test_executable.ancestors().nth(2).unwrap();
+    let executable = std::env::current_exe().unwrap();
+    let folder = executable.parent().unwrap();
+    // Tests lie one folder deeper than programs.
+    let target = if folder.ends_with("deps") {
+        folder.parent().unwrap()
+    } else {
+        folder
+    };
     target.join("leveret")
 }

@@ -3,6 +3,7 @@
 //! - [`broker`] starts, stops, kills and restarts the binary. Most tests share one: see [`shared`].
 //! - [`raw`] is a small blocking AMQP client that sends whatever bytes it is told to.
 //! - [`client`] holds the few lines that most lapin tests begin with.
+//! - [`crash`] kills brokers and cuts the power, and knows what must be there afterwards.
 //! - [`wait`] waits for conditions. Tests do not sleep.
 //! - [`ctl`] runs `leveret ctl`, [`scrape`] reads the metrics.
 //!
@@ -17,6 +18,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod crash;
 pub mod ctl;
 mod log;
 pub mod random;

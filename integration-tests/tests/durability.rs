@@ -371,6 +371,8 @@ async fn unacked_messages_come_back_redelivered_after_a_kill() {
     }
     let held = channel.get("work").await.expect("a message");
     assert!(!held.redelivered);
+    // That a message was handed out is written with the next commit; this one is over when it is answered.
+    channel.queue("barrier", QueueDeclareOptions::durable()).await;
     broker.kill();
     broker.start_again();
     let (_connection, channel) = open(broker.amqp()).await;

@@ -200,6 +200,18 @@ impl IndexEntry {
         (entry.live.count() <= entry.count && last <= entry.span).then_some(entry)
     }
 
+    /// The entry of a chunk that cannot be read: it stays in its place as at least one message, so that it is neither forgotten
+    /// nor overwritten, up to the place where the next one begins.
+    pub(crate) fn of_damaged_chunk(chunk: &[u8]) -> Self {
+        Self {
+            count: 1,
+            span: u32::MAX,
+            bytes: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
+            body: Some(0),
+            live: LiveSet::first(),
+        }
+    }
+
     /// The entry of a chunk that has none yet: everything in it is alive. Checks the chunk.
     pub(crate) fn of_chunk(
         queue: QueueId,

@@ -3,11 +3,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Retry};
 use crate::error::StorageError;
 use crate::gate::Gate;
 use crate::ids::Ticket;
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     progress: Condvar,
     durable: AtomicU64,
     failed: OnceLock<Arc<StorageError>>,
+    /// Why nothing can be written at the moment, though it may again.
+    stalled: Mutex<Option<Arc<StorageError>>>,
     congested: AtomicBool,
     listeners: Mutex<Vec<Arc<dyn CommitListener>>>,
     committer: Mutex<Committer>,
@@ -78,6 +80,7 @@ impl Shared {
             progress: Condvar::new(),
             durable: AtomicU64::new(0),
             failed: OnceLock::new(),
+            stalled: Mutex::new(None),
             congested: AtomicBool::new(false),
             listeners: Mutex::new(Vec::new()),
             committer: Mutex::new(Committer::default()),
@@ -115,6 +118,10 @@ impl Shared {
 
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.get().is_some()
+    }
+
+    pub(crate) fn stalled(&self) -> Option<Arc<StorageError>> {
+        self.stalled.lock().clone()
     }
 
     pub(crate) fn is_congested(&self) -> bool {
@@ -198,8 +205,51 @@ impl Shared {
         drop(committer);
         match written {
             Ok(()) => self.publish(cut),
+            Err(error @ StorageError::DiskFull { .. }) if !self.options.manual_commit => {
+                self.wait_for_room(error, cut, sync);
+            }
             Err(error) => self.fail(error),
         }
+    }
+
+    /// Tries a commit that found the disk full until it is written, or the store is to stop. Meanwhile nothing is confirmed, what
+    /// waits grows until publishers are asked to pause, and everything can be read.
+    fn wait_for_room(&self, error: StorageError, cut: Cut, sync: bool) {
+        tracing::error!(%error, "nothing is confirmed until there is room");
+        *self.stalled.lock() = Some(Arc::new(error));
+        let written = loop {
+            let stop = self.wait_for_stop(Duration::from_millis(DISK_FULL_RETRY_MILLIS));
+            match self.write_again(&cut, sync) {
+                Err(StorageError::DiskFull { .. }) if !stop => {}
+                written => break written,
+            }
+        };
+        *self.stalled.lock() = None;
+        if let Err(error) = written {
+            return self.fail(error);
+        }
+        tracing::info!("there is room again, and what waited for it is written");
+        if sync {
+            self.committer.lock().synced();
+        }
+        self.publish(cut);
+    }
+
+    fn write_again(&self, cut: &Cut, sync: bool) -> Result<(), StorageError> {
+        match self.engine.reopen()? {
+            Retry::Missing => self.write(cut, sync),
+            Retry::Present => self.engine.sync(),
+        }
+    }
+
+    /// Whether the store is told to stop within this time.
+    fn wait_for_stop(&self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        let mut state = self.state.lock();
+        while state.stop.is_none() && Instant::now() < end {
+            self.work.wait_until(&mut state, end);
+        }
+        state.stop.is_some()
     }
 
     /// Takes what waits, once no hold lives. `None` if nothing may be taken.
@@ -372,3 +422,6 @@ impl Drop for FailOnPanic<'_> {
         }
     }
 }
+
+/// How often a store that found the disk full looks whether there is room again.
+const DISK_FULL_RETRY_MILLIS: u64 = 500;

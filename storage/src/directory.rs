@@ -48,6 +48,82 @@ pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, StorageError> {
     Ok(database)
 }
 
+/// Where the database of an existing data directory is. Changes nothing.
+pub(crate) fn inspect(directory: &Path) -> Result<PathBuf, StorageError> {
+    let database = directory.join(DATABASE);
+    if !database.is_dir() {
+        let what = format!("{} is not a data directory: it has no database", directory.display());
+        return Err(StorageError::corrupt(what));
+    }
+    match fs::read_to_string(directory.join(FORMAT)) {
+        Ok(format) => check_format(directory, &format).map(|()| database),
+        Err(error) => Err(StorageError::corrupt(format!(
+            "{FORMAT} in {} cannot be read: {error}; if it was lost, write \"{FORMAT_PREFIX}{VERSION}\" into it",
+            directory.display()
+        ))),
+    }
+}
+
+/// Makes the directory of a copy, which must not be there, and returns where its database goes. [`finish_copy`] makes a data
+/// directory of it.
+pub(crate) fn begin_copy(directory: &Path) -> Result<PathBuf, StorageError> {
+    fs::create_dir(directory).map_err(|error| StorageError::not_writable(directory, error))?;
+    Ok(directory.join(DATABASE))
+}
+
+/// Says that the database of a copy is whole.
+pub(crate) fn finish_copy(directory: &Path) -> Result<(), StorageError> {
+    let finished = write_format(directory).and_then(|()| sync_parent(directory));
+    finished.map_err(|error| StorageError::not_writable(directory, error))
+}
+
+/// Copies the files of one folder into a new one.
+pub(crate) fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes what was renamed in a directory durable.
+pub(crate) fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Keeps other processes from opening the database. Not for a process that has it open itself: the system would take its lock
+/// away with this one.
+pub(crate) struct DirectoryLock {
+    _file: File,
+}
+
+impl DirectoryLock {
+    pub(crate) fn take(directory: &Path, database: &Path) -> Result<Self, StorageError> {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(database.join(DATABASE_LOCK))
+            .map_err(|error| StorageError::not_writable(directory, error))?;
+        // The kind of lock that RocksDB takes.
+        match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(_) => Err(StorageError::InUse {
+                directory: directory.to_owned(),
+            }),
+        }
+    }
+}
+
+/// Bytes that can still be written to the file system of a directory.
+pub(crate) fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let status = rustix::fs::statvfs(directory)?;
+    Ok(status.f_bavail * status.f_frsize)
+}
+
 fn check_format(directory: &Path, format: &str) -> Result<(), StorageError> {
     let version = format
         .trim_end()
@@ -107,3 +183,5 @@ const FORMAT: &str = "FORMAT";
 const FORMAT_TEMPORARY: &str = "FORMAT.new";
 const FORMAT_PREFIX: &str = "leveret storage format ";
 const DATABASE: &str = "db";
+/// RocksDB's own lock file.
+const DATABASE_LOCK: &str = "LOCK";

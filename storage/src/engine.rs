@@ -1,6 +1,7 @@
 //! The little that the store asks of a key-value engine: bytes in order, and atomic writes.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use crate::error::StorageError;
 use crate::reclaim::KeyRange;
@@ -25,7 +26,8 @@ pub(crate) type Fill<'a> = &'a mut dyn FnMut(&mut dyn Batch);
 ///
 /// A `write` is atomic: after a crash at any moment, the whole batch is there or none of it, and never a later batch without an
 /// earlier one. It is *durable* (survives the loss of power) once a `write` with `sync`, or a `sync`, that began after it has
-/// returned. After an error of `write` or `sync` nothing is known about that batch, and the caller must not write again.
+/// returned. After an error of `write` or `sync` nothing is known about that batch, and the caller must not write again, unless
+/// the error was [`StorageError::DiskFull`] and [`reopen`](Self::reopen) has succeeded.
 pub(crate) trait Engine: Send + Sync {
     /// The value of one key.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
@@ -52,6 +54,22 @@ pub(crate) trait Engine: Send + Sync {
 
     /// Ends a [`reclaim`](Self::reclaim) that is under way, and all work in the background. Nothing will be written any more.
     fn stop(&self) {}
+
+    /// After a write that failed because the disk was full, once there is room: makes sure that every earlier write is there
+    /// and durable, and tells whether the failed one is there too.
+    fn reopen(&self) -> Result<Retry, StorageError>;
+
+    /// Makes a copy of everything written in a new folder.
+    fn copy_to(&self, folder: &Path) -> Result<(), StorageError>;
+}
+
+/// What became of a write that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// It is not there: write it again.
+    Missing,
+    /// It is there after all, and must not be written again.
+    Present,
 }
 
 /// A batch being filled.

@@ -52,6 +52,14 @@ pub enum StorageError {
         /// What the engine said.
         message: String,
     },
+    /// There is no room left. What was being written is not there; what was written before is.
+    #[error("{operation} failed, the disk is full: {message}")]
+    DiskFull {
+        /// What was being done.
+        operation: &'static str,
+        /// What the engine said.
+        message: String,
+    },
     /// The caller broke a rule of the store; going on would risk a message.
     #[error("the store was misused: {rule}")]
     Misused {

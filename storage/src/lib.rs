@@ -33,6 +33,7 @@
 
 #![warn(missing_docs)]
 
+mod check;
 mod chunk;
 mod commit;
 mod directory;
@@ -56,6 +57,7 @@ mod store;
 mod varint;
 mod writer;
 
+pub use check::{CheckReport, check, repair};
 pub use commit::CommitListener;
 pub use error::StorageError;
 pub use ids::{Position, QueueId, Ticket, Weighed};

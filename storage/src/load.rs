@@ -79,7 +79,13 @@ fn load_chunks(
     scan(engine, Prefix::ChunkIndex(queue, state.low), &mut |key, value| {
         let (_, key) =
             keys::decode_chunk_index(key).ok_or_else(|| StorageError::corrupt("the key of an index entry"))?;
-        let mut entry = IndexEntry::decode(queue, value)?;
+        let mut entry = match IndexEntry::decode(queue, value) {
+            Err(error @ StorageError::Corrupt { .. }) => match unindexed(engine, queue, key, &error, weigh)? {
+                Some(entry) => entry,
+                None => return Ok(ControlFlow::Continue(())),
+            },
+            entry => entry?,
+        };
         if entry.body.is_none() {
             entry.body = Some(weigh_stored(engine, queue, key, &entry, weigh)?);
         }
@@ -92,13 +98,17 @@ fn load_chunks(
         &mut |key, value| {
             let (_, key) = keys::decode_chunk(key).ok_or_else(|| StorageError::corrupt("the key of a chunk"))?;
             if let Entry::Vacant(unindexed) = chunks.entry(key) {
-                let entry = IndexEntry::of_chunk(queue, key, value, weigh)?;
+                let entry = entry_of(queue, key, value, weigh)?;
                 unindexed.insert(Chunk::stored(key, entry, false));
             }
             Ok(ControlFlow::Continue(()))
         },
     )?;
-    let chunks: VecDeque<Chunk> = chunks.into_values().collect();
+    let mut chunks: VecDeque<Chunk> = chunks.into_values().collect();
+    let firsts: Vec<_> = chunks.iter().skip(1).map(|next| next.key.first).collect();
+    for (chunk, next) in chunks.iter_mut().zip(firsts) {
+        chunk.end_before(next);
+    }
     for (one, next) in chunks.iter().zip(chunks.iter().skip(1)) {
         if one.last() >= next.key.first {
             let what = format!(
@@ -138,6 +148,31 @@ fn drop_spilled(engine: &dyn Engine, state: &mut State) -> Result<(), StorageErr
         state.pending.drop_all(Prefix::Spilled);
     }
     Ok(())
+}
+
+/// The entry of a chunk without one. One damaged chunk does not keep the others from being read.
+fn entry_of(queue: QueueId, key: ChunkKey, chunk: &[u8], weigh: fn(&[u8]) -> u32) -> Result<IndexEntry, StorageError> {
+    match IndexEntry::of_chunk(queue, key, chunk, weigh) {
+        Err(error @ StorageError::Corrupt { .. }) => {
+            tracing::error!(%error, "a chunk of messages is damaged; it stays where it is, see `leveret check`");
+            Ok(IndexEntry::of_damaged_chunk(chunk))
+        }
+        entry => entry,
+    }
+}
+
+/// The entry of a chunk whose stored one is damaged: what was settled of it comes back. None if there is no such chunk.
+fn unindexed(
+    engine: &dyn Engine,
+    queue: QueueId,
+    key: ChunkKey,
+    error: &StorageError,
+    weigh: fn(&[u8]) -> u32,
+) -> Result<Option<IndexEntry>, StorageError> {
+    tracing::error!(%error, "the settled messages of chunk {} come back", key.first);
+    let stored = Key::Chunk(queue, key);
+    let chunk = engine.get(stored.space(), &stored.encode())?;
+    chunk.map(|chunk| entry_of(queue, key, &chunk, weigh)).transpose()
 }
 
 fn load_counts(engine: &dyn Engine, state: &mut State) -> Result<(), StorageError> {

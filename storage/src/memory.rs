@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::engine::{Batch, Engine, Fill, Space, Visit};
+use crate::engine::{Batch, Engine, Fill, Retry, Space, Visit};
 use crate::error::StorageError;
 
 type Map = BTreeMap<(Space, Vec<u8>), Arc<[u8]>>;
@@ -28,6 +29,7 @@ struct Platter {
     writes_before_failure: Option<u64>,
     syncs_before_failure: Option<u64>,
     reads_fail: bool,
+    full: bool,
 }
 
 /// What is left of a [`MemoryDisk`] after a crash.
@@ -96,6 +98,11 @@ impl MemoryDisk {
         self.platter.lock().reads_fail = fail;
     }
 
+    /// Makes every write find the disk full, or room again.
+    pub fn fill(&self, full: bool) {
+        self.platter.lock().full = full;
+    }
+
     /// Flips one bit in the middle of the `index`-th stored chunk, as a rotting disk would. False if there is no such chunk.
     pub fn damage_chunk(&self, index: usize) -> bool {
         let mut platter = self.platter.lock();
@@ -122,6 +129,16 @@ impl Platter {
         if self.reads_fail {
             return Err(StorageError::Engine {
                 operation: "reading",
+                message: "the test asked for it".into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_room(&self) -> Result<(), StorageError> {
+        if self.full {
+            return Err(StorageError::DiskFull {
+                operation: "writing",
                 message: "the test asked for it".into(),
             });
         }
@@ -174,6 +191,7 @@ impl Engine for MemoryDisk {
         fill(&mut batch);
         let mut platter = self.platter.lock();
         count_down(&mut platter.writes_before_failure, "writing")?;
+        platter.check_room()?;
         apply(&mut platter.written, &batch);
         platter.unsynced.push(batch);
         if sync {
@@ -184,6 +202,17 @@ impl Engine for MemoryDisk {
 
     fn sync(&self) -> Result<(), StorageError> {
         self.platter.lock().sync()
+    }
+
+    fn reopen(&self) -> Result<Retry, StorageError> {
+        self.platter.lock().check_room().map(|()| Retry::Missing)
+    }
+
+    fn copy_to(&self, _folder: &Path) -> Result<(), StorageError> {
+        Err(StorageError::Engine {
+            operation: "copying",
+            message: "a disk in memory cannot be copied into a folder".into(),
+        })
     }
 }
 

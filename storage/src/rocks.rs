@@ -1,49 +1,102 @@
 //! The RocksDB engine: two column families, one log, one sync per commit.
 
-use std::path::Path;
+use std::cmp;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::RwLock;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
     DBRecoveryMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions, properties,
 };
 
-use crate::engine::{Batch, Engine, Fill, Space, Visit};
+use crate::directory;
+use crate::engine::{Batch, Engine, Fill, Retry, Space, Visit};
 use crate::error::StorageError;
 use crate::reclaim::KeyRange;
 
 /// RocksDB in one directory.
 pub(crate) struct Rocks {
-    db: DB,
+    directory: PathBuf,
+    /// None while it is opened again. Whoever reads has it open for that long.
+    db: RwLock<Option<Arc<DB>>>,
+    /// RocksDB's number of the last change that was written.
+    written: AtomicU64,
 }
 
 impl Rocks {
     /// Opens the database in `directory`, creating it if it is not there. Errors: in use, damaged, anything the engine says.
     pub(crate) fn open(directory: &Path) -> Result<Self, StorageError> {
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let families = [
-            ColumnFamilyDescriptor::new(META, family_options(&cache, META_WRITE_BUFFER_BYTES)),
-            ColumnFamilyDescriptor::new(CHUNKS, family_options(&cache, CHUNKS_WRITE_BUFFER_BYTES)),
-        ];
-        let db = DB::open_cf_descriptors(&database_options(), directory, families)
+        let db = DB::open_cf_descriptors(&database_options(), directory, families())
             .map_err(|error| open_error(directory, &error))?;
-        Ok(Self { db })
+        Ok(Self::of(directory, db))
     }
 
-    fn family(&self, space: Space) -> Result<&ColumnFamily, StorageError> {
-        let name = match space {
-            Space::Meta => META,
-            Space::Chunks => CHUNKS,
-        };
-        self.db
-            .cf_handle(name)
-            .ok_or_else(|| StorageError::corrupt(format!("column family {name} is missing")))
+    /// Opens a database to look at it, without changing or locking it.
+    pub(crate) fn open_read_only(directory: &Path) -> Result<Self, StorageError> {
+        let mut options = database_options();
+        options.create_if_missing(false);
+        let db = DB::open_cf_descriptors_read_only(&options, directory, families(), false)
+            .map_err(|error| open_error(directory, &error))?;
+        Ok(Self::of(directory, db))
     }
+
+    /// Opens a copy of a database that does not open: by its newest list of files if there is one, else by whatever tables are
+    /// there. Without any list, RocksDB cannot tell what the log holds besides definitions and indexes.
+    pub(crate) fn salvage(directory: &Path) -> Result<Self, StorageError> {
+        let not_writable = |error| StorageError::not_writable(directory, error);
+        let files = std::fs::read_dir(directory).map_err(not_writable)?.flatten();
+        let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        if let Some(list) = names.filter(|name| name.starts_with(FILE_LIST)).max() {
+            std::fs::write(directory.join(CURRENT_FILE_LIST), list + "\n").map_err(not_writable)?;
+            if let Ok(opened) = Self::open(directory) {
+                return Ok(opened);
+            }
+        }
+        DB::repair(&database_options(), directory).map_err(|error| open_error(directory, &error))?;
+        Self::open(directory)
+    }
+
+    fn of(directory: &Path, db: DB) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            written: AtomicU64::new(db.latest_sequence_number()),
+            db: RwLock::new(Some(Arc::new(db))),
+        }
+    }
+
+    fn open_database(&self) -> Result<Arc<DB>, StorageError> {
+        self.db.read().clone().ok_or_else(|| StorageError::Engine {
+            operation: "reading",
+            message: "the database is being opened again".into(),
+        })
+    }
+
+    /// Closes the database, once nobody reads it any more.
+    fn close(&self) {
+        let mut open = self.db.write().take();
+        while let Some(db) = open.take() {
+            open = Arc::try_unwrap(db).err();
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn family(db: &DB, space: Space) -> Result<&ColumnFamily, StorageError> {
+    let name = match space {
+        Space::Meta => META,
+        Space::Chunks => CHUNKS,
+    };
+    db.cf_handle(name)
+        .ok_or_else(|| StorageError::corrupt(format!("column family {name} is missing")))
 }
 
 impl Engine for Rocks {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        self.db
-            .get_cf(self.family(space)?, key)
+        let db = self.open_database()?;
+        db.get_cf(family(&db, space)?, key)
             .map_err(|error| engine_error("reading", &error))
     }
 
@@ -52,7 +105,8 @@ impl Engine for Rocks {
         options.set_iterate_upper_bound(until);
         // What is scanned is scanned once: it must not push out what is looked up.
         options.fill_cache(false);
-        let mut entries = self.db.raw_iterator_cf_opt(self.family(space)?, options);
+        let db = self.open_database()?;
+        let mut entries = db.raw_iterator_cf_opt(family(&db, space)?, options);
         entries.seek(from);
         while let Some((key, value)) = entries.item() {
             if visit(key, value)?.is_break() {
@@ -64,50 +118,94 @@ impl Engine for Rocks {
     }
 
     fn write(&self, fill: Fill<'_>, sync: bool) -> Result<(), StorageError> {
+        let db = self.open_database()?;
         let mut batch = RocksBatch {
             batch: WriteBatch::default(),
-            meta: self.family(Space::Meta)?,
-            chunks: self.family(Space::Chunks)?,
+            meta: family(&db, Space::Meta)?,
+            chunks: family(&db, Space::Chunks)?,
         };
         fill(&mut batch);
         let mut options = WriteOptions::default();
         options.set_sync(sync);
-        self.db
-            .write_opt(batch.batch, &options)
-            .map_err(|error| engine_error("writing", &error))
+        db.write_opt(batch.batch, &options)
+            .map_err(|error| write_error(&error))?;
+        self.written.store(db.latest_sequence_number(), Ordering::Relaxed);
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.db.flush_wal(true).map_err(|error| engine_error("syncing", &error))
+        self.open_database()?
+            .flush_wal(true)
+            .map_err(|error| engine_error("syncing", &error))
+    }
+
+    /// Opening replays the log into table files, which are synced, and says by its sequence number where the log ended. The
+    /// database is closed only when there is room for that, because until then it can still be read.
+    fn reopen(&self) -> Result<Retry, StorageError> {
+        if self.db.read().is_some() {
+            check_room(&self.directory)?;
+        }
+        self.close();
+        let opened =
+            DB::open_cf_descriptors(&database_options(), &self.directory, families()).map_err(
+                |error| match write_error(&error) {
+                    full @ StorageError::DiskFull { .. } => full,
+                    _ => open_error(&self.directory, &error),
+                },
+            )?;
+        let (found, written) = (opened.latest_sequence_number(), self.written.load(Ordering::Relaxed));
+        *self.db.write() = Some(Arc::new(opened));
+        match found.cmp(&written) {
+            cmp::Ordering::Less => Err(StorageError::corrupt(format!(
+                "after the disk was full the log ends at change {found} instead of {written}"
+            ))),
+            cmp::Ordering::Equal => Ok(Retry::Missing),
+            cmp::Ordering::Greater => {
+                self.written.store(found, Ordering::Relaxed);
+                Ok(Retry::Present)
+            }
+        }
+    }
+
+    fn copy_to(&self, folder: &Path) -> Result<(), StorageError> {
+        let db = self.open_database()?;
+        Checkpoint::new(&db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(folder))
+            .map_err(|error| engine_error("copying", &error))
     }
 
     fn table_bytes(&self) -> u64 {
-        let bytes = |family| self.db.property_int_value_cf(family, properties::TOTAL_SST_FILES_SIZE);
-        let bytes = self.family(Space::Chunks).map(bytes);
-        bytes.ok().and_then(Result::ok).flatten().unwrap_or(0)
+        let bytes = |db: &DB| -> Option<u64> {
+            let chunks = family(db, Space::Chunks).ok()?;
+            db.property_int_value_cf(chunks, properties::TOTAL_SST_FILES_SIZE)
+                .ok()?
+        };
+        self.open_database().ok().and_then(|db| bytes(&db)).unwrap_or(0)
     }
 
     fn reclaim(&self, dead: &[KeyRange], most_bytes: u64) -> Result<(), StorageError> {
         let failed = |error| engine_error("freeing disk space", &error);
+        let db = self.open_database()?;
         // The graves must be in tables too, and the log goes with what it repeats.
         for space in [Space::Meta, Space::Chunks] {
-            self.db.flush_cf(self.family(space)?).map_err(failed)?;
+            db.flush_cf(family(&db, space)?).map_err(failed)?;
         }
-        let chunks = self.family(Space::Chunks)?;
+        let chunks = family(&db, Space::Chunks)?;
         for (from, until) in dead {
-            self.db.delete_file_in_range_cf(chunks, from, until).map_err(failed)?;
+            db.delete_file_in_range_cf(chunks, from, until).map_err(failed)?;
         }
         if self.table_bytes() > most_bytes {
             let mut options = CompactOptions::default();
             options.set_exclusive_manual_compaction(false);
-            self.db
-                .compact_range_cf_opt(chunks, None::<&[u8]>, None::<&[u8]>, &options);
+            db.compact_range_cf_opt(chunks, None::<&[u8]>, None::<&[u8]>, &options);
         }
         Ok(())
     }
 
     fn stop(&self) {
-        self.db.cancel_all_background_work(false);
+        if let Ok(db) = self.open_database() {
+            db.cancel_all_background_work(false);
+        }
     }
 }
 
@@ -168,6 +266,52 @@ fn database_options() -> Options {
     options
 }
 
+fn families() -> [ColumnFamilyDescriptor; 2] {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    [
+        ColumnFamilyDescriptor::new(META, family_options(&cache, META_WRITE_BUFFER_BYTES)),
+        ColumnFamilyDescriptor::new(CHUNKS, family_options(&cache, CHUNKS_WRITE_BUFFER_BYTES)),
+    ]
+}
+
+/// Whether what is in the logs can be written once more.
+fn check_room(database: &Path) -> Result<(), StorageError> {
+    let full = |message: String| StorageError::DiskFull {
+        operation: "opening the database again",
+        message,
+    };
+    let looked = || -> std::io::Result<(u64, u64)> {
+        let mut needed = ROOM_BYTES_MIN;
+        for entry in std::fs::read_dir(database)? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|extension| extension == "log") {
+                needed += entry.metadata()?.len();
+            }
+        }
+        Ok((directory::free_bytes(database)?, needed))
+    };
+    let (free, needed) = looked().map_err(|error| full(error.to_string()))?;
+    if free < needed {
+        return Err(full(format!("{free} bytes are free, {needed} are needed")));
+    }
+    Ok(())
+}
+
+/// A write that found the disk full has not been synced by anybody, and what it left of the log is recognised by its
+/// checksums. After any other error, and after any error of a sync, nothing is certain.
+fn write_error(error: &rocksdb::Error) -> StorageError {
+    let message = error.to_string();
+    let full = ["No space left on device", "Disk quota exceeded", "File too large"];
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    if says(&full) && !says(&["sync"]) {
+        return StorageError::DiskFull {
+            operation: "writing",
+            message,
+        };
+    }
+    engine_error("writing", error)
+}
+
 fn family_options(cache: &Cache, write_buffer_bytes: usize) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
@@ -204,6 +348,9 @@ fn engine_error(operation: &'static str, error: &rocksdb::Error) -> StorageError
     }
 }
 
+/// RocksDB's lists of its files, and the file that names the one in force.
+const FILE_LIST: &str = "MANIFEST-";
+const CURRENT_FILE_LIST: &str = "CURRENT";
 const META: &str = "default";
 const CHUNKS: &str = "chunks";
 
@@ -215,6 +362,8 @@ const META_WRITE_BUFFER_BYTES: usize = 8 << 20;
 const LOG_BYTES_MAX: u64 = 128 << 20;
 /// Blocks of table files kept in memory. Queues are read once and forward, so a large cache would be idle memory.
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
+/// Room that is asked for besides that of the logs before a database that found the disk full is opened again.
+const ROOM_BYTES_MIN: u64 = 16 << 20;
 const BACKGROUND_JOBS: i32 = 2;
 const OPEN_FILES_MAX: i32 = 512;
 /// Table files are handed to the disk in steps of this size, so that a flush does not stall the syncs of the log.

@@ -163,6 +163,29 @@ impl Store {
         self.shared().has_failed()
     }
 
+    /// Why nothing is written at the moment, if it is so: the store has failed, or the disk is full and the store goes on when
+    /// there is room.
+    pub fn trouble(&self) -> Option<Arc<StorageError>> {
+        self.failed().or_else(|| self.shared().stalled())
+    }
+
+    /// Makes a data directory with a copy of everything that was submitted before, while the store goes on. The directory must
+    /// not exist yet. Files are shared with the copy where the file system can do that: the store never changes a finished one.
+    pub fn backup(&self, directory: &Path) -> Result<(), StorageError> {
+        if let Some(error) = self.trouble() {
+            return Err(StorageError::Failed(error));
+        }
+        self.flush()?;
+        let database = directory::begin_copy(directory)?;
+        let copied = self.shared().engine.copy_to(&database);
+        copied
+            .and_then(|()| directory::finish_copy(directory))
+            .inspect_err(|_| {
+                // Half a copy has no format file and would be refused; it only takes room.
+                let _ = std::fs::remove_dir_all(directory);
+            })
+    }
+
     /// The queues that the store keeps anything for.
     pub fn queues(&self) -> Vec<QueueId> {
         let state = self.shared().state.lock();

@@ -150,6 +150,144 @@ fn a_damaged_chunk_is_named_and_the_others_are_still_read() {
 }
 
 #[test]
+fn a_damaged_chunk_without_index_entry_does_not_keep_the_store_from_opening() {
+    let disk = MemoryDisk::new();
+    let store = Store::on_memory_disk(&disk, manual()).unwrap();
+    for batch in 0..5 {
+        append(&store, QUEUE, batch * 10..batch * 10 + 10);
+    }
+    // One in the middle, and the last, whose end nobody knows.
+    assert!(disk.damage_chunk(2) && disk.damage_chunk(4));
+    let disk = disk.crash(Crash::Killed);
+    for _ in 0..2 {
+        let store = Store::on_memory_disk(&disk, manual()).unwrap();
+        let mut seen = Vec::new();
+        let error = store.recover_queue(QUEUE, &mut |message| seen.push(message.position.0));
+        assert!(error.unwrap_err().to_string().contains("chunk 20 of queue 1"));
+        assert_eq!(seen, Vec::from_iter((0..20).chain(30..40)));
+        let next = store.next_position(QUEUE).0;
+        assert!(
+            next > u64::from(u32::MAX),
+            "no position of the damaged chunk is used again: {next}"
+        );
+        // Now it gets an index entry.
+        store.flush().unwrap();
+    }
+    let store = Store::on_memory_disk(&disk, manual()).unwrap();
+    let next = store.next_position(QUEUE).0;
+    append(&store, QUEUE, next..next + 1);
+    assert_eq!(store.read(QUEUE, Position(next), 1).unwrap().len(), 1);
+    write(&store, |writer| {
+        writer.purge::<Position>(QUEUE, Position(u64::MAX), &[])
+    });
+    assert!(positions(&store, QUEUE).is_empty(), "a purge is the end of it");
+}
+
+#[test]
+fn a_full_disk_confirms_nothing_and_the_store_goes_on_when_there_is_room() {
+    let disk = MemoryDisk::new();
+    let store = Store::on_memory_disk(&disk, patient()).unwrap();
+    append(&store, QUEUE, 0..3);
+    disk.fill(true);
+    let first = append_one(&store, 3);
+    until("the store notices", || store.trouble().is_some());
+    let second = append_one(&store, 4);
+    assert!(store.failed().is_none(), "it has not failed for good");
+    assert!(store.durable() < first);
+    assert_eq!(positions(&store, QUEUE), [0, 1, 2, 3, 4], "all can be read meanwhile");
+    disk.fill(false);
+    store.wait(second).unwrap();
+    assert!(store.trouble().is_none());
+    drop(store);
+    let store = Store::on_memory_disk(&disk.crash(Crash::PowerCut), patient()).unwrap();
+    assert_eq!(positions(&store, QUEUE), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_store_with_a_full_disk_can_be_closed_and_says_what_it_could_not_keep() {
+    let disk = MemoryDisk::new();
+    let store = Store::on_memory_disk(&disk, patient()).unwrap();
+    append(&store, QUEUE, 0..3);
+    disk.fill(true);
+    let lost = append_one(&store, 3);
+    until("the store notices", || store.trouble().is_some());
+    let error = store.close().unwrap_err();
+    assert!(error.to_string().contains("full"), "{error}");
+    assert!(matches!(store.wait(lost), Err(StorageError::Failed(_))));
+}
+
+/// Needs the right to mount a small file system; without it, nothing is shown.
+#[test]
+fn rocksdb_on_a_full_file_system_goes_on_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=32m", "leveret-test"])
+        .arg(dir.path())
+        .output();
+    if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+        eprintln!("left out: no right to mount a file system");
+        return;
+    }
+    let unmount = Unmount(dir.path().to_owned());
+    let store = Store::open(&dir.path().join("data"), patient()).unwrap();
+    let ballast = dir.path().join("ballast");
+    let payload = vec![7; 100_000];
+    let mut position = 0;
+    let mut append = |store: &Store| {
+        let mut writer = store.writer();
+        writer.append(QUEUE, Position(position), &[&payload]);
+        position += 1;
+        writer.submit()
+    };
+    for round in 0..3u64 {
+        store.wait(append(&store)).unwrap();
+        // As large as the file system allows, which ends with an error.
+        let _ = std::fs::write(&ballast, vec![0; 40 << 20]);
+        let mut tickets = Vec::new();
+        while store.trouble().is_none() {
+            tickets.push(append(&store));
+            std::thread::yield_now();
+        }
+        tickets.push(append(&store));
+        let last = *tickets.last().unwrap();
+        assert!(
+            store.durable() < last && store.failed().is_none(),
+            "round {round}: {:?}",
+            store.failed()
+        );
+        let readable = store.read(QUEUE, Position(0), 1).unwrap();
+        assert_eq!(readable.len(), 1, "round {round}");
+        std::fs::remove_file(&ballast).unwrap();
+        store.wait(last).unwrap();
+        assert!(store.trouble().is_none());
+    }
+    drop(store);
+    let store = Store::open(&dir.path().join("data"), patient()).unwrap();
+    assert!(
+        positions(&store, QUEUE).into_iter().eq(0..position),
+        "all, once, in order"
+    );
+    drop((store, unmount));
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[track_caller]
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_power_cut_takes_nothing_that_was_durable() {
     let disk = MemoryDisk::new();
     let store = Store::on_memory_disk(&disk, manual()).unwrap();

@@ -78,6 +78,17 @@ impl CtlClient {
         })
     }
 
+    /// For a command that may take as long as it likes.
+    pub fn with_patience(self) -> Result<Self, ClientError> {
+        match self.stream.get_ref().set_read_timeout(None) {
+            Ok(()) => Ok(self),
+            Err(reason) => Err(ClientError::Lost {
+                place: self.place,
+                reason,
+            }),
+        }
+    }
+
     /// As [`CtlClient::connect`], but waits for a broker that is starting, no longer than the timeout.
     pub fn connect_within(place: Place, patience: Duration) -> Result<Self, ClientError> {
         let deadline = Instant::now() + patience;

@@ -1,5 +1,6 @@
 //! What the broker does with the requests of `leveret ctl`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use leveret_storage::Ticket;
@@ -104,6 +105,7 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
             Ok(Reply::Definitions(Box::new(definitions)))
         }
         Request::ImportDefinitions { definitions, dry_run } => import_definitions(broker, &definitions, dry_run),
+        Request::Backup { directory } => back_up(broker, &directory),
         other => Err(CtlError::new(
             ErrorKind::Internal,
             format!("nobody executes '{}'", other.name()),
@@ -134,6 +136,20 @@ fn import_definitions(broker: &Broker, definitions: &Value, dry_run: bool) -> Re
 pub(super) fn find(broker: &Broker, name: &str) -> Result<Arc<Vhost>, CtlError> {
     let missing = || CtlError::new(ErrorKind::NotFound, format!("virtual host '{name}' does not exist"));
     broker.vhost(name).ok_or_else(missing)
+}
+
+fn back_up(broker: &Broker, directory: &str) -> Result<Reply, CtlError> {
+    tracing::info!(directory, "a backup begins");
+    match broker.store.backup(Path::new(directory)) {
+        Ok(()) => {
+            tracing::info!(directory, "the backup is complete");
+            Ok(Reply::Message(format!("everything is in {directory}")))
+        }
+        Err(error) => {
+            tracing::error!(directory, %error, "the backup failed");
+            Err(CtlError::new(ErrorKind::Internal, error.to_string()))
+        }
+    }
 }
 
 fn close_connection(broker: &Broker, name: &str, reason: &str) -> Result<Reply, CtlError> {
@@ -181,7 +197,7 @@ fn status(broker: &Broker) -> Status {
         uptime_seconds: clock::now().saturating_duration_since(broker.started).as_secs(),
         data_dir: broker.config.data_dir.display().to_string(),
         listeners: broker.listeners().iter().map(ToString::to_string).collect(),
-        alarms: broker.alarms.reason().into_iter().collect(),
+        alarms: broker.troubles(),
         vhosts: broker.vhosts().len() as u64,
         connections: broker.open_connections() as u64,
         channels: broker.connections().iter().map(|info| u64::from(info.channels())).sum(),

@@ -145,6 +145,10 @@ pub enum Request {
         definitions: Value,
         dry_run: bool,
     },
+    /// Makes a copy of the data in this directory, which is a path on the broker's machine and does not exist.
+    Backup {
+        directory: String,
+    },
 }
 
 /// A policy to be set. `definition` is a JSON object as text; `operator` chooses the kind of policy.

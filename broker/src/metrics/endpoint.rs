@@ -1,4 +1,4 @@
-//! `GET /metrics`, in Prometheus' text format.
+//! `GET /metrics`, in Prometheus' text format, and `GET /health` for whatever restarts or replaces brokers.
 
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ struct Scraped {
 pub async fn serve(listener: TcpListener, broker: Arc<Broker>, counters: Registry, mut stop: watch::Receiver<bool>) {
     let router = Router::new()
         .route("/metrics", get(metrics))
+        .route("/health", get(health))
         .with_state(Scraped { broker, counters });
     let stopped = async move {
         let _ = stop.changed().await;
@@ -38,6 +39,15 @@ async fn metrics(State(scraped): State<Scraped>) -> Response {
         Ok((text, format)) => ([(header::CONTENT_TYPE, format)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+/// 200 while publishers are confirmed, else 503 and a line for each reason why not.
+async fn health(State(scraped): State<Scraped>) -> Response {
+    let troubles = scraped.broker.troubles();
+    if troubles.is_empty() {
+        return "ok\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, troubles.join("\n") + "\n").into_response()
 }
 
 fn render(scraped: &Scraped) -> Result<(String, String), prometheus::Error> {

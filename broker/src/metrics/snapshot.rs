@@ -88,6 +88,36 @@ pub fn gather(broker: &Broker) -> Result<Vec<MetricFamily>, prometheus::Error> {
         "Resident memory",
         process::resident_memory_bytes(),
     )?;
+    alarms(broker, &gauge)?;
+    let uptime = clock::now().saturating_duration_since(broker.started);
+    let seconds = Gauge::new("rabbitmq_erlang_uptime_seconds", "Time since the broker started")?;
+    seconds.set(uptime.as_secs_f64());
+    registry.register(Box::new(seconds))?;
+    let publishers = connections.iter().filter(|info| info.publishes()).count();
+    let protocol = [("protocol", "amqp091")];
+    labelled(
+        &registry,
+        "global_publishers",
+        "Connections that publish",
+        &protocol,
+        publishers as f64,
+    )?;
+    labelled(
+        &registry,
+        "global_consumers",
+        "Consumers",
+        &protocol,
+        totals.consumers as f64,
+    )?;
+    information(&registry, broker)?;
+    Ok(registry.gather())
+}
+
+/// Limits of memory and disk, and what is beyond them.
+fn alarms(
+    broker: &Broker,
+    gauge: &impl Fn(&str, &str, u64) -> Result<(), prometheus::Error>,
+) -> Result<(), prometheus::Error> {
     let alarms = &broker.alarms;
     let limit = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
     gauge(
@@ -116,28 +146,11 @@ pub fn gather(broker: &Broker) -> Result<Vec<MetricFamily>, prometheus::Error> {
         "1 while the disk alarm is on",
         alarm(alarms.is_disk_on()),
     )?;
-    let uptime = clock::now().saturating_duration_since(broker.started);
-    let seconds = Gauge::new("rabbitmq_erlang_uptime_seconds", "Time since the broker started")?;
-    seconds.set(uptime.as_secs_f64());
-    registry.register(Box::new(seconds))?;
-    let publishers = connections.iter().filter(|info| info.publishes()).count();
-    let protocol = [("protocol", "amqp091")];
-    labelled(
-        &registry,
-        "global_publishers",
-        "Connections that publish",
-        &protocol,
-        publishers as f64,
-    )?;
-    labelled(
-        &registry,
-        "global_consumers",
-        "Consumers",
-        &protocol,
-        totals.consumers as f64,
-    )?;
-    information(&registry, broker)?;
-    Ok(registry.gather())
+    gauge(
+        "alarms_storage",
+        "1 while the store cannot write: it has failed, or waits for room on the disk",
+        alarm(broker.store.trouble().is_some()),
+    )
 }
 
 /// The one gauge that RabbitMQ has no name for.

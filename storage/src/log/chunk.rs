@@ -89,6 +89,14 @@ impl Chunk {
         }
     }
 
+    /// Nobody knows where a damaged chunk ends, except that the next one begins after it.
+    pub(crate) fn end_before(&mut self, next: Position) {
+        if self.span == u32::MAX && self.count == 1 {
+            let distance = next.0.saturating_sub(self.key.first.0 + 1);
+            self.span = u32::try_from(distance).unwrap_or(u32::MAX);
+        }
+    }
+
     /// The last position, dead or alive.
     pub(crate) fn last(&self) -> Position {
         Position(self.key.first.0 + u64::from(self.span))

@@ -285,7 +285,7 @@ impl Generator {
                 mandatory: self.random.chance(20),
                 immediate: self.theme == Theme::Errors && self.random.chance(3),
             },
-            properties,
+            properties: Box::new(properties),
             body,
         }
     }

@@ -21,17 +21,13 @@ pub struct Step {
     pub operation: Operation,
 }
 
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a sequence has a few dozen operations, and publishes are most of them"
-)]
 #[derive(Clone, Debug)]
 pub enum Operation {
     /// Any method that carries no content and no delivery tag.
     Method(AMQPClass),
     Publish {
         publish: basic::Publish,
-        properties: BasicProperties,
+        properties: Box<BasicProperties>,
         body: Vec<u8>,
     },
     Settle(Settle),

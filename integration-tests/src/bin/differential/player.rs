@@ -220,7 +220,7 @@ fn perform(link: &mut Link, step: &Step, record: &mut Record) {
         } => {
             let mut publish = publish.clone();
             publish.routing_key = resolved_name(&publish.routing_key, &record.names);
-            link.publish(step.channel, publish, properties.clone(), body);
+            link.publish(step.channel, publish, (**properties).clone(), body);
         }
         Operation::Settle(settle) => link.settle(step.channel, settle),
         Operation::Odd(odd) => perform_odd(link, step.channel, odd),

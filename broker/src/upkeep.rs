@@ -1,0 +1,105 @@
+//! `leveret check` and `leveret backup`: whether a store is sound, and a copy of it.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use leveret_storage::{CheckReport, check, repair};
+
+use crate::ctl::client::{ClientError, CtlClient, Place};
+use crate::ctl::{Reply, Request};
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Data directory of a broker that does not run.
+    #[arg(value_name = "DATA_DIR")]
+    directory: PathBuf,
+    /// If anything is wrong, keep all that is readable: it is copied into a new database, and the old one stays beside it.
+    #[arg(long)]
+    repair: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Directory of the copy, which must not exist yet. A broker can be started on it.
+    #[arg(value_name = "DEST")]
+    destination: PathBuf,
+    /// Data directory of the running broker.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LEVERET_DATA_DIR",
+        hide_env_values = true,
+        default_value = "./data"
+    )]
+    data_dir: PathBuf,
+    /// Socket of the broker, if it is not ctl.sock in the data directory.
+    #[arg(long, value_name = "PATH", env = "LEVERET_CTL_SOCKET", hide_env_values = true)]
+    socket: Option<PathBuf>,
+}
+
+/// Looks at a store, or mends it, and prints what was found. False if something is wrong that was not mended.
+pub fn run_check(args: &CheckArgs) -> Result<bool, String> {
+    let directory = &args.directory;
+    let looked = if args.repair {
+        repair(directory)
+    } else {
+        check(directory)
+    };
+    let report = looked.map_err(|error| format!("cannot check {}: {error}", directory.display()))?;
+    match print(directory, &report) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(format!("cannot print: {error}")),
+        _ => {}
+    }
+    Ok(report.problems.is_empty() || report.kept_as.is_some())
+}
+
+fn print(directory: &Path, report: &CheckReport) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let CheckReport {
+        definitions,
+        queues,
+        chunks,
+        messages,
+        message_bytes,
+        ..
+    } = report;
+    writeln!(
+        out,
+        "{}: {definitions} definitions, {queues} queues, {chunks} chunks, {messages} messages of {message_bytes} bytes",
+        directory.display()
+    )?;
+    for problem in &report.problems {
+        writeln!(out, "damaged: {problem}")?;
+    }
+    match &report.kept_as {
+        Some(kept) => writeln!(
+            out,
+            "mended: all that is readable was kept; the database as it was is in {}, delete it when you have no more use for it",
+            kept.display()
+        ),
+        None if report.problems.is_empty() => writeln!(out, "sound"),
+        None => writeln!(out, "not sound; 'leveret check --repair' keeps all that is readable"),
+    }
+}
+
+/// Has the running broker make a copy of its data.
+pub fn run_backup(args: BackupArgs) -> Result<(), String> {
+    let directory = std::path::absolute(&args.destination)
+        .map_err(|error| format!("cannot find {}: {error}", args.destination.display()))?;
+    let place = args.socket.map_or(Place::DataDir(args.data_dir), Place::Socket);
+    let request = Request::Backup {
+        directory: directory.display().to_string(),
+    };
+    let client = CtlClient::connect(place).and_then(CtlClient::with_patience);
+    let reply = client.and_then(|mut client| client.call(&request));
+    match reply {
+        Ok(Reply::Message(text)) => {
+            println!("{text}");
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        Err(ClientError::Refused(error)) => Err(format!("cannot make a backup: {error}")),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,239 @@
+//! Cycles of work, a kill, a start, and a look at everything.
+
+use super::Findings;
+use super::ledger::QueueLedger;
+use super::life::{self, Lives, declare_exchange, declare_queue};
+use super::transactions::{self, Transactions};
+use super::workers::{Publisher, Target, barrier, consume, open, purge, take_all};
+use crate::Broker;
+use crate::random::Random;
+use lapin::options::*;
+use lapin::types::FieldTable;
+use lapin::{Connection, ExchangeKind};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long clients may take to see that their broker is gone.
+const NOTICE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long all queues may take to be emptied after a crash, on a busy machine.
+const LOOK_PATIENCE: Duration = Duration::from_secs(240);
+
+/// Bound to the queues of [`Books::fanned`].
+const FANOUT: &str = "fan";
+
+/// All that clients know, over all runs of the broker.
+struct Books {
+    /// Published to directly, and consumed in every way.
+    work: Mutex<QueueLedger>,
+    /// Get the same messages from an exchange; the first has consumers, the second waits for the look afterwards.
+    fanned: [Mutex<QueueLedger>; 2],
+    purged: Mutex<QueueLedger>,
+    purge_under_way: Mutex<Option<Vec<u64>>>,
+    transactions: Transactions,
+    lives: Lives,
+    publishers: [Publisher; 3],
+}
+
+impl Books {
+    fn new() -> Self {
+        let ledger = |name| Mutex::new(QueueLedger::new(name));
+        Self {
+            work: ledger("work"),
+            fanned: ["fan.a", "fan.b"].map(ledger),
+            purged: ledger("purged"),
+            purge_under_way: Mutex::new(None),
+            transactions: Transactions::new(4, 5),
+            lives: Lives::new(6),
+            publishers: [1, 2, 3].map(Publisher::new),
+        }
+    }
+
+    fn ledgers(&self) -> impl Iterator<Item = &Mutex<QueueLedger>> {
+        [&self.work, &self.purged, &self.transactions.source]
+            .into_iter()
+            .chain(&self.fanned)
+            .chain(&self.transactions.copies)
+    }
+
+    async fn declare_all(&self, broker: &Broker) -> lapin::Result<()> {
+        let (connection, channel) = open(broker.amqp()).await?;
+        declare_exchange(&channel, FANOUT, ExchangeKind::Fanout).await?;
+        declare_exchange(&channel, transactions::EXCHANGE, ExchangeKind::Fanout).await?;
+        declare_exchange(&channel, life::EXCHANGE, ExchangeKind::Direct).await?;
+        for ledger in self.ledgers() {
+            let name = ledger.lock().unwrap().name.clone();
+            declare_queue(&channel, &name).await?;
+            let exchange = match name.as_str() {
+                "fan.a" | "fan.b" => FANOUT,
+                "tx.a" | "tx.b" => transactions::EXCHANGE,
+                _ => continue,
+            };
+            let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+            channel
+                .queue_bind(name.as_str().into(), exchange.into(), "".into(), options, arguments)
+                .await?;
+        }
+        connection.close(200, "Goodbye".into()).await
+    }
+
+    /// All clients at once, until the broker is gone.
+    async fn work(&self, broker: &Broker, random: &mut Random) {
+        let amqp = broker.amqp();
+        let [direct, other, fan] = &self.publishers;
+        let to_work = Target {
+            exchange: "",
+            routing_key: "work",
+            queues: &[&self.work],
+        };
+        let [first, second] = &self.fanned;
+        let to_all = Target {
+            exchange: FANOUT,
+            routing_key: "",
+            queues: &[first, second],
+        };
+        let mut seeded = || Random::new(random.number() | 1);
+        let consumers = [seeded(), seeded(), seeded()];
+        let [one, two, three] = consumers;
+        let (transactions, lives, purges) = (seeded(), seeded(), seeded());
+        let under_way = &self.purge_under_way;
+        let (_, _, _, _, _, _, _, _, _) = tokio::join!(
+            direct.run(amqp, &to_work),
+            other.run(amqp, &to_work),
+            fan.run(amqp, &to_all),
+            consume(amqp, &self.work, one),
+            consume(amqp, &self.work, two),
+            consume(amqp, first, three),
+            purge(amqp, &self.purged, under_way, &self.transactions.publisher, purges),
+            self.transactions.run(amqp, transactions),
+            self.lives.run(amqp, lives),
+        );
+    }
+
+    fn crashed(&self, at: Instant, orderly: bool) {
+        for ledger in self.ledgers() {
+            ledger.lock().unwrap().crashed(at, orderly);
+        }
+        self.lives.crashed(at, orderly);
+    }
+
+    async fn check(&self, broker: &Broker, random: &mut Random, findings: &mut Findings) -> lapin::Result<()> {
+        let (connection, _channel) = open(broker.amqp()).await?;
+        let source = drain(&connection, &self.transactions.source, findings).await?;
+        let [a, b] = &self.transactions.copies;
+        let copies = [
+            drain(&connection, a, findings).await?,
+            drain(&connection, b, findings).await?,
+        ];
+        self.transactions.check(&source, [&copies[0], &copies[1]], findings);
+        let purged = drain(&connection, &self.purged, findings).await?;
+        if let Some(all) = self.purge_under_way.lock().unwrap().take() {
+            let left = purged.iter().filter(|(number, _)| all.contains(number)).count();
+            if left != 0 && left != all.len() {
+                findings.object(format!("half a purge: {left} of {} messages are left", all.len()));
+            }
+        }
+        for ledger in [&self.work, &self.fanned[0], &self.fanned[1]] {
+            // A backlog that is left alone must be there after the next crash too.
+            if random.chance(60) {
+                drain(&connection, ledger, findings).await?;
+            }
+        }
+        self.lives.check(broker.amqp(), findings).await?;
+        connection.close(200, "Goodbye".into()).await
+    }
+
+    fn confirmed(&self) -> u64 {
+        let publishers = self.publishers.iter();
+        let all = publishers.chain([&self.transactions.publisher, &self.lives.publisher]);
+        all.map(|publisher| publisher.confirmed.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Takes and compares all of a queue, and acknowledges it.
+async fn drain(
+    connection: &Connection,
+    ledger: &Mutex<QueueLedger>,
+    findings: &mut Findings,
+) -> lapin::Result<Vec<(u64, bool)>> {
+    let queue = ledger.lock().unwrap().name.clone();
+    let channel = connection.create_channel().await?;
+    let found = take_all(&channel, &queue).await?;
+    ledger.lock().unwrap().check(&found, findings);
+    let numbers: Vec<u64> = found.iter().map(|(number, _)| *number).collect();
+    for number in &numbers {
+        let mut ledger = ledger.lock().unwrap();
+        ledger.delivered(*number);
+        ledger.settling(*number);
+    }
+    if !numbers.is_empty() {
+        channel.basic_ack(0, BasicAckOptions { multiple: true }).await?;
+    }
+    barrier(&channel, &queue).await?;
+    ledger.lock().unwrap().settled(&numbers);
+    Ok(found)
+}
+
+/// Kills a broker so many times, and adds what was found. Stops at the first cycle that is not clean.
+pub async fn run(cycles: u64, random: &mut Random, findings: &mut Findings, progress: impl Fn(&str)) {
+    let mut broker = Broker::start();
+    let books = Books::new();
+    books.declare_all(&broker).await.expect("the first declarations");
+    for cycle in 1..=cycles {
+        let life = match random.below(10) {
+            0 => Duration::from_millis(2_500 + random.below(1_500) as u64),
+            1..4 => Duration::from_millis(random.below(60) as u64),
+            _ => Duration::from_millis(60 + random.below(900) as u64),
+        };
+        let orderly = random.chance(8);
+        let crashed_at = {
+            let mut clients_random = Random::new(random.number() | 1);
+            let working = books.work(&broker, &mut clients_random);
+            tokio::pin!(working);
+            // The clients work until they are killed: this is the one place where time itself is waited for.
+            let _ = tokio::time::timeout(life, &mut working).await;
+            let crashed_at = Instant::now();
+            signal(&broker, orderly);
+            // A client that does not notice is given up.
+            let _ = tokio::time::timeout(NOTICE_PATIENCE, working).await;
+            crashed_at
+        };
+        let ended = broker.wait_for_exit();
+        if orderly && !ended.success() {
+            findings.object(format!("an orderly stop ended with {ended}"));
+        }
+        books.crashed(crashed_at, orderly);
+        while random.chance(15) {
+            broker.kill_while_starting(random.below(12));
+        }
+        broker.start_again();
+        let checked = tokio::time::timeout(LOOK_PATIENCE, books.check(&broker, random, findings)).await;
+        match checked {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => findings.object(format!("the look at everything failed: {error}")),
+            Err(_) => findings.object(format!("the look at everything took more than {LOOK_PATIENCE:?}")),
+        }
+        findings.kills += 1;
+        findings.confirmed = books.confirmed();
+        progress(&format!(
+            "cycle {cycle}: {} messages confirmed so far",
+            findings.confirmed
+        ));
+        if !findings.is_clean() {
+            progress(&format!(
+                "in cycle {cycle}, killed after {life:?}:\n{}",
+                broker.log_tail()
+            ));
+            return;
+        }
+    }
+}
+
+/// SIGKILL, or SIGTERM for an orderly stop; returns at once.
+fn signal(broker: &Broker, orderly: bool) {
+    if orderly {
+        broker.terminate()
+    } else {
+        broker.send_kill()
+    }
+}

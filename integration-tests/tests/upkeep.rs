@@ -1,0 +1,252 @@
+//! Full and read-only disks, backups, and `leveret check`: what an operator meets.
+
+use lapin::options::*;
+use lapin::{BasicProperties, Channel};
+use leveret_integration_tests::broker::{binary, remove_settings, serve_command};
+use leveret_integration_tests::client::*;
+use leveret_integration_tests::{Broker, shared, wait};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+fn leveret(arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    remove_settings(&mut command);
+    command.args(arguments).output().unwrap()
+}
+
+fn printed(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+/// A small file system of our own. None without the right to mount one.
+struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", "size=64m", "leveret-test"])
+            .arg(folder.path());
+        if mount.output().is_ok_and(|mounted| mounted.status.success()) {
+            return Some(Self { folder });
+        }
+        eprintln!("left out: no right to mount a file system");
+        None
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path().join("ballast")
+    }
+
+    /// Takes all room there is.
+    fn fill(&self) {
+        let _full = std::fs::write(self.ballast(), vec![0; 80 << 20]);
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn make_read_only(&self) {
+        let remount = Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(self.path())
+            .status();
+        assert!(remount.unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+/// Status line and body of `GET /health`.
+fn health(broker: &Broker) -> (String, String) {
+    let mut stream = TcpStream::connect(broker.metrics()).unwrap();
+    stream
+        .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+async fn publish_large(channel: &Channel, number: u64) -> lapin::PublisherConfirm {
+    let mut body = vec![7; 200_000];
+    body[..8].copy_from_slice(&number.to_be_bytes());
+    let persistent = BasicProperties::default().with_delivery_mode(2);
+    channel
+        .basic_publish(
+            "".into(),
+            "work".into(),
+            BasicPublishOptions::default(),
+            &body,
+            persistent,
+        )
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_blocks_publishers_until_there_is_room_and_loses_nothing() {
+    if shared::external().is_some() {
+        return;
+    }
+    let Some(disk) = SmallDisk::mount() else { return };
+    let settings = [("DISK_FREE_LIMIT", "1")];
+    let mut broker = Broker::start_in_with(&disk.path().join("data"), &settings);
+    let (_connection, channel) = open(broker.amqp()).await;
+    channel.queue("work", QueueDeclareOptions::durable()).await;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let mut sent = 0;
+    for _ in 0..5 {
+        assert!(publish_large(&channel, sent).await.await.unwrap().is_ack());
+        sent += 1;
+    }
+    assert!(health(&broker).0.contains("200"));
+
+    disk.fill();
+    let mut unconfirmed = Vec::new();
+    // What little room is left takes some more.
+    while !health(&broker).1.contains("storage") {
+        assert!(sent < 1_000, "the broker does not notice: {:?}", health(&broker));
+        unconfirmed.push(publish_large(&channel, sent).await);
+        sent += 1;
+    }
+    let (status, reasons) = health(&broker);
+    assert!(
+        status.contains("503") && reasons.contains("full"),
+        "{status}: {reasons}"
+    );
+    assert!(broker.ctl().run(&["status"]).contains("full"));
+    // What is there is delivered all the same.
+    let (_other, consuming) = open(broker.amqp()).await;
+    let held = consuming.get("work").await.expect("the first message");
+    assert_eq!(&held.data[..8], &0u64.to_be_bytes());
+
+    disk.make_room();
+    for confirm in unconfirmed {
+        assert!(wait::within("a confirm", confirm).await.unwrap().is_ack());
+    }
+    wait::until("all is well again", || health(&broker).0.contains("200").then_some(()));
+    broker.kill();
+    broker.start_again();
+    let (_connection, channel) = open(broker.amqp()).await;
+    for number in 0..sent {
+        let got = channel.get("work").await.expect("a message");
+        assert_eq!(&got.data[..8], &number.to_be_bytes());
+    }
+    assert!(channel.get("work").await.is_none());
+    broker.kill();
+}
+
+#[test]
+fn a_read_only_data_directory_is_refused_in_one_line() {
+    if shared::external().is_some() {
+        return;
+    }
+    let Some(disk) = SmallDisk::mount() else { return };
+    let data = disk.path().join("data");
+    Broker::start_in(&data).stop();
+    disk.make_read_only();
+    let refused = serve_command(&data, "127.0.0.1:0").output().unwrap();
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("not writable") && said.contains("--data-dir"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_a_busy_broker_has_all_that_was_confirmed_before() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (_connection, channel) = open(broker.amqp()).await;
+    channel.queue("work", QueueDeclareOptions::durable()).await;
+    let (stop, confirmed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let publishing = tokio::spawn({
+        let (stop, confirmed) = (stop.clone(), confirmed.clone());
+        async move {
+            let mut number: u64 = 0;
+            while !stop.load(Ordering::Relaxed) {
+                channel.publish_confirmed("", "work", &number.to_be_bytes()).await;
+                number += 1;
+                confirmed.store(number, Ordering::SeqCst);
+            }
+        }
+    });
+    wait::until_async("some messages", || async {
+        (confirmed.load(Ordering::SeqCst) > 50).then_some(())
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let owed = confirmed.load(Ordering::SeqCst);
+    let data_dir = broker.data_dir().display().to_string();
+    let arguments = ["backup", copy.to_str().unwrap(), "--data-dir", &data_dir];
+    let made = tokio::task::block_in_place(|| leveret(&arguments));
+    assert!(made.status.success(), "{}", printed(&made));
+    let again = tokio::task::block_in_place(|| leveret(&arguments));
+    assert!(!again.status.success(), "a copy replaces nothing");
+    stop.store(true, Ordering::Relaxed);
+    publishing.await.unwrap();
+
+    assert!(leveret(&["check", copy.to_str().unwrap()]).status.success());
+    let on_copy = Broker::start_in(&copy);
+    let (_connection, channel) = open(on_copy.amqp()).await;
+    let mut numbers = Vec::new();
+    while let Some(got) = channel.get("work").await {
+        numbers.push(u64::from_be_bytes(got.data[..8].try_into().unwrap()));
+    }
+    assert!(numbers.len() as u64 >= owed, "{} of {owed}", numbers.len());
+    assert!(numbers.iter().copied().eq(0..numbers.len() as u64));
+}
+
+#[tokio::test]
+async fn check_tells_by_its_exit_code_whether_a_store_is_sound() {
+    let Some(mut broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (connection, channel) = open(broker.amqp()).await;
+    channel.queue("work", QueueDeclareOptions::durable()).await;
+    for _ in 0..20 {
+        channel.publish_confirmed("", "work", &[b'x'; 500]).await;
+    }
+    connection.close(200, "Goodbye".into()).await.unwrap();
+    let data_dir = broker.data_dir().display().to_string();
+    let in_use = leveret(&["check", &data_dir]);
+    assert_eq!(in_use.status.code(), Some(1));
+    assert!(printed(&in_use).contains("in use"), "{}", printed(&in_use));
+
+    broker.kill();
+    let sound = leveret(&["check", &data_dir]);
+    assert_eq!(sound.status.code(), Some(0), "{}", printed(&sound));
+    assert!(printed(&sound).contains("20 messages"), "{}", printed(&sound));
+
+    for file in std::fs::read_dir(broker.data_dir().join("db")).unwrap() {
+        let path = file.unwrap().path();
+        if path.file_name().is_some_and(|name| name == "CURRENT") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let damaged = leveret(&["check", &data_dir]);
+    assert_eq!(damaged.status.code(), Some(1), "{}", printed(&damaged));
+    let mended = leveret(&["check", "--repair", &data_dir]);
+    assert_eq!(mended.status.code(), Some(0), "{}", printed(&mended));
+    broker.start_again();
+    let (_connection, channel) = open(broker.amqp()).await;
+    assert_eq!(channel.counts("work").await.0, 20);
+}
