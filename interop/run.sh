@@ -79,6 +79,16 @@ install_java() {
 }
 run_java() { java -cp "$cache/java/build/classes:$cache/java/build/libraries/*" Interop; }
 
+install_rabbit_hole() {
+    GOMODCACHE=$cache/go/modules GOCACHE=$cache/go/build GOFLAGS=-modcacherw \
+        go build -C "$here/rabbit-hole" -o "$cache/go/rabbit-hole" .
+}
+run_rabbit_hole() { "$cache/go/rabbit-hole"; }
+install_amqpstorm() { python_environment amqpstorm; }
+run_amqpstorm() { run_python amqpstorm; }
+install_rabbitmqadmin() { true; }
+run_rabbitmqadmin() { "$here/rabbitmqadmin/interop.sh"; }
+
 # bounded SECONDS FUNCTION: runs a function of this script in a process of its own that is ended when the time is up.
 bounded() {
     export here cache
@@ -113,6 +123,12 @@ client amqplib amqplib node npm
 client amqp091-go amqp091_go go
 client java java java mvn
 client celery celery python3
+# Clients of the management API, which an external broker need not have.
+if [ -n "${MANAGEMENT_URL:-}" ]; then
+    client rabbitmqadmin rabbitmqadmin rabbitmqadmin python3
+    client rabbit-hole rabbit_hole go
+    client amqpstorm amqpstorm python3
+fi
 
 echo "$passed passed, $failed failed, $skipped skipped"
 if [ "$failed" -gt 0 ]; then

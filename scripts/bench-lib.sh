@@ -77,7 +77,8 @@ prepare_leveret() {
 }
 
 start_leveret() {
-  "$LEVERET" serve --data-dir "$WORK/data" --amqp-listen "127.0.0.1:$AMQP_PORT" --metrics-listen 127.0.0.1:0 >"$WORK/log" 2>&1 &
+  "$LEVERET" serve --data-dir "$WORK/data" --amqp-listen "127.0.0.1:$AMQP_PORT" --metrics-listen 127.0.0.1:0 \
+    --management-listen 127.0.0.1:0 >"$WORK/log" 2>&1 &
   LAUNCHER_PID=$!
   BROKER_PID=$LAUNCHER_PID
 }

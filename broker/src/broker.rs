@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use leveret_storage::{Definition, DefinitionKey, PermissionRecord, Store, Ticket, UserRecord, VhostRecord};
 use parking_lot::{Mutex, RwLock};
-use tokio::net::TcpListener;
 
 use crate::alarms::Alarms;
 use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
@@ -16,15 +15,16 @@ use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
 use crate::config::Config;
 use crate::limits::UserLimits;
 use crate::metrics::Counters;
+use crate::metrics::rates::LatestRates;
 use crate::names::Names;
 use crate::protocol::error::AmqpError;
 use crate::protocol::reply_code::ReplyCode;
 use crate::session::outbox::{Event, Outbox};
 use crate::session::reply_to::ReplyTargets;
 use crate::settings::{self, Setting};
-use crate::vhost::Vhost;
 use crate::vhost::paging::Paging;
 use crate::vhost::queue_handle::Services;
+use crate::vhost::{About, Vhost};
 
 /// So long after a flow pause a connection is shown to be in flow.
 const FLOW_SHOWN: Duration = Duration::from_secs(1);
@@ -43,6 +43,8 @@ pub struct Broker {
     pub store: Store,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// How fast they rise.
+    pub rates: LatestRates,
     /// How much of their messages queues may hold in memory.
     pub paging: Arc<Paging>,
     /// Random names.
@@ -57,8 +59,10 @@ pub struct Broker {
     pub node_name: String,
     /// When the broker started.
     pub started: Instant,
+    /// The broker says goodbye to its clients.
+    pub stopping: AtomicBool,
     cluster_name: String,
-    listeners: Mutex<Vec<String>>,
+    listeners: Mutex<Vec<Listener>>,
     vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
     user_limits: RwLock<HashMap<String, UserLimits>>,
     /// Held while a connection is counted and let into its virtual host.
@@ -263,6 +267,21 @@ pub enum LimitReached {
     },
 }
 
+/// An address that the broker listens on. Prints as `amqp 127.0.0.1:5672`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// What it is for: amqp, management or metrics.
+    pub purpose: &'static str,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+impl std::fmt::Display for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.purpose, self.address)
+    }
+}
+
 /// Why a change of vhosts or users failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -306,11 +325,13 @@ impl Broker {
             counters,
             paging: Arc::new(paging),
             names: Names::new(),
+            rates: LatestRates::default(),
             reply_targets: ReplyTargets::default(),
             alarms: Alarms::default(),
             throttle: Mutex::default(),
             node_name,
             started: now,
+            stopping: AtomicBool::new(false),
             cluster_name,
             listeners: Mutex::default(),
             vhosts: RwLock::default(),
@@ -348,14 +369,23 @@ impl Broker {
     }
 
     /// Enters a virtual host that is stored already.
-    pub fn recover_vhost(&self, name: &str) -> Arc<Vhost> {
-        let vhost = Arc::new(Vhost::new(name, self.services()));
-        self.vhosts.write().insert(name.to_owned(), vhost.clone());
+    pub fn recover_vhost(&self, record: &VhostRecord) -> Arc<Vhost> {
+        let vhost = Arc::new(Vhost::new(&record.name, self.services()));
+        vhost.set_about(About {
+            description: record.description.clone(),
+            tags: record.tags.clone(),
+        });
+        self.vhosts.write().insert(record.name.clone(), vhost.clone());
         vhost
     }
 
     /// Makes a virtual host; the commit to wait for.
     pub fn add_vhost(&self, name: &str) -> Result<Ticket, AdminError> {
+        self.add_vhost_with(name, About::default())
+    }
+
+    /// Makes a virtual host about which people say something; the commit to wait for.
+    pub fn add_vhost_with(&self, name: &str, about: About) -> Result<Ticket, AdminError> {
         if name.is_empty() || name.len() > 255 {
             return Err(AdminError::VhostNameLength);
         }
@@ -363,14 +393,28 @@ impl Broker {
         if vhosts.contains_key(name) {
             return Err(AdminError::VhostExists(name.to_owned()));
         }
-        let vhost = Vhost::new(name, self.services());
-        vhosts.insert(name.to_owned(), Arc::new(vhost));
+        let vhost = Arc::new(Vhost::new(name, self.services()));
+        vhosts.insert(name.to_owned(), vhost.clone());
+        Ok(self.store_about(&vhost, about))
+    }
+
+    /// Replaces what people say about a virtual host; the commit to wait for.
+    pub fn describe_vhost(&self, name: &str, about: About) -> Result<Ticket, AdminError> {
+        // Under the lock, so that a virtual host that is being deleted is not stored again.
+        let vhosts = self.vhosts.read();
+        let missing = || AdminError::NoSuchVhost(name.to_owned());
+        Ok(self.store_about(vhosts.get(name).ok_or_else(missing)?, about))
+    }
+
+    fn store_about(&self, vhost: &Vhost, about: About) -> Ticket {
         let mut writer = self.store.writer();
         writer.put(&Definition::Vhost(VhostRecord {
-            name: name.to_owned(),
-            ..VhostRecord::default()
+            name: vhost.name.to_string(),
+            description: about.description.clone(),
+            tags: about.tags.clone(),
         }));
-        Ok(writer.submit())
+        vhost.set_about(about);
+        writer.submit()
     }
 
     /// Deletes a virtual host with everything in it and closes its connections.
@@ -589,19 +633,13 @@ impl Broker {
         found.is_some()
     }
 
-    /// Remembers where the broker listens, for status.
-    pub fn set_listeners(&self, amqp: &[TcpListener], metrics: &[TcpListener]) {
-        let described = |purpose: &str, listeners: &[TcpListener]| -> Vec<String> {
-            let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
-            addresses.map(|address| format!("{purpose} {address}")).collect()
-        };
-        let mut listeners = described("amqp", amqp);
-        listeners.extend(described("metrics", metrics));
+    /// Remembers where the broker listens, for status and management.
+    pub fn set_listeners(&self, listeners: Vec<Listener>) {
         *self.listeners.lock() = listeners;
     }
 
-    /// Where the broker listens, such as `amqp 127.0.0.1:5672`.
-    pub fn listeners(&self) -> Vec<String> {
+    /// Where the broker listens.
+    pub fn listeners(&self) -> Vec<Listener> {
         self.listeners.lock().clone()
     }
 

@@ -12,7 +12,7 @@ use crate::upkeep::{BackupArgs, CheckArgs};
 const EXAMPLES: &str = "\
 Examples:
   leveret serve
-      Start with data in ./data, AMQP on port 5672 and metrics on port 15692 of all interfaces.
+      Start with data in ./data, AMQP on port 5672, management on 15672 and metrics on 15692 of all interfaces.
   leveret serve --config /etc/leveret/leveret.toml
       Start with a configuration file; leveret.example.toml explains every key.
   leveret serve --data-dir /tmp/try --amqp-listen 127.0.0.1:0
@@ -71,6 +71,9 @@ pub struct ServeArgs {
     /// Where Prometheus finds /metrics; may be given several times [default: port 15692 of all interfaces].
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics_listen: Vec<String>,
+    /// Where the management API answers; may be given several times [default: port 15672 of all interfaces].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub management_listen: Vec<String>,
     /// How log lines look: text or json [default: text].
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -95,6 +98,10 @@ impl ServeArgs {
             Flag {
                 key: "metrics_listen",
                 values: self.metrics_listen.clone(),
+            },
+            Flag {
+                key: "management_listen",
+                values: self.management_listen.clone(),
             },
             one("log_format", &self.log_format),
             one("log_level", &self.log_level),

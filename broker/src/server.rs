@@ -4,25 +4,28 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use leveret_storage::{Definition, Fsync, StorageError, Store, StoreOptions};
 use prometheus::Registry;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::auth::seed::seed_users;
 use crate::auth::{PermissionRecord, UserRecord, Users};
-use crate::broker::{AdminError, Broker};
+use crate::broker::{AdminError, Broker, Listener};
 use crate::config::{Config, FsyncPolicy};
 use crate::ctl::server::{CtlBindError, CtlServer};
-use crate::metrics::{Counters, endpoint, process};
+use crate::definitions::{Document, Plan};
+use crate::metrics::{Counters, endpoint, process, rates};
 use crate::net::listener::{self, ListenError};
 use crate::settings::Setting;
 use crate::vhost::paging::Paging;
 use crate::vhost::queue_handle;
 use crate::vhost::recovery::RecoveryError;
-use crate::{alarms, clock};
+use crate::{alarms, clock, management};
 
 /// How often an orderly stop looks whether all connections are gone.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -56,6 +59,14 @@ pub enum StartError {
     /// The first users or virtual hosts cannot be made.
     #[error("make the first users and virtual hosts: {0}")]
     Seed(#[from] AdminError),
+    /// The virtual hosts of the first start, or what its definitions file has, cannot be made.
+    #[error("make the first virtual hosts{}: {reason}", of_file(.file))]
+    FirstDefinitions {
+        /// The file, if there is one.
+        file: Option<PathBuf>,
+        /// What is wrong.
+        reason: String,
+    },
     /// An address is taken or not there.
     #[error("{0}")]
     Listen(#[from] ListenError),
@@ -81,8 +92,13 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let config = &broker.config;
     let amqp = listener::bind_all(&config.amqp_listen, "amqp")?;
     let metrics = listener::bind_all(&config.metrics_listen, "metrics")?;
+    let management = listener::bind_all(&config.management_listen, "management")?;
     let ctl = CtlServer::bind(&config.ctl_socket_path()).map_err(StartError::Ctl)?;
-    broker.set_listeners(&amqp, &metrics);
+    broker.set_listeners(described(&[
+        ("amqp", &amqp),
+        ("management", &management),
+        ("metrics", &metrics),
+    ]));
     let (stop, stopped) = watch::channel(false);
     for listener in amqp {
         tokio::spawn(listener::accept_amqp(listener, broker.clone(), stopped.clone()));
@@ -95,6 +111,13 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             stopped.clone(),
         ));
     }
+    if !management.is_empty() {
+        tokio::spawn(rates::watch(broker.clone()));
+    }
+    let door = management::Door::new(broker.clone());
+    for listener in management {
+        tokio::spawn(management::serve(listener, door.clone(), stopped.clone()));
+    }
     tokio::spawn(ctl.serve(broker.clone()));
     tokio::spawn(alarms::watch(broker.clone()));
     tracing::info!(
@@ -102,9 +125,22 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     );
     welcome(&broker);
     wait_for_signal().await?;
+    broker.stopping.store(true, Ordering::Relaxed);
     let _ = stop.send(true);
     stop_orderly(&broker).await;
     Ok(())
+}
+
+fn described(listeners: &[(&'static str, &Vec<TcpListener>)]) -> Vec<Listener> {
+    let addresses = |listeners: &[TcpListener]| -> Vec<_> {
+        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+        addresses.collect()
+    };
+    let described = listeners.iter().flat_map(|(purpose, listeners)| {
+        let addresses = addresses(listeners).into_iter();
+        addresses.map(|address| Listener { purpose, address })
+    });
+    described.collect()
 }
 
 /// What an operator can do about a store that does not open.
@@ -128,7 +164,8 @@ fn welcome(broker: &Broker) {
     let Some(address) = broker
         .listeners()
         .iter()
-        .find_map(|listener| listener.strip_prefix("amqp ").map(reachable))
+        .find(|listener| listener.purpose == "amqp")
+        .map(|listener| reachable(&listener.address.to_string()))
     else {
         return;
     };
@@ -238,26 +275,58 @@ fn recover_users(config: &Config, definitions: &[Definition]) -> Users {
     users
 }
 
-/// The first start: virtual hosts and users of the configuration.
+/// The first start: virtual hosts and users of the configuration, and what its definitions file has. A file that brings
+/// users brings all of them: nobody wants guest beside them. Nothing is made of a file that cannot be used.
 fn seed(broker: &Broker) -> Result<(), StartError> {
-    let mut ticket = None;
-    for name in broker.config.seed_vhost_names() {
-        ticket = ticket.max(Some(broker.add_vhost(name)?));
+    let mut document = read_definitions(broker)?.unwrap_or_default();
+    document.add_vhosts(&broker.config.seed_vhost_names());
+    let plan = Plan::new(broker, document).map_err(|reason| unusable(broker, reason))?;
+    for difference in plan
+        .differences()
+        .iter()
+        .filter(|_| broker.config.load_definitions.is_some())
+    {
+        tracing::info!("load_definitions: {difference}");
     }
+    let default_user = if plan.has_users() {
+        ""
+    } else {
+        &broker.config.default_user
+    };
+    plan.apply(broker).map_err(|reason| unusable(broker, reason))?;
     let mut edit = broker.users.edit();
-    seed_users(&broker.config, &mut edit).map_err(AdminError::from)?;
-    ticket = ticket.max(Some(broker.commit_users(edit)?));
-    if let Some(ticket) = ticket {
-        broker.store.wait(ticket).map_err(AdminError::from)?;
-    }
+    seed_users(&broker.config, default_user, &mut edit).map_err(AdminError::from)?;
+    let ticket = broker.commit_users(edit)?;
+    broker.store.wait(ticket).map_err(AdminError::from)?;
     Ok(())
+}
+
+fn read_definitions(broker: &Broker) -> Result<Option<Document>, StartError> {
+    let Some(path) = &broker.config.load_definitions else {
+        return Ok(None);
+    };
+    let text = std::fs::read(path).map_err(|reason| unusable(broker, reason))?;
+    let document = Document::parse(&text).map_err(|reason| unusable(broker, reason))?;
+    Ok(Some(document))
+}
+
+fn unusable(broker: &Broker, reason: impl ToString) -> StartError {
+    StartError::FirstDefinitions {
+        file: broker.config.load_definitions.clone(),
+        reason: reason.to_string(),
+    }
+}
+
+fn of_file(file: &Option<PathBuf>) -> String {
+    let file = file.as_ref().map(|file| format!(" and load {}", file.display()));
+    file.unwrap_or_default()
 }
 
 /// Virtual hosts first, then policies and limits, then exchanges and queues, then what connects them.
 fn recover(broker: &Broker, definitions: &[Definition]) -> Result<(), StartError> {
     for definition in definitions {
         if let Definition::Vhost(vhost) = definition {
-            broker.recover_vhost(&vhost.name);
+            broker.recover_vhost(vhost);
         }
     }
     recover_settings(broker, definitions);

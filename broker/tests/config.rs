@@ -179,6 +179,8 @@ fn values_are_read_from_toml_and_from_text_alike() {
         shutdown_deadline = "1m"
         worker_threads = 3
         metrics_listen = []
+        management_listen = []
+        load_definitions = "broker.json"
     "#;
     let from_file = config_of(file);
     let environment = [
@@ -196,6 +198,8 @@ fn values_are_read_from_toml_and_from_text_alike() {
         ("LEVERET_SHUTDOWN_DEADLINE", "60"),
         ("LEVERET_WORKER_THREADS", "3"),
         ("LEVERET_METRICS_LISTEN", ""),
+        ("LEVERET_MANAGEMENT_LISTEN", ""),
+        ("LEVERET_LOAD_DEFINITIONS", "broker.json"),
     ];
     assert_eq!(load("", &environment, &[]).unwrap().config, from_file);
     let expected = Config {
@@ -213,6 +217,8 @@ fn values_are_read_from_toml_and_from_text_alike() {
         shutdown_deadline: Duration::from_secs(60),
         worker_threads: 3,
         metrics_listen: Vec::new(),
+        management_listen: Vec::new(),
+        load_definitions: Some("broker.json".into()),
         ..Config::default()
     };
     assert_eq!(from_file, expected);

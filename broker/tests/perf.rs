@@ -26,6 +26,8 @@ impl Broker {
                 "127.0.0.1:0",
                 "--metrics-listen",
                 "127.0.0.1:0",
+                "--management-listen",
+                "127.0.0.1:0",
             ])
             .args([
                 "--log-format",

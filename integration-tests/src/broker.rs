@@ -15,6 +15,7 @@ pub struct Broker {
     log: Arc<Log>,
     amqp: SocketAddr,
     metrics: SocketAddr,
+    management: SocketAddr,
     data_dir: PathBuf,
     _temporary: Option<TempDir>,
     settings: Settings,
@@ -70,12 +71,13 @@ impl Broker {
                 .map(|(key, value)| (format!("LEVERET_{key}"), (*value).to_owned()))
                 .collect(),
         };
-        let (process, log, amqp, metrics) = launch(&data_dir, &settings);
+        let (process, log, [amqp, metrics, management]) = launch(&data_dir, &settings);
         Self {
             process,
             log,
             amqp,
             metrics,
+            management,
             data_dir,
             _temporary: temporary,
             settings,
@@ -97,6 +99,11 @@ impl Broker {
 
     pub fn metrics(&self) -> SocketAddr {
         self.metrics
+    }
+
+    /// Where the management API answers.
+    pub fn management(&self) -> SocketAddr {
+        self.management
     }
 
     pub fn data_dir(&self) -> &Path {
@@ -184,11 +191,12 @@ impl Broker {
     /// Starts the broker again on the same data folder, after it was killed or stopped. The ports are new ones.
     pub fn start_again(&mut self) {
         assert!(!self.is_running(), "stop the broker before starting it again");
-        let (process, log, amqp, metrics) = launch(&self.data_dir, &self.settings);
+        let (process, log, [amqp, metrics, management]) = launch(&self.data_dir, &self.settings);
         self.process = process;
         self.log = log;
         self.amqp = amqp;
         self.metrics = metrics;
+        self.management = management;
     }
 }
 
@@ -206,7 +214,7 @@ impl Drop for Broker {
     }
 }
 
-fn launch(data_dir: &Path, settings: &Settings) -> (Child, Arc<Log>, SocketAddr, SocketAddr) {
+fn launch(data_dir: &Path, settings: &Settings) -> (Child, Arc<Log>, [SocketAddr; 3]) {
     let mut command = serve_command(data_dir, &settings.amqp_listen);
     command.envs(settings.environment.iter().cloned());
     let mut process = command.spawn().unwrap_or_else(|error| {
@@ -218,11 +226,15 @@ fn launch(data_dir: &Path, settings: &Settings) -> (Child, Arc<Log>, SocketAddr,
     let log = Arc::new(Log::default());
     log.follow(process.stdout.take().unwrap());
     log.follow(process.stderr.take().unwrap());
-    let listeners = log
-        .wait_for_listener("amqp")
-        .and_then(|amqp| Ok((amqp, log.wait_for_listener("metrics")?)));
+    let listeners = log.wait_for_listener("amqp").and_then(|amqp| {
+        Ok([
+            amqp,
+            log.wait_for_listener("metrics")?,
+            log.wait_for_listener("management")?,
+        ])
+    });
     match listeners {
-        Ok((amqp, metrics)) => (process, log, amqp, metrics),
+        Ok(listeners) => (process, log, listeners),
         Err(reason) => {
             let _ = process.kill();
             let status = process.wait();
@@ -241,6 +253,7 @@ pub fn serve_command(data_dir: &Path, amqp_listen: &str) -> Command {
         .arg(data_dir)
         .args(["--amqp-listen", amqp_listen])
         .args(["--metrics-listen", "127.0.0.1:0"])
+        .args(["--management-listen", "127.0.0.1:0"])
         .args(["--log-format", "json"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -65,11 +65,17 @@ fn number(value: &Value) -> f64 {
 
 /// Sends `GET path` and returns the head and the body of the answer.
 pub fn get(address: SocketAddr, path: &str) -> (String, String) {
+    ask(address, "GET", path, "", "")
+}
+
+/// Sends a request with further header lines, each with its line break, and returns the head and the body of the answer.
+pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(crate::wait::DEADLINE)).unwrap();
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
     )
     .unwrap();
     let mut answer = Vec::new();

@@ -177,7 +177,9 @@ fn a_damaged_chunk_without_index_entry_does_not_keep_the_store_from_opening() {
     let next = store.next_position(QUEUE).0;
     append(&store, QUEUE, next..next + 1);
     assert_eq!(store.read(QUEUE, Position(next), 1).unwrap().len(), 1);
-    write(&store, |writer| writer.purge::<Position>(QUEUE, Position(u64::MAX), &[]));
+    write(&store, |writer| {
+        writer.purge::<Position>(QUEUE, Position(u64::MAX), &[])
+    });
     assert!(positions(&store, QUEUE).is_empty(), "a purge is the end of it");
 }
 

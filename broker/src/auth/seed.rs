@@ -8,9 +8,9 @@ use crate::config::{Config, SeedPassword};
 /// Pattern of a user that may do everything.
 const EVERYTHING: &str = ".*";
 
-/// Adds the default user and the users of the configuration that do not exist yet. Existing users are left
+/// Adds the default user, if it has a name, and the users of the configuration that do not exist yet. Existing users are left
 /// as they are. For the first start only: a user that was deleted later must not come back.
-pub fn seed_users(config: &Config, edit: &mut UsersEdit<'_>) -> Result<(), AuthError> {
+pub fn seed_users(config: &Config, default_user: &str, edit: &mut UsersEdit<'_>) -> Result<(), AuthError> {
     for seed in &config.users {
         if edit.contains_user(&seed.name) {
             continue;
@@ -24,17 +24,10 @@ pub fn seed_users(config: &Config, edit: &mut UsersEdit<'_>) -> Result<(), AuthE
             edit.set_permissions(&seed.name, &grant.vhost, &grant.configure, &grant.write, &grant.read)?;
         }
     }
-    let wants_default_user = !config.default_user.is_empty();
-    if wants_default_user && !edit.contains_user(&config.default_user) {
+    if !default_user.is_empty() && !edit.contains_user(default_user) {
         let password = HashedPassword::new(config.default_pass.expose(), random_salt()?)?;
-        edit.add_user(&config.default_user, password, vec!["administrator".to_owned()])?;
-        edit.set_permissions(
-            &config.default_user,
-            &config.default_vhost,
-            EVERYTHING,
-            EVERYTHING,
-            EVERYTHING,
-        )?;
+        edit.add_user(default_user, password, vec!["administrator".to_owned()])?;
+        edit.set_permissions(default_user, &config.default_vhost, EVERYTHING, EVERYTHING, EVERYTHING)?;
     }
     Ok(())
 }
@@ -50,7 +43,7 @@ mod tests {
 
     fn seeded(users: &Users, config: &Config) {
         let mut edit = users.edit();
-        seed_users(config, &mut edit).unwrap();
+        seed_users(config, &config.default_user, &mut edit).unwrap();
         edit.commit();
     }
 

@@ -43,6 +43,7 @@ keys! {
     data_dir: value::path,
     amqp_listen: value::some_addresses,
     metrics_listen: value::addresses,
+    management_listen: value::addresses,
     ctl_socket: value::optional_path,
     log_format: value::log_format,
     log_level: value::log_level,
@@ -67,6 +68,7 @@ keys! {
     loopback_users: value::texts,
     vhosts: seeds::vhosts,
     users: seeds::users,
+    load_definitions: value::optional_path,
     shutdown_deadline: |v| value::duration(v, Duration::ZERO..=MOST_TIMEOUT),
     worker_threads: value::threads,
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub amqp_listen: Vec<ListenAddress>,
     /// Where `GET /metrics` is served; an empty list turns it off. Default port 15692 of all interfaces.
     pub metrics_listen: Vec<ListenAddress>,
+    /// Where the management API is served; an empty list turns it off. Default port 15672 of all interfaces.
+    pub management_listen: Vec<ListenAddress>,
     /// Socket of `leveret ctl`; `None` is `ctl.sock` in the data directory, the default.
     pub ctl_socket: Option<PathBuf>,
 
@@ -86,6 +88,9 @@ pub struct Config {
     pub vhosts: Vec<SeedVhost>,
     /// Further users made at the first start. Default none.
     pub users: Vec<SeedUser>,
+
+    /// Definitions file in RabbitMQ's form, imported at the first start. Default none.
+    pub load_definitions: Option<PathBuf>,
 
     /// Time an orderly stop may take before the process ends anyway. Default 30 s.
     pub shutdown_deadline: Duration,
@@ -174,6 +179,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./data"),
             amqp_listen: ListenAddress::all_interfaces(5672),
             metrics_listen: ListenAddress::all_interfaces(15692),
+            management_listen: ListenAddress::all_interfaces(15672),
             ctl_socket: None,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
@@ -198,6 +204,7 @@ impl Default for Config {
             loopback_users: vec!["guest".to_owned()],
             vhosts: Vec::new(),
             users: Vec::new(),
+            load_definitions: None,
             shutdown_deadline: Duration::from_secs(30),
             worker_threads: value::available_cores(),
         }

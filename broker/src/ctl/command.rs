@@ -1,15 +1,16 @@
 //! The command line of `leveret ctl`.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::client::{ClientError, CtlClient, Place};
 use super::output::{Formatter, print};
 use super::policy_command::PolicyCommand;
-use super::protocol::{Password, Request};
+use super::protocol::{Password, Reply, Request};
 
 #[derive(Debug, Args)]
 pub struct CtlArgs {
@@ -181,6 +182,19 @@ enum CtlCommand {
         /// What the client is told.
         reason: String,
     },
+    /// Write everything that was declared as a definitions file of RabbitMQ's form.
+    ExportDefinitions {
+        /// Where to; standard output if it is not given or '-'.
+        file: Option<PathBuf>,
+    },
+    /// Make what a definitions file has and the broker has not; what differs is changed or told.
+    ImportDefinitions {
+        /// The file; standard input if it is not given or '-'.
+        file: Option<PathBuf>,
+        /// Change nothing, only say what would change.
+        #[arg(long = "dry-run")]
+        dry_run: bool,
+    },
 }
 
 /// Executes the command and prints the answer. The error is one line.
@@ -191,6 +205,10 @@ pub fn run(args: CtlArgs) -> Result<(), String> {
         _ => CtlClient::connect(place),
     };
     let mut client = client.map_err(|error| error.to_string())?;
+    let into = match &args.command {
+        CtlCommand::ExportDefinitions { file } => file.clone().filter(|file| is_file(file)),
+        _ => None,
+    };
     let Some(request) = args.command.into_request()? else {
         return Ok(());
     };
@@ -198,6 +216,9 @@ pub fn run(args: CtlArgs) -> Result<(), String> {
         ClientError::Refused(error) => format!("cannot {}: {error}", request.name()),
         other => other.to_string(),
     })?;
+    if let Some(path) = into {
+        return write_file(&path, &reply, args.formatter);
+    }
     let mut out = io::stdout().lock();
     match print(&reply, args.formatter, !args.silent, &mut out).and_then(|()| out.flush()) {
         // Whoever read the list has seen enough, as in `leveret ctl list_queues | head`.
@@ -280,9 +301,40 @@ impl CtlCommand {
                 if_unused,
             },
             Self::CloseConnection { name, reason } => Request::CloseConnection { name, reason },
+            Self::ExportDefinitions { .. } => Request::ExportDefinitions {},
+            Self::ImportDefinitions { file, dry_run } => Request::ImportDefinitions {
+                definitions: read_json(file.filter(|file| is_file(file)))?,
+                dry_run,
+            },
         };
         Ok(Some(request))
     }
+}
+
+/// `-` stands for standard input or output.
+fn is_file(path: &Path) -> bool {
+    path.as_os_str() != "-"
+}
+
+/// Writes the answer into a file.
+fn write_file(path: &Path, reply: &Reply, formatter: Formatter) -> Result<(), String> {
+    let mut text = Vec::new();
+    let written = print(reply, formatter, true, &mut text).and_then(|()| std::fs::write(path, text));
+    written.map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// Reads JSON from a file or standard input.
+fn read_json(file: Option<PathBuf>) -> Result<Value, String> {
+    let name = file
+        .as_ref()
+        .map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
+    let mut text = Vec::new();
+    let read = match &file {
+        Some(path) => std::fs::read(path).map(|read| text = read),
+        None => io::stdin().lock().read_to_end(&mut text).map(|_| ()),
+    };
+    read.map_err(|error| format!("cannot read {name}: {error}"))?;
+    serde_json::from_slice(&text).map_err(|error| format!("cannot read {name}: it is no JSON: {error}"))
 }
 
 /// The password of the command line, or else one line of standard input.

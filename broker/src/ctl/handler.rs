@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use leveret_storage::Ticket;
+use serde_json::Value;
 
 use super::error::{CtlError, ErrorKind};
 use super::listings;
@@ -14,6 +15,7 @@ use super::user_commands::{self, UserStore};
 use crate::auth::RecordChange;
 use crate::broker::{AdminError, Broker};
 use crate::clock;
+use crate::definitions::{self, Document, ImportError, Plan};
 use crate::metrics::process;
 use crate::vhost::queues::DeleteConditions;
 use crate::vhost::{Actor, OperationError, Vhost};
@@ -97,12 +99,38 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
         }
         Request::CloseConnection { name, reason } => close_connection(broker, &name, &reason),
         Request::Status {} => Ok(Reply::Status(Box::new(status(broker)))),
+        Request::ExportDefinitions {} => {
+            let definitions = serde_json::to_value(definitions::export(broker));
+            let definitions = definitions.map_err(|error| CtlError::new(ErrorKind::Internal, error.to_string()))?;
+            Ok(Reply::Definitions(Box::new(definitions)))
+        }
+        Request::ImportDefinitions { definitions, dry_run } => import_definitions(broker, &definitions, dry_run),
         Request::Backup { directory } => back_up(broker, &directory),
         other => Err(CtlError::new(
             ErrorKind::Internal,
             format!("nobody executes '{}'", other.name()),
         )),
     }
+}
+
+fn import_definitions(broker: &Broker, definitions: &Value, dry_run: bool) -> Result<Reply, CtlError> {
+    let refused = |error: ImportError| {
+        let kind = match error {
+            ImportError::Storage(_) => ErrorKind::Internal,
+            _ => ErrorKind::Invalid,
+        };
+        CtlError::new(kind, error.to_string())
+    };
+    let document = Document::from_json(definitions).map_err(refused)?;
+    let plan = Plan::new(broker, document).map_err(refused)?;
+    let lines: Vec<String> = plan.differences().iter().map(ToString::to_string).collect();
+    if !dry_run {
+        plan.apply(broker).map_err(refused)?;
+    }
+    if lines.is_empty() {
+        return Ok(Reply::Message("nothing differs".to_owned()));
+    }
+    Ok(Reply::Message(lines.join("\n")))
 }
 
 pub(super) fn find(broker: &Broker, name: &str) -> Result<Arc<Vhost>, CtlError> {
@@ -168,7 +196,7 @@ fn status(broker: &Broker) -> Status {
         pid: std::process::id(),
         uptime_seconds: clock::now().saturating_duration_since(broker.started).as_secs(),
         data_dir: broker.config.data_dir.display().to_string(),
-        listeners: broker.listeners(),
+        listeners: broker.listeners().iter().map(ToString::to_string).collect(),
         alarms: broker.troubles(),
         vhosts: broker.vhosts().len() as u64,
         connections: broker.open_connections() as u64,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use amq_protocol::types::{AMQPValue, FieldTable};
+use amq_protocol::types::FieldTable;
 use leveret_routing::Destination;
 use serde_json::{Map, Value};
 
@@ -11,6 +11,7 @@ use super::protocol::Table;
 use super::rows::{BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, QueueRow, VhostRow, tabulate};
 use crate::broker::{Broker, ConnectionId, ConnectionInfo};
 use crate::clock;
+use crate::json::table_json;
 use crate::vhost::{QueueHandle, Vhost};
 
 pub fn vhosts(broker: &Broker, columns: &[String]) -> Result<Table, CtlError> {
@@ -221,38 +222,4 @@ pub fn channels(broker: &Broker, columns: &[String]) -> Result<Table, CtlError> 
         }
     }
     tabulate(rows, columns)
-}
-
-/// An argument table as JSON, for people and scripts; types that JSON lacks become text or numbers.
-pub fn table_json(table: &FieldTable) -> Value {
-    Value::Object(
-        table
-            .inner()
-            .iter()
-            .map(|(key, value)| (key.to_string(), value_json(value)))
-            .collect(),
-    )
-}
-
-fn value_json(value: &AMQPValue) -> Value {
-    match value {
-        AMQPValue::Boolean(value) => (*value).into(),
-        AMQPValue::ShortShortInt(value) => (*value).into(),
-        AMQPValue::ShortShortUInt(value) => (*value).into(),
-        AMQPValue::ShortInt(value) => (*value).into(),
-        AMQPValue::ShortUInt(value) => (*value).into(),
-        AMQPValue::LongInt(value) => (*value).into(),
-        AMQPValue::LongUInt(value) => (*value).into(),
-        AMQPValue::LongLongInt(value) => (*value).into(),
-        AMQPValue::Float(value) => (*value).into(),
-        AMQPValue::Double(value) => (*value).into(),
-        AMQPValue::DecimalValue(value) => (f64::from(value.value) / 10_f64.powi(i32::from(value.scale))).into(),
-        AMQPValue::ShortString(value) => value.as_str().into(),
-        AMQPValue::LongString(value) => String::from_utf8_lossy(value.as_bytes()).into(),
-        AMQPValue::FieldArray(values) => values.as_slice().iter().map(value_json).collect(),
-        AMQPValue::Timestamp(value) => (*value).into(),
-        AMQPValue::FieldTable(table) => table_json(table),
-        AMQPValue::ByteArray(value) => String::from_utf8_lossy(value.as_slice()).into(),
-        AMQPValue::Void => Value::Null,
-    }
 }

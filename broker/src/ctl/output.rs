@@ -24,6 +24,7 @@ pub fn print(reply: &Reply, formatter: Formatter, headers: bool, out: &mut impl 
         (Reply::Message(text), Formatter::Json) => writeln!(out, "{}", Value::from(text.as_str())),
         (Reply::Table(table), Formatter::Table) => print_table(table, headers, out),
         (Reply::Table(table), Formatter::Json) => print_json_table(table, out),
+        (Reply::Definitions(definitions), _) => writeln!(out, "{}", serde_json::to_string_pretty(definitions)?),
         (Reply::Status(status), Formatter::Table) => print_status(status, out),
         (Reply::Status(status), Formatter::Json) => writeln!(out, "{}", serde_json::to_string(status)?),
     }

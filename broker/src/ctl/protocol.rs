@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::error::{CtlError, ErrorKind};
 
-/// Longest request line, its line feed included.
-pub const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// Longest request line, its line feed included. Definitions are the long ones.
+pub const MAX_REQUEST_BYTES: usize = 20 << 20;
 
 /// Longest response line a client reads, its line feed included. Room for about a million queues with a few columns.
 pub const MAX_RESPONSE_BYTES: u64 = 256 << 20;
@@ -139,6 +139,12 @@ pub enum Request {
         reason: String,
     },
     Status {},
+    ExportDefinitions {},
+    /// Makes what a definitions file has and the broker has not; a dry run only tells.
+    ImportDefinitions {
+        definitions: Value,
+        dry_run: bool,
+    },
     /// Makes a copy of the data in this directory, which is a path on the broker's machine and does not exist.
     Backup {
         directory: String,
@@ -203,6 +209,7 @@ pub enum Reply {
     Message(String),
     Table(Table),
     Status(Box<Status>),
+    Definitions(Box<Value>),
 }
 
 /// Rows of a `list_` command.

@@ -3,6 +3,9 @@
 mod counters;
 pub mod endpoint;
 pub mod process;
+pub mod rates;
 mod snapshot;
 
 pub use counters::Counters;
+pub use rates::Rates;
+pub use snapshot::COMPATIBLE_VERSION;

@@ -11,7 +11,7 @@ use crate::broker::{Broker, ConnectionInfo};
 use crate::clock;
 
 /// The version that dashboards compare with RabbitMQ's.
-const COMPATIBLE_VERSION: &str = "4.3.5";
+pub const COMPATIBLE_VERSION: &str = "4.3.5";
 
 /// Adds up what the virtual hosts hold.
 #[derive(Default)]

@@ -9,7 +9,7 @@
 use crate::protocol::error::{AmqpError, DecodeCause};
 use crate::protocol::field_table::check_table;
 use crate::protocol::method::BASIC_PUBLISH;
-use crate::protocol::wire::Reader;
+use crate::protocol::wire::{Reader, put_u16, put_u64};
 
 /// The class that contents of AMQP 0-9-1 belong to.
 pub const BASIC_CLASS_ID: u16 = 60;
@@ -160,6 +160,51 @@ impl<'a> Properties<'a> {
         reader.finish()
     }
 
+    /// The payload of a header frame with these properties, or nothing if a short string is longer than 255 bytes.
+    pub fn encode(&self, body_size: u64) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(64);
+        put_u16(&mut out, BASIC_CLASS_ID);
+        put_u16(&mut out, 0);
+        put_u64(&mut out, body_size);
+        put_u16(&mut out, 0);
+        let mut flags = 0;
+        put_short(self.content_type, flag::CONTENT_TYPE, &mut flags, &mut out)?;
+        put_short(self.content_encoding, flag::CONTENT_ENCODING, &mut flags, &mut out)?;
+        if let Some(headers) = self.headers {
+            flags |= flag::HEADERS;
+            out.extend_from_slice(headers);
+        }
+        for (octet, its_flag) in [
+            (self.delivery_mode, flag::DELIVERY_MODE),
+            (self.priority, flag::PRIORITY),
+        ] {
+            if let Some(octet) = octet {
+                flags |= its_flag;
+                out.push(octet);
+            }
+        }
+        put_short(self.correlation_id, flag::CORRELATION_ID, &mut flags, &mut out)?;
+        put_short(self.reply_to.map(str::as_bytes), flag::REPLY_TO, &mut flags, &mut out)?;
+        put_short(
+            self.expiration.map(str::as_bytes),
+            flag::EXPIRATION,
+            &mut flags,
+            &mut out,
+        )?;
+        put_short(self.message_id, flag::MESSAGE_ID, &mut flags, &mut out)?;
+        if let Some(timestamp) = self.timestamp {
+            flags |= flag::TIMESTAMP;
+            put_u64(&mut out, timestamp);
+        }
+        put_short(self.kind, flag::TYPE, &mut flags, &mut out)?;
+        put_short(self.user_id.map(str::as_bytes), flag::USER_ID, &mut flags, &mut out)?;
+        put_short(self.app_id, flag::APP_ID, &mut flags, &mut out)?;
+        put_short(self.cluster_id, flag::CLUSTER_ID, &mut flags, &mut out)?;
+        out.get_mut(FIXED_LEN..FIXED_LEN + 2)?
+            .copy_from_slice(&flags.to_be_bytes());
+        Some(out)
+    }
+
     /// Checks the header table, if there is one: structure, types, keys, and depth.
     pub fn check_headers(&self) -> Result<(), DecodeCause> {
         self.headers.map_or(Ok(()), check_table)
@@ -169,6 +214,15 @@ impl<'a> Properties<'a> {
     pub fn is_persistent(&self) -> bool {
         self.delivery_mode == Some(PERSISTENT)
     }
+}
+
+/// Appends a short string that is there, and sets its flag.
+fn put_short(octets: Option<&[u8]>, its_flag: u16, flags: &mut u16, out: &mut Vec<u8>) -> Option<()> {
+    let Some(octets) = octets else { return Some(()) };
+    out.push(u8::try_from(octets.len()).ok()?);
+    out.extend_from_slice(octets);
+    *flags |= its_flag;
+    Some(())
 }
 
 /// The fast path for a message with no property, or with `delivery_mode` alone: its delivery mode, 0 when it has none.
@@ -230,6 +284,25 @@ mod tests {
         assert_eq!((header.class_id, header.body_size), (60, 65_538));
         assert_eq!((header.payload, header.properties), (&payload[..], &[0xFF, 0xFF][..]));
         assert_eq!(ContentHeader::parse(&payload[..11]), Err(DecodeCause::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn properties_that_are_encoded_are_read_back(given in properties()) {
+            let payload = generated_header(&given, 7);
+            let parsed = Properties::parse(ContentHeader::parse(&payload).unwrap().properties).unwrap();
+            prop_assert_eq!(parsed.encode(7), Some(payload));
+        }
+    }
+
+    #[test]
+    fn a_property_longer_than_a_short_string_is_not_encoded() {
+        let long = "x".repeat(256);
+        let properties = Properties {
+            reply_to: Some(&long),
+            ..Properties::default()
+        };
+        assert_eq!(properties.encode(0), None);
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Session {
 }
 
 /// RabbitMQ's rules for a message's expiration, and its words.
-fn check_expiration(expiration: &str) -> Result<(), String> {
+pub fn check_expiration(expiration: &str) -> Result<(), String> {
     let digits = expiration.strip_prefix(['-', '+']).unwrap_or(expiration);
     let length = digits.bytes().take_while(u8::is_ascii_digit).count();
     let invalid = |reason: String| Err(format!("invalid expiration '{expiration}': {reason}"));
@@ -90,7 +90,7 @@ fn check_expiration(expiration: &str) -> Result<(), String> {
 }
 
 /// The routing keys in the CC and BCC headers.
-fn further_routing_keys(headers: Option<&[u8]>) -> Result<Vec<String>, AmqpError> {
+pub fn further_routing_keys(headers: Option<&[u8]>) -> Result<Vec<String>, AmqpError> {
     let Some(headers) = headers else { return Ok(Vec::new()) };
     let mentions = |name: &[u8]| headers.windows(name.len()).any(|window| window == name);
     if !mentions(b"CC") {

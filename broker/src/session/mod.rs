@@ -28,7 +28,7 @@ mod exchange_methods;
 mod flow;
 pub mod handshake;
 mod heartbeat;
-mod message_checks;
+pub mod message_checks;
 pub mod outbox;
 mod publish;
 mod queue_methods;

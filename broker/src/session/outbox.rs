@@ -157,6 +157,11 @@ impl Outbox {
         Arc::ptr_eq(&self.state, &other.state)
     }
 
+    /// A number that no other open connection's outbox has, for look-ups.
+    pub fn key(&self) -> usize {
+        Arc::as_ptr(&self.state).addr()
+    }
+
     /// Is this the outbox that `guard` holds?
     pub fn is_held_by(&self, guard: &OutboxGuard) -> bool {
         Arc::ptr_eq(&self.state, ArcMutexGuard::mutex(guard))

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use leveret_routing::{Binding, ExchangeOptions, RoutingTable};
 use leveret_storage::{Store, Ticket};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
 pub use error::{OperationError, Resource};
@@ -102,6 +102,16 @@ pub struct Vhost {
     store: Store,
     counters: Arc<Counters>,
     paging: Arc<Paging>,
+    about: Mutex<About>,
+}
+
+/// What people say about a virtual host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// A sentence.
+    pub description: String,
+    /// Words by which they find it.
+    pub tags: Vec<String>,
 }
 
 /// Exchanges, bindings and queues, edited together.
@@ -141,7 +151,18 @@ impl Vhost {
             store,
             counters,
             paging,
+            about: Mutex::default(),
         }
+    }
+
+    /// What people say about it.
+    pub fn about(&self) -> About {
+        self.about.lock().clone()
+    }
+
+    /// Replaces what people say about it; the caller stores it.
+    pub fn set_about(&self, about: About) {
+        *self.about.lock() = about;
     }
 
     /// Raised by every change of the topology or of a permission; a cached route is good while it stands still.
@@ -179,6 +200,12 @@ impl Vhost {
             .collect();
         exchanges.sort_by(|a, b| a.0.cmp(&b.0));
         exchanges
+    }
+
+    /// The exchange of that name; the default one has none.
+    pub fn find_exchange(&self, name: &str) -> Option<ExchangeOptions> {
+        let topology = self.topology.read();
+        topology.routing.exchange(name).map(|exchange| exchange.options.clone())
     }
 
     /// All bindings at this moment but those of the default exchange; queues by their index.

@@ -19,7 +19,7 @@ use crate::policy::Applied;
 use crate::protocol::message::Message;
 use crate::queue::{
     Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments,
-    GetOutcome, Load, Loaded, Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions, Sink,
+    GetOutcome, Load, Loaded, Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions, Sink, Totals,
 };
 use crate::session::outbox::{Consumer, Event, Outbox, OutboxGuard, wake};
 use crate::vhost::flow::{self, Demand, WaitingPublishers};
@@ -270,6 +270,12 @@ impl QueueHandle {
     /// The queue's counts at this moment.
     pub fn counts(&self) -> Counts {
         self.lock().counts()
+    }
+
+    /// Its counts and what happened in it so far, of one moment.
+    pub fn counts_and_totals(&self) -> (Counts, Totals) {
+        let queue = self.lock();
+        (queue.counts(), queue.totals())
     }
 
     /// The message of an outstanding delivery, for redelivering it to the same consumer.

@@ -1,0 +1,179 @@
+//! The form of a definitions file, which is RabbitMQ's. It is read tolerantly: fields that are not known are passed over.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::policy::PolicySpec;
+
+/// A whole definitions file. Files of one virtual host leave everything outside of it out, and its name too.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Document {
+    pub rabbit_version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rabbitmq_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<Vec<UserDefinition>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vhosts: Option<Vec<VhostDefinition>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<Vec<PermissionDefinition>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic_permissions: Option<Vec<Value>>,
+    pub parameters: Vec<ParameterDefinition>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global_parameters: Option<Vec<Value>>,
+    pub policies: Vec<PolicyDefinition>,
+    pub queues: Vec<QueueDefinition>,
+    pub exchanges: Vec<ExchangeDefinition>,
+    pub bindings: Vec<BindingDefinition>,
+}
+
+/// A user.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UserDefinition {
+    pub name: String,
+    pub password_hash: String,
+    pub hashing_algorithm: Option<String>,
+    /// For files that people write; never exported.
+    #[serde(skip_serializing)]
+    pub password: Option<String>,
+    #[serde(deserialize_with = "tags")]
+    pub tags: Vec<String>,
+    pub limits: Value,
+}
+
+/// A virtual host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VhostDefinition {
+    pub name: String,
+    pub description: String,
+    #[serde(deserialize_with = "tags")]
+    pub tags: Vec<String>,
+    #[serde(skip_serializing)]
+    pub metadata: Option<VhostMetadata>,
+}
+
+/// Where RabbitMQ keeps the same once more.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct VhostMetadata {
+    pub description: String,
+    #[serde(deserialize_with = "tags")]
+    pub tags: Vec<String>,
+}
+
+/// What a user may do in a virtual host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PermissionDefinition {
+    pub user: String,
+    pub vhost: String,
+    pub configure: String,
+    pub write: String,
+    pub read: String,
+}
+
+/// A queue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueDefinition {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vhost: Option<String>,
+    pub durable: bool,
+    pub auto_delete: bool,
+    #[serde(deserialize_with = "arguments")]
+    pub arguments: Map<String, Value>,
+}
+
+/// An exchange.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExchangeDefinition {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vhost: Option<String>,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub internal: bool,
+    #[serde(deserialize_with = "arguments")]
+    pub arguments: Map<String, Value>,
+}
+
+/// A binding.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BindingDefinition {
+    pub source: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vhost: Option<String>,
+    pub destination: String,
+    pub destination_type: String,
+    pub routing_key: String,
+    #[serde(deserialize_with = "arguments")]
+    pub arguments: Map<String, Value>,
+}
+
+/// A policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyDefinition {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vhost: Option<String>,
+    #[serde(flatten)]
+    pub spec: PolicySpec,
+}
+
+/// A parameter: RabbitMQ keeps operator policies and the limits of virtual hosts as such.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ParameterDefinition {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vhost: Option<String>,
+    pub component: String,
+    pub name: String,
+    pub value: Value,
+}
+
+/// The component of operator policies.
+pub const OPERATOR_POLICY: &str = "operator_policy";
+/// The component of limits of virtual hosts, and their one name.
+pub const VHOST_LIMITS: (&str, &str) = ("vhost-limits", "limits");
+
+/// Tags are a list, or in older files one text with commas.
+fn tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Tags {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(match Tags::deserialize(deserializer)? {
+        Tags::List(list) => list,
+        Tags::Text(text) => {
+            let tags = text.split(',').map(str::trim).filter(|tag| !tag.is_empty());
+            tags.map(str::to_owned).collect()
+        }
+    })
+}
+
+/// Arguments are an object, or an empty list where a tool could not tell the two apart.
+fn arguments<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Object(object) => Ok(object),
+        Value::Null => Ok(Map::new()),
+        Value::Array(list) if list.is_empty() => Ok(Map::new()),
+        other => Err(serde::de::Error::custom(format!(
+            "arguments must be an object, not {other}"
+        ))),
+    }
+}

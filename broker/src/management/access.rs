@@ -1,0 +1,156 @@
+//! Who asks, and whether they may: logins by basic authentication, user tags, and virtual hosts.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::reply::ApiError;
+use crate::auth::User;
+use crate::broker::Broker;
+use crate::clock;
+
+/// The tag that a resource asks for. Each includes those before it, but for policymaker, which stands beside monitoring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Nobody has to log in: probes.
+    Nobody,
+    /// Whoever may use management, for what concerns the virtual hosts they may use.
+    Management,
+    /// Policies.
+    Policymaker,
+    /// What concerns the whole node.
+    Monitoring,
+    /// Users, permissions, virtual hosts.
+    Administrator,
+}
+
+/// Who asks.
+#[derive(Clone)]
+pub struct Caller {
+    /// The user that logged in.
+    pub user: Arc<User>,
+}
+
+impl Caller {
+    /// Refuses a user without the tag, in RabbitMQ's words.
+    pub fn require(&self, rights: Rights) -> Result<(), ApiError> {
+        let user = &self.user;
+        let (has, reason) = match rights {
+            Rights::Nobody => (true, ""),
+            Rights::Management => (user.is_management(), "Not management user"),
+            Rights::Policymaker => (user.is_policymaker(), "Not policymaker user"),
+            Rights::Monitoring => (user.is_monitoring(), "Not monitor user"),
+            Rights::Administrator => (user.is_administrator(), "Not administrator user"),
+        };
+        if has {
+            return Ok(());
+        }
+        Err(ApiError::NotAuthorised(reason.to_owned()))
+    }
+
+    /// May the user see what is in this virtual host? Who monitors sees all of them.
+    pub fn sees_vhost(&self, broker: &Broker, vhost: &str) -> bool {
+        self.user.is_monitoring() || self.uses_vhost(broker, vhost)
+    }
+
+    /// May the user log in to this virtual host?
+    pub fn uses_vhost(&self, broker: &Broker, vhost: &str) -> bool {
+        broker.users.access(&self.user.name, vhost).is_some()
+    }
+
+    /// May the user see connections and channels of this other one?
+    pub fn sees_user(&self, user: &str) -> bool {
+        self.user.is_monitoring() || self.user.name == user
+    }
+}
+
+/// Finds out who asks. A refused login is counted and answered late, as on AMQP.
+pub async fn log_in(broker: &Broker, peer: IpAddr, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let given = headers.get(header::AUTHORIZATION);
+    let given = given.ok_or(ApiError::NotLoggedIn("Log in with basic authentication"))?;
+    let Some((name, password)) = given.to_str().ok().and_then(basic_credentials) else {
+        return Err(ApiError::NotLoggedIn("Log in with basic authentication"));
+    };
+    match broker.users.authenticate(&name, &password, peer) {
+        Ok(user) => {
+            broker.counters.auth_attempts_succeeded.inc();
+            Ok(Caller { user })
+        }
+        Err(reason) => {
+            broker.counters.auth_attempts_failed.inc();
+            tracing::warn!(%peer, "login refused on the management API: {reason}");
+            let delay = broker.throttle.lock().record_failure(peer, clock::now());
+            tokio::time::sleep(delay).await;
+            Err(ApiError::NotLoggedIn("Login failed"))
+        }
+    }
+}
+
+/// User and password of `Basic` and base64 of `user:password`.
+fn basic_credentials(header: &str) -> Option<(String, Vec<u8>)> {
+    let (scheme, credentials) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = BASE64.decode(credentials.trim()).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let (name, password) = decoded.split_at(colon);
+    let name = String::from_utf8(name.to_vec()).ok()?;
+    Some((name, password.get(1..)?.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::HashedPassword;
+
+    #[test]
+    fn credentials_are_what_stands_before_and_after_the_first_colon() {
+        let encoded = |text: &[u8]| format!("Basic {}", BASE64.encode(text));
+        let parsed = |header: &str| basic_credentials(header);
+        assert_eq!(
+            parsed(&encoded(b"guest:guest")),
+            Some(("guest".into(), b"guest".to_vec()))
+        );
+        assert_eq!(parsed(&encoded(b"a:b:c")), Some(("a".into(), b"b:c".to_vec())));
+        assert_eq!(parsed(&encoded(b":")), Some((String::new(), Vec::new())));
+        assert_eq!(parsed(&encoded(b"a:\xff")), Some(("a".into(), b"\xff".to_vec())));
+        assert!(parsed(&format!("bAsIc {}", BASE64.encode("a:b"))).is_some());
+        for bad in [
+            "",
+            "Basic",
+            "Basic !",
+            "Bearer YTpi",
+            &encoded(b"no colon"),
+            &encoded(b"\xff:x"),
+        ] {
+            assert_eq!(parsed(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn tags_give_the_rights_that_rabbitmq_gives_them() {
+        let rights = [Rights::Management, Rights::Monitoring, Rights::Administrator];
+        for (tag, expected) in [
+            ("administrator", [true, true, true]),
+            ("monitoring", [true, true, false]),
+            ("policymaker", [true, false, false]),
+            ("management", [true, false, false]),
+            ("impersonator", [false, false, false]),
+            ("Administrator", [false, false, false]),
+        ] {
+            let caller = Caller {
+                user: Arc::new(User {
+                    name: "u".to_owned(),
+                    password: HashedPassword::new(b"p", *b"salt").unwrap(),
+                    tags: vec![tag.to_owned()],
+                }),
+            };
+            let has = rights.map(|rights| caller.require(rights).is_ok());
+            assert_eq!(has, expected, "{tag}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Connections and their channels: lists, one of them, closing.
+
+use std::sync::Arc;
+
+use serde_json::Map;
+
+use super::consumers;
+use super::listing::{self, Row};
+use super::reply::{ApiError, Outcome, Reply};
+use super::request::Request;
+use super::views::{ChannelView, ConnectionDetails, ConnectionView};
+use crate::broker::{Broker, ConnectionInfo};
+use crate::clock;
+
+/// What a client hears when nobody gave a reason, as from RabbitMQ.
+const CLOSE_REASON: &str = "Closed via management plugin";
+
+impl Row for ConnectionView {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Row for ChannelView {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// A connection in what belongs to it.
+pub fn connection_details(info: &ConnectionInfo) -> ConnectionDetails {
+    ConnectionDetails {
+        name: info.name.clone(),
+        peer_host: info.peer.ip().to_string(),
+        peer_port: info.peer.port(),
+    }
+}
+
+fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
+    let identity = info.identity();
+    let (frame_max, timeout) = info.tuning();
+    let age = clock::now().saturating_duration_since(info.connected_at);
+    let mut client_properties = Map::new();
+    if let Some(product) = &identity.product {
+        client_properties.insert("product".to_owned(), product.as_str().into());
+    }
+    if let Some(name) = &identity.connection_name {
+        client_properties.insert("connection_name".to_owned(), name.as_str().into());
+    }
+    ConnectionView {
+        name: info.name.clone(),
+        node: broker.node_name.clone(),
+        kind: "network",
+        protocol: "AMQP 0-9-1",
+        user: identity.user.to_string(),
+        user_who_performed_action: identity.user.to_string(),
+        vhost: identity.vhost.to_string(),
+        state: match &*identity.vhost {
+            "" => "starting",
+            _ if info.is_in_flow(clock::now()) => "flow",
+            _ => "running",
+        },
+        channels: info.channels(),
+        channel_max: broker.config.channel_max,
+        frame_max,
+        timeout,
+        connected_at: clock::unix_time().saturating_sub(age).as_millis() as u64,
+        user_provided_name: identity.connection_name,
+        client_properties,
+        host: info.local.ip().to_string(),
+        port: info.local.port(),
+        peer_host: info.peer.ip().to_string(),
+        peer_port: info.peer.port(),
+        ssl: false,
+        ssl_cipher: None,
+        ssl_hash: None,
+        ssl_key_exchange: None,
+        ssl_protocol: None,
+        peer_cert_issuer: None,
+        peer_cert_subject: None,
+        peer_cert_validity: None,
+    }
+}
+
+/// The connections that the caller may see, of the virtual host in the path if there is one.
+pub fn seen(request: &Request) -> Result<Vec<Arc<ConnectionInfo>>, ApiError> {
+    let caller = request.caller()?;
+    let vhost = request
+        .path
+        .iter()
+        .find(|(key, _)| key == "vhost")
+        .map(|(_, vhost)| vhost);
+    let mut connections = request.broker.connections();
+    connections.retain(|info| {
+        let identity = info.identity();
+        caller.sees_user(&identity.user) && vhost.is_none_or(|vhost| *identity.vhost == **vhost)
+    });
+    Ok(connections)
+}
+
+/// `GET /api/connections` and `/api/vhosts/{vhost}/connections`.
+pub fn list(request: &Request) -> Outcome {
+    let rows = seen(request)?;
+    listing::list(request, rows.iter().map(|info| view(&request.broker, info)).collect())
+}
+
+/// `GET /api/connections/username/{user}`.
+pub fn list_of_user(request: &Request) -> Outcome {
+    let mut rows = seen(request)?;
+    rows.retain(|info| *info.user() == *request.part("user"));
+    listing::list(request, rows.iter().map(|info| view(&request.broker, info)).collect())
+}
+
+/// `GET /api/connections/{name}`.
+pub fn get(request: &Request) -> Outcome {
+    let info = find(request)?;
+    listing::object(request, &view(&request.broker, &info))
+}
+
+fn find(request: &Request) -> Result<Arc<ConnectionInfo>, ApiError> {
+    let mut seen = seen(request)?.into_iter();
+    seen.find(|info| info.name == request.part("name"))
+        .ok_or(ApiError::NotFound)
+}
+
+/// `DELETE /api/connections/{name}`: closes it with 320. Only administrators close other people's.
+pub fn delete(request: &Request) -> Outcome {
+    let info = find(request)?;
+    let caller = request.caller()?;
+    if !caller.user.is_administrator() && *info.user() != *caller.user.name {
+        return Err(ApiError::NotAuthorised(
+            "User not authorised to access object".to_owned(),
+        ));
+    }
+    close(request, &info);
+    Ok(Reply::done())
+}
+
+/// `DELETE /api/connections/username/{user}`.
+pub fn delete_of_user(request: &Request) -> Outcome {
+    let caller = request.caller()?;
+    let user = request.part("user");
+    if !caller.user.is_administrator() && caller.user.name != user {
+        return Err(ApiError::NotAuthorised(
+            "User not authorised to access object".to_owned(),
+        ));
+    }
+    for info in seen(request)?.iter().filter(|info| *info.user() == *user) {
+        close(request, info);
+    }
+    Ok(Reply::done())
+}
+
+fn close(request: &Request, info: &ConnectionInfo) {
+    let reason = request.reason.as_deref().unwrap_or(CLOSE_REASON);
+    tracing::info!(connection = %info.name, "closed through the management API: {reason}");
+    request.broker.close_connection(&info.name, reason);
+}
+
+/// The channels of one connection.
+fn channels_of(broker: &Broker, info: &ConnectionInfo) -> Vec<ChannelView> {
+    let identity = info.identity();
+    let summaries = info.outbox.lock().channel_summaries();
+    let views = summaries.into_iter().map(|channel| ChannelView {
+        name: channel_name(info, channel.number),
+        number: channel.number,
+        node: broker.node_name.clone(),
+        user: identity.user.to_string(),
+        user_who_performed_action: identity.user.to_string(),
+        vhost: identity.vhost.to_string(),
+        state: "running",
+        connection_details: connection_details(info),
+        consumer_count: channel.consumers,
+        messages_unacknowledged: channel.unacked,
+        global_prefetch_count: channel.prefetch_global,
+        consumer_details: None,
+    });
+    views.collect()
+}
+
+/// A channel's name, as RabbitMQ makes it.
+pub fn channel_name(info: &ConnectionInfo, number: u16) -> String {
+    format!("{} ({number})", info.name)
+}
+
+/// `GET /api/channels` and `/api/vhosts/{vhost}/channels`.
+pub fn list_channels(request: &Request) -> Outcome {
+    let connections = seen(request)?;
+    let rows = connections.iter().flat_map(|info| channels_of(&request.broker, info));
+    listing::list(request, rows.collect())
+}
+
+/// `GET /api/connections/{name}/channels`.
+pub fn list_channels_of(request: &Request) -> Outcome {
+    let info = find(request)?;
+    listing::list(request, channels_of(&request.broker, &info))
+}
+
+/// `GET /api/channels/{name}`.
+pub fn get_channel(request: &Request) -> Outcome {
+    let broker = &request.broker;
+    let name = request.part("name");
+    let mut connections = seen(request)?.into_iter();
+    let info = connections.find(|info| {
+        name.strip_prefix(&*info.name)
+            .is_some_and(|rest| rest.starts_with(" ("))
+    });
+    let info = info.ok_or(ApiError::NotFound)?;
+    let mut channels = channels_of(broker, &info).into_iter();
+    let mut channel = channels
+        .find(|channel| channel.name == name)
+        .ok_or(ApiError::NotFound)?;
+    let mut consumers = broker
+        .vhost(&channel.vhost)
+        .map(|vhost| consumers::of_vhost(broker, &vhost))
+        .unwrap_or_default();
+    consumers.retain(|consumer| consumer.channel_details.name == name);
+    channel.consumer_details = Some(consumers);
+    listing::object(request, &channel)
+}

@@ -1,0 +1,101 @@
+//! Consumers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Map;
+
+use super::connections::channel_name;
+use super::listing::{self, Row};
+use super::reply::Outcome;
+use super::request::Request;
+use super::views::{ChannelDetails, ConsumerView, QueueName};
+use crate::broker::{Broker, ConnectionInfo};
+use crate::vhost::{QueueHandle, Vhost};
+
+impl Row for ConsumerView {
+    fn name(&self) -> &str {
+        &self.consumer_tag
+    }
+}
+
+/// Connections by the outbox through which queues know them.
+pub struct Connections(HashMap<usize, Arc<ConnectionInfo>>);
+
+impl Connections {
+    /// All that are open now.
+    pub fn of(broker: &Broker) -> Connections {
+        let connections = broker.connections().into_iter();
+        Connections(connections.map(|info| (info.outbox.key(), info)).collect())
+    }
+}
+
+/// `GET /api/consumers` and `/api/consumers/{vhost}`.
+pub fn list(request: &Request) -> Outcome {
+    let vhosts = request.seen_vhosts()?;
+    let rows = vhosts.iter().flat_map(|vhost| of_vhost(&request.broker, vhost));
+    listing::list(request, rows.collect())
+}
+
+/// All consumers of a virtual host, by queue and tag.
+pub fn of_vhost(broker: &Broker, vhost: &Vhost) -> Vec<ConsumerView> {
+    let connections = Connections::of(broker);
+    let queues = vhost.queues();
+    let rows = queues
+        .iter()
+        .flat_map(|queue| of_queue(&broker.node_name, &connections, queue));
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_by(|a, b| (&a.queue.name, &a.consumer_tag).cmp(&(&b.queue.name, &b.consumer_tag)));
+    rows
+}
+
+/// The consumers of a queue.
+pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> Vec<ConsumerView> {
+    // Copied under the queue's lock; the outboxes are looked at after it is released.
+    let specs: Vec<_> = queue
+        .lock()
+        .consumers()
+        .map(|view| {
+            let (spec, handle) = (view.spec, &view.spec.handle);
+            let consumer = (handle.outbox.clone(), handle.channel, handle.origin);
+            (
+                consumer,
+                spec.no_ack,
+                spec.exclusive,
+                spec.prefetch_count,
+                spec.priority,
+            )
+        })
+        .collect();
+    let views = specs
+        .into_iter()
+        .filter_map(|(consumer, no_ack, exclusive, prefetch_count, priority)| {
+            let (outbox, channel, origin) = consumer;
+            let info = connections.0.get(&outbox.key())?;
+            let consumer_tag = outbox.lock().consumer_tag(channel, origin).unwrap_or_default();
+            let priority = (priority != 0).then(|| ("x-priority".to_owned(), priority.into()));
+            Some(ConsumerView {
+                consumer_tag,
+                queue: QueueName {
+                    name: queue.name.to_string(),
+                    vhost: queue.vhost.to_string(),
+                },
+                channel_details: ChannelDetails {
+                    name: channel_name(info, channel),
+                    number: channel,
+                    user: info.user().to_string(),
+                    connection_name: info.name.clone(),
+                    peer_host: info.peer.ip().to_string(),
+                    peer_port: info.peer.port(),
+                    node: node.to_owned(),
+                },
+                ack_required: !no_ack,
+                active: true,
+                activity_status: "up",
+                exclusive,
+                prefetch_count,
+                arguments: priority.into_iter().collect::<Map<_, _>>(),
+            })
+        });
+    views.collect()
+}

@@ -1,0 +1,78 @@
+//! Exchanges: lists, one exchange, declare, delete.
+
+use leveret_routing::ExchangeOptions;
+
+use super::listing::{self, Row};
+use super::reply::{ApiError, Outcome, Reply};
+use super::request::Request;
+use super::views::ExchangeView;
+use crate::json::table_json;
+use crate::vhost::Vhost;
+use crate::vhost::exchanges::ExchangeDeclaration;
+
+impl Row for ExchangeView {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+fn view(vhost: &Vhost, name: String, options: &ExchangeOptions) -> ExchangeView {
+    ExchangeView {
+        policy: vhost
+            .policies_of_exchange(&name)
+            .policy
+            .map(|policy| policy.spec.name.clone()),
+        name,
+        vhost: vhost.name.to_string(),
+        kind: options.kind.as_str(),
+        durable: options.durable,
+        auto_delete: options.auto_delete,
+        internal: options.internal,
+        arguments: table_json(&options.arguments),
+    }
+}
+
+/// `GET /api/exchanges` and `/api/exchanges/{vhost}`.
+pub fn list(request: &Request) -> Outcome {
+    let mut rows = Vec::new();
+    for vhost in request.seen_vhosts()? {
+        let exchanges = vhost.exchanges().into_iter();
+        rows.extend(exchanges.map(|(name, options)| view(&vhost, name, &options)));
+    }
+    listing::list(request, rows)
+}
+
+/// `GET /api/exchanges/{vhost}/{name}`.
+pub fn get(request: &Request) -> Outcome {
+    let (vhost, name) = (request.vhost()?, request.exchange("name"));
+    let options = vhost.find_exchange(name).ok_or(ApiError::NotFound)?;
+    listing::object(request, &view(&vhost, name.to_owned(), &options))
+}
+
+/// `PUT /api/exchanges/{vhost}/{name}`: exchange.declare.
+pub fn put(request: &Request) -> Outcome {
+    let (vhost, fields) = (request.vhost()?, request.fields()?);
+    let name = request.exchange("name");
+    let declaration = ExchangeDeclaration {
+        name,
+        kind: fields.text("type")?.unwrap_or("direct"),
+        passive: false,
+        durable: fields.flag("durable", false)?,
+        auto_delete: fields.flag("auto_delete", false)?,
+        internal: fields.flag("internal", false)?,
+        arguments: fields.table("arguments")?,
+    };
+    let is_new = vhost.find_exchange(name).is_none();
+    let durable = vhost.declare_exchange(&request.actor(&vhost)?, declaration)?;
+    request.wait(durable)?;
+    Ok(Reply::put(is_new))
+}
+
+/// `DELETE /api/exchanges/{vhost}/{name}`: exchange.delete, with `if-unused`.
+pub fn delete(request: &Request) -> Outcome {
+    let (vhost, name) = (request.vhost()?, request.exchange("name"));
+    vhost.find_exchange(name).ok_or(ApiError::NotFound)?;
+    let durable = vhost.delete_exchange(&request.actor(&vhost)?, name, request.query_flag("if-unused"))?;
+    request.wait(durable)?;
+    Ok(Reply::done())
+}

@@ -1,0 +1,136 @@
+//! Health checks: 200 when all is well, 503 and a reason when it is not.
+
+use std::sync::atomic::Ordering;
+
+use axum::http::StatusCode;
+
+use super::reply::{ApiError, Outcome, Reply};
+use super::request::Request;
+use super::views::{AlarmView, CheckView};
+
+fn ok() -> CheckView {
+    CheckView {
+        status: "ok",
+        ..CheckView::default()
+    }
+}
+
+fn failed(reason: impl ToString) -> CheckView {
+    CheckView {
+        status: "failed",
+        reason: Some(reason.to_string()),
+        ..CheckView::default()
+    }
+}
+
+fn unhealthy(check: &CheckView) -> Outcome {
+    Reply::with_status(StatusCode::SERVICE_UNAVAILABLE, check)
+}
+
+/// `GET /health/live`: the process answers.
+pub fn live(_request: &Request) -> Outcome {
+    Reply::json(&ok())
+}
+
+/// `GET /health/ready`: clients can be served. An alarm is no reason against it, for consumers go on.
+pub fn ready(request: &Request) -> Outcome {
+    if let Some(error) = request.broker.store.failed() {
+        tracing::debug!("not ready: storage has failed: {error}");
+        return unhealthy(&failed("storage has failed"));
+    }
+    if request.broker.stopping.load(Ordering::Relaxed) {
+        return unhealthy(&failed("the broker is stopping"));
+    }
+    Reply::json(&ok())
+}
+
+/// The checks of RabbitMQ that always succeed on a single node without certificates.
+pub fn always(_request: &Request) -> Outcome {
+    Reply::json(&ok())
+}
+
+/// `GET /api/aliveness-test/{vhost}`.
+pub fn aliveness(request: &Request) -> Outcome {
+    request.vhost()?;
+    ready(request)
+}
+
+/// `GET /api/health/checks/alarms` and `local-alarms`.
+pub fn alarms(request: &Request) -> Outcome {
+    let alarms = &request.broker.alarms;
+    let on = [(alarms.is_memory_on(), "memory"), (alarms.is_disk_on(), "disk")];
+    let on = on
+        .into_iter()
+        .filter(|(is_on, _)| *is_on)
+        .map(|(_, resource)| AlarmView {
+            node: request.broker.node_name.clone(),
+            resource,
+        });
+    let alarms: Vec<_> = on.collect();
+    if alarms.is_empty() {
+        return Reply::json(&ok());
+    }
+    unhealthy(&CheckView {
+        alarms: Some(alarms),
+        ..failed("There are alarms in effect in the cluster")
+    })
+}
+
+/// `GET /api/health/checks/below-node-connection-limit`.
+pub fn below_connection_limit(request: &Request) -> Outcome {
+    let limit = request.broker.config.connection_max;
+    let open = request.broker.open_connections();
+    match limit {
+        Some(limit) if open >= limit as usize => unhealthy(&failed(format!(
+            "there are {open} connections, and at most {limit} are allowed"
+        ))),
+        _ => Reply::json(&ok()),
+    }
+}
+
+/// `GET /api/health/checks/port-listener/{port}`.
+pub fn port_listener(request: &Request) -> Outcome {
+    let port: u16 = request
+        .part("port")
+        .parse()
+        .map_err(|_| ApiError::bad("the port must be a number"))?;
+    let listeners = request.broker.listeners();
+    let ports: Vec<u16> = listeners.iter().map(|listener| listener.address.port()).collect();
+    if ports.contains(&port) {
+        return Reply::json(&CheckView {
+            port: Some(port),
+            ..ok()
+        });
+    }
+    unhealthy(&CheckView {
+        missing: Some(port.into()),
+        ports: Some(ports),
+        ..failed("No active listener")
+    })
+}
+
+/// `GET /api/health/checks/protocol-listener/{protocol}`.
+pub fn protocol_listener(request: &Request) -> Outcome {
+    let asked = request.part("protocol");
+    let protocol = match asked.to_ascii_lowercase().as_str() {
+        "amqp" | "amqp091" | "amqp0.9.1" | "amqp0-9-1" => "amqp".to_owned(),
+        "prometheus" => "http/prometheus".to_owned(),
+        other => other.to_owned(),
+    };
+    let listeners = request.broker.listeners();
+    let protocols: Vec<_> = listeners
+        .iter()
+        .map(|listener| super::overview::protocol(listener.purpose))
+        .collect();
+    if protocols.contains(&protocol.as_str()) {
+        return Reply::json(&CheckView {
+            protocol: Some(asked.to_owned()),
+            ..ok()
+        });
+    }
+    unhealthy(&CheckView {
+        missing: Some(asked.into()),
+        protocols: Some(protocols),
+        ..failed("No active listener")
+    })
+}

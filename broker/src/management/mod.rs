@@ -1,0 +1,32 @@
+//! The management API over HTTP: what RabbitMQ's tools, probes and client libraries ask for, under RabbitMQ's paths.
+//!
+//! It is a door and nothing more: a handler takes a request apart, calls the operation that AMQP calls too, and puts the
+//! outcome into JSON. [`routes`] is the table of all resources with the rights they need; a request whose caller may not make
+//! it never reaches a handler. Handlers block on locks and disk, so they run beside the threads that serve AMQP.
+
+mod access;
+mod bindings;
+mod connections;
+mod consumers;
+mod definitions;
+mod exchanges;
+mod health;
+mod limits;
+mod listing;
+mod messages;
+mod overview;
+mod policies;
+mod queues;
+mod reply;
+mod request;
+mod routes;
+mod server;
+#[cfg(test)]
+mod testing;
+mod users;
+mod vhosts;
+mod views;
+
+pub use access::Rights;
+pub use routes::{ROUTES, Route, Verb, VhostRule};
+pub use server::{Door, serve};

@@ -1,0 +1,224 @@
+//! Queues: lists, one queue, declare, delete, purge.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::connections::connection_details;
+use super::consumers::{self, Connections};
+use super::listing::{self, Row};
+use super::reply::{ApiError, Outcome, Reply};
+use super::request::Request;
+use super::views::{ConnectionDetails, ConsumerView, DepthView, MessageStats, QueueView};
+use crate::broker::{Broker, ConnectionId};
+use crate::json::table_json;
+use crate::metrics::rates::{Depth, Flow, QueueRates};
+use crate::policy::{Applied, Policy};
+use crate::queue::{Counts, Totals};
+use crate::vhost::QueueHandle;
+use crate::vhost::queues::{DeleteConditions, QueueDeclaration};
+
+/// A queue at one moment. Its lock is held while its counts are copied, and not while they are written as JSON.
+pub struct QueueRow {
+    queue: Arc<QueueHandle>,
+    node: Arc<str>,
+    counts: Counts,
+    totals: Totals,
+    rates: QueueRates,
+    policies: Applied,
+    owner: Option<ConnectionDetails>,
+    consumers: Option<Vec<ConsumerView>>,
+}
+
+impl QueueRow {
+    fn view(&self) -> QueueView<'_> {
+        let QueueRow { queue, counts, .. } = self;
+        let properties = &queue.properties;
+        // A queue serves its consumers at once: what waits, waits because none of them can take it.
+        let capacity = if counts.consumers > 0 && counts.ready == 0 {
+            1.0
+        } else {
+            0.0
+        };
+        QueueView {
+            name: &queue.name,
+            vhost: &queue.vhost,
+            node: &self.node,
+            kind: properties.arguments.queue_type.name(),
+            state: "running",
+            durable: properties.durable,
+            auto_delete: properties.auto_delete,
+            exclusive: properties.exclusive_owner.is_some(),
+            arguments: table_json(properties.arguments.table()),
+            policy: name_of(&self.policies.policy),
+            operator_policy: name_of(&self.policies.operator_policy),
+            effective_policy_definition: self.policies.definition(),
+            consumers: counts.consumers,
+            consumer_capacity: capacity,
+            consumer_utilisation: capacity,
+            exclusive_consumer_tag: None,
+            single_active_consumer_tag: None,
+            owner_pid_details: self.owner.as_ref(),
+            depth: DepthView::new(&Depth::of_queue(counts), &self.rates.depth),
+            memory: counts.memory_bytes,
+            message_bytes: counts.ready_bytes + counts.unacked_bytes,
+            message_bytes_ready: counts.ready_bytes,
+            message_bytes_unacknowledged: counts.unacked_bytes,
+            message_stats: MessageStats::if_any(&Flow::of_queue(&self.totals), &self.rates.flow),
+            consumer_details: self.consumers.as_deref(),
+        }
+    }
+}
+
+impl Serialize for QueueRow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.view().serialize(serializer)
+    }
+}
+
+impl Row for QueueRow {
+    fn name(&self) -> &str {
+        &self.queue.name
+    }
+
+    fn column(&self, path: &str) -> Option<Value> {
+        let properties = &self.queue.properties;
+        Some(match path {
+            "name" => (*self.queue.name).into(),
+            "vhost" => (*self.queue.vhost).into(),
+            "node" => (*self.node).into(),
+            "type" => properties.arguments.queue_type.name().into(),
+            "state" => "running".into(),
+            "durable" => properties.durable.into(),
+            "auto_delete" => properties.auto_delete.into(),
+            "exclusive" => properties.exclusive_owner.is_some().into(),
+            "arguments" => table_json(properties.arguments.table()),
+            "consumers" => self.counts.consumers.into(),
+            "messages" => (self.counts.ready + self.counts.unacked).into(),
+            "messages_ready" => self.counts.ready.into(),
+            "messages_unacknowledged" => self.counts.unacked.into(),
+            "message_bytes" => (self.counts.ready_bytes + self.counts.unacked_bytes).into(),
+            "memory" => self.counts.memory_bytes.into(),
+            _ => return None,
+        })
+    }
+}
+
+/// Makes rows of queues that share what has to be looked up once.
+struct Rows<'a> {
+    request: &'a Request,
+    node: Arc<str>,
+    owners: HashMap<ConnectionId, ConnectionDetails>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(request: &'a Request) -> Rows<'a> {
+        Rows {
+            request,
+            node: request.broker.node_name.as_str().into(),
+            owners: owners(&request.broker),
+        }
+    }
+
+    fn row(&self, queue: Arc<QueueHandle>) -> QueueRow {
+        let (counts, totals) = queue.counts_and_totals();
+        let owner = queue.properties.exclusive_owner;
+        QueueRow {
+            node: self.node.clone(),
+            counts,
+            totals,
+            rates: self.request.rates.queue(queue.id.0),
+            policies: queue.in_force().policies.clone(),
+            owner: owner.and_then(|owner| self.owners.get(&owner).cloned()),
+            consumers: None,
+            queue,
+        }
+    }
+}
+
+fn name_of(policy: &Option<Arc<Policy>>) -> Option<&str> {
+    policy.as_ref().map(|policy| policy.spec.name.as_str())
+}
+
+fn owners(broker: &Broker) -> HashMap<ConnectionId, ConnectionDetails> {
+    let connections = broker.connections();
+    connections
+        .iter()
+        .map(|info| (info.id, connection_details(info)))
+        .collect()
+}
+
+/// `GET /api/queues` and `/api/queues/{vhost}`.
+pub fn list(request: &Request) -> Outcome {
+    let rows = Rows::new(request);
+    let mut listed = Vec::new();
+    for vhost in request.seen_vhosts()? {
+        let mut queues = vhost.queues();
+        queues.sort_by(|a, b| a.name.cmp(&b.name));
+        listed.extend(queues.into_iter().map(|queue| rows.row(queue)));
+    }
+    listing::list(request, listed)
+}
+
+/// `GET /api/queues/{vhost}/{name}`.
+pub fn get(request: &Request) -> Outcome {
+    let queue = find(request)?;
+    let mut row = Rows::new(request).row(queue.clone());
+    let connections = Connections::of(&request.broker);
+    row.consumers = Some(consumers::of_queue(&request.broker.node_name, &connections, &queue));
+    listing::object(request, &row)
+}
+
+/// `PUT /api/queues/{vhost}/{name}`: queue.declare.
+pub fn put(request: &Request) -> Outcome {
+    let (vhost, fields) = (request.vhost()?, request.fields()?);
+    let name = request.part("name");
+    if name.is_empty() {
+        return Err(ApiError::bad("a queue needs a name"));
+    }
+    let declaration = QueueDeclaration {
+        name,
+        server_named: false,
+        passive: false,
+        durable: fields.flag("durable", false)?,
+        exclusive: false,
+        auto_delete: fields.flag("auto_delete", false)?,
+        arguments: fields.table("arguments")?,
+    };
+    let is_new = vhost.find_queue(name).is_none();
+    let declared = vhost.declare_queue(&request.actor(&vhost)?, declaration)?;
+    request.wait(declared.durable)?;
+    Ok(Reply::put(is_new))
+}
+
+/// `DELETE /api/queues/{vhost}/{name}`: queue.delete, with `if-empty` and `if-unused`.
+pub fn delete(request: &Request) -> Outcome {
+    let queue = find(request)?;
+    let conditions = DeleteConditions {
+        if_unused: request.query_flag("if-unused"),
+        if_empty: request.query_flag("if-empty"),
+    };
+    let vhost = request.vhost()?;
+    let (_, durable) = vhost.delete_queue(&request.actor(&vhost)?, &queue.name, conditions)?;
+    request.wait(durable)?;
+    Ok(Reply::done())
+}
+
+/// `DELETE /api/queues/{vhost}/{name}/contents`: queue.purge.
+pub fn purge(request: &Request) -> Outcome {
+    let queue = find(request)?;
+    let vhost = request.vhost()?;
+    let (_, durable) = vhost.purge_queue(&request.actor(&vhost)?, &queue.name)?;
+    request.wait(durable)?;
+    Ok(Reply::done())
+}
+
+/// The queue in the path.
+pub fn find(request: &Request) -> Result<Arc<QueueHandle>, ApiError> {
+    request
+        .vhost()?
+        .find_queue(request.part("name"))
+        .ok_or(ApiError::NotFound)
+}

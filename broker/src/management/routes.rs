@@ -1,0 +1,522 @@
+//! The table of resources: path, method, who may, how large a body, and who answers.
+
+use axum::Router;
+use axum::extract::{RawPathParams, State};
+use axum::routing::{MethodFilter, on};
+
+use super::access::Rights::{self, Administrator, Management, Monitoring, Nobody, Policymaker};
+use super::reply::{ApiError, Outcome};
+use super::request::Request;
+use super::server::Door;
+use super::{
+    bindings, connections, consumers, definitions, exchanges, health, limits, messages, overview, policies, queues,
+    users, vhosts,
+};
+
+/// Most bytes of the body of an ordinary request.
+const BODY_BYTES_MAX: usize = 256 << 10;
+/// Most bytes of the body of a publish or of definitions, as in RabbitMQ.
+const LARGE_BODY_BYTES_MAX: usize = 20 << 20;
+
+/// One resource under one method.
+#[derive(Clone, Copy)]
+pub struct Route {
+    /// The method.
+    pub verb: Verb,
+    /// The path, with variable parts in braces.
+    pub path: &'static str,
+    /// The tag that the caller needs.
+    pub rights: Rights,
+    /// What the caller needs in the virtual host that is `{vhost}` in the path.
+    pub vhost: VhostRule,
+    /// Most bytes of the body.
+    pub body_bytes_max: usize,
+    /// Who answers.
+    pub handler: fn(&Request) -> Outcome,
+}
+
+/// A method of HTTP. HEAD goes with GET.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Get,
+    Put,
+    Post,
+    Delete,
+}
+
+impl Verb {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::Get => "GET",
+            Verb::Put => "PUT",
+            Verb::Post => "POST",
+            Verb::Delete => "DELETE",
+        }
+    }
+
+    fn filter(self) -> MethodFilter {
+        match self {
+            Verb::Get => MethodFilter::GET,
+            Verb::Put => MethodFilter::PUT,
+            Verb::Post => MethodFilter::POST,
+            Verb::Delete => MethodFilter::DELETE,
+        }
+    }
+}
+
+/// What the caller needs in the virtual host of the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VhostRule {
+    /// None is named, or the tag is enough.
+    Any,
+    /// To see it: permissions there, or the monitoring tag.
+    Seen,
+    /// To act in it: permissions there, whatever the tag. The operation then checks which.
+    Used,
+    /// To rule it: permissions there, or the administrator tag.
+    Ruled,
+}
+
+use VhostRule::{Any, Ruled, Seen, Used};
+
+const fn get(path: &'static str, rights: Rights, vhost: VhostRule, handler: fn(&Request) -> Outcome) -> Route {
+    change(Verb::Get, path, rights, vhost, handler)
+}
+
+const fn change(
+    verb: Verb,
+    path: &'static str,
+    rights: Rights,
+    vhost: VhostRule,
+    handler: fn(&Request) -> Outcome,
+) -> Route {
+    Route {
+        verb,
+        path,
+        rights,
+        vhost,
+        body_bytes_max: BODY_BYTES_MAX,
+        handler,
+    }
+}
+
+/// With a body that may be large.
+const fn large(route: Route) -> Route {
+    Route {
+        body_bytes_max: LARGE_BODY_BYTES_MAX,
+        ..route
+    }
+}
+
+impl Route {
+    /// Is the body one of those of which only a few are held at once?
+    pub fn has_large_body(&self) -> bool {
+        self.body_bytes_max > BODY_BYTES_MAX
+    }
+}
+
+const BINDINGS_BETWEEN: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}";
+const BINDING: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}/{key}";
+
+/// Every resource.
+pub const ROUTES: &[Route] = &[
+    get("/health/live", Nobody, Any, health::live),
+    get("/health/ready", Nobody, Any, health::ready),
+    get("/api/overview", Management, Any, overview::overview),
+    get("/api/whoami", Management, Any, users::whoami),
+    get("/api/cluster-name", Management, Any, overview::cluster_name),
+    get("/api/extensions", Management, Any, overview::nothing),
+    get("/api/feature-flags", Management, Any, overview::nothing),
+    get("/api/deprecated-features", Management, Any, overview::nothing),
+    get("/api/deprecated-features/used", Management, Any, overview::nothing),
+    get("/api/nodes", Monitoring, Any, overview::nodes),
+    get("/api/nodes/{node}", Monitoring, Any, overview::one_node),
+    get("/api/auth/attempts/{node}", Monitoring, Any, overview::auth_attempts),
+    get("/api/connections", Management, Any, connections::list),
+    get("/api/connections/{name}", Management, Any, connections::get),
+    change(
+        Verb::Delete,
+        "/api/connections/{name}",
+        Management,
+        Any,
+        connections::delete,
+    ),
+    get(
+        "/api/connections/{name}/channels",
+        Management,
+        Any,
+        connections::list_channels_of,
+    ),
+    get(
+        "/api/connections/username/{user}",
+        Management,
+        Any,
+        connections::list_of_user,
+    ),
+    change(
+        Verb::Delete,
+        "/api/connections/username/{user}",
+        Management,
+        Any,
+        connections::delete_of_user,
+    ),
+    get("/api/channels", Management, Any, connections::list_channels),
+    get("/api/channels/{name}", Management, Any, connections::get_channel),
+    get("/api/consumers", Management, Any, consumers::list),
+    get("/api/consumers/{vhost}", Management, Seen, consumers::list),
+    get("/api/exchanges", Management, Any, exchanges::list),
+    get("/api/exchanges/{vhost}", Management, Seen, exchanges::list),
+    get("/api/exchanges/{vhost}/{name}", Management, Seen, exchanges::get),
+    change(
+        Verb::Put,
+        "/api/exchanges/{vhost}/{name}",
+        Management,
+        Used,
+        exchanges::put,
+    ),
+    change(
+        Verb::Delete,
+        "/api/exchanges/{vhost}/{name}",
+        Management,
+        Used,
+        exchanges::delete,
+    ),
+    get(
+        "/api/exchanges/{vhost}/{name}/bindings/source",
+        Management,
+        Seen,
+        bindings::from_exchange,
+    ),
+    get(
+        "/api/exchanges/{vhost}/{name}/bindings/destination",
+        Management,
+        Seen,
+        bindings::to_exchange,
+    ),
+    large(change(
+        Verb::Post,
+        "/api/exchanges/{vhost}/{name}/publish",
+        Management,
+        Used,
+        messages::publish,
+    )),
+    get("/api/queues", Management, Any, queues::list),
+    get("/api/queues/{vhost}", Management, Seen, queues::list),
+    get("/api/queues/{vhost}/{name}", Management, Seen, queues::get),
+    change(Verb::Put, "/api/queues/{vhost}/{name}", Management, Used, queues::put),
+    change(
+        Verb::Delete,
+        "/api/queues/{vhost}/{name}",
+        Management,
+        Used,
+        queues::delete,
+    ),
+    get(
+        "/api/queues/{vhost}/{name}/bindings",
+        Management,
+        Seen,
+        bindings::of_queue,
+    ),
+    change(
+        Verb::Delete,
+        "/api/queues/{vhost}/{name}/contents",
+        Management,
+        Used,
+        queues::purge,
+    ),
+    change(
+        Verb::Post,
+        "/api/queues/{vhost}/{name}/get",
+        Management,
+        Used,
+        messages::get,
+    ),
+    get("/api/bindings", Management, Any, bindings::list),
+    get("/api/bindings/{vhost}", Management, Seen, bindings::list),
+    get(BINDINGS_BETWEEN, Management, Seen, bindings::between),
+    change(Verb::Post, BINDINGS_BETWEEN, Management, Used, bindings::post),
+    get(BINDING, Management, Seen, bindings::get),
+    change(Verb::Delete, BINDING, Management, Used, bindings::delete),
+    get("/api/vhosts", Management, Any, vhosts::list),
+    get("/api/vhosts/{vhost}", Management, Seen, vhosts::get),
+    change(Verb::Put, "/api/vhosts/{vhost}", Administrator, Any, vhosts::put),
+    change(Verb::Delete, "/api/vhosts/{vhost}", Administrator, Any, vhosts::delete),
+    get(
+        "/api/vhosts/{vhost}/permissions",
+        Administrator,
+        Any,
+        users::permissions_of_vhost,
+    ),
+    get("/api/vhosts/{vhost}/connections", Management, Seen, connections::list),
+    get(
+        "/api/vhosts/{vhost}/channels",
+        Management,
+        Seen,
+        connections::list_channels,
+    ),
+    get("/api/users", Administrator, Any, users::list),
+    get(
+        "/api/users/without-permissions",
+        Administrator,
+        Any,
+        users::without_permissions,
+    ),
+    change(
+        Verb::Post,
+        "/api/users/bulk-delete",
+        Administrator,
+        Any,
+        users::bulk_delete,
+    ),
+    get("/api/users/{user}", Administrator, Any, users::get),
+    change(Verb::Put, "/api/users/{user}", Administrator, Any, users::put),
+    change(Verb::Delete, "/api/users/{user}", Administrator, Any, users::delete),
+    get(
+        "/api/users/{user}/permissions",
+        Administrator,
+        Any,
+        users::permissions_of_user,
+    ),
+    get("/api/permissions", Administrator, Any, users::list_permissions),
+    get(
+        "/api/permissions/{vhost}/{user}",
+        Administrator,
+        Any,
+        users::get_permissions,
+    ),
+    change(
+        Verb::Put,
+        "/api/permissions/{vhost}/{user}",
+        Administrator,
+        Any,
+        users::put_permissions,
+    ),
+    change(
+        Verb::Delete,
+        "/api/permissions/{vhost}/{user}",
+        Administrator,
+        Any,
+        users::delete_permissions,
+    ),
+    get("/api/policies", Policymaker, Any, policies::list),
+    get("/api/policies/{vhost}", Policymaker, Ruled, policies::list),
+    get("/api/policies/{vhost}/{name}", Policymaker, Ruled, policies::get),
+    change(
+        Verb::Put,
+        "/api/policies/{vhost}/{name}",
+        Policymaker,
+        Ruled,
+        policies::put,
+    ),
+    change(
+        Verb::Delete,
+        "/api/policies/{vhost}/{name}",
+        Policymaker,
+        Ruled,
+        policies::delete,
+    ),
+    get("/api/operator-policies", Policymaker, Any, policies::list_operator),
+    get(
+        "/api/operator-policies/{vhost}",
+        Policymaker,
+        Ruled,
+        policies::list_operator,
+    ),
+    get(
+        "/api/operator-policies/{vhost}/{name}",
+        Policymaker,
+        Ruled,
+        policies::get_operator,
+    ),
+    change(
+        Verb::Put,
+        "/api/operator-policies/{vhost}/{name}",
+        Administrator,
+        Any,
+        policies::put_operator,
+    ),
+    change(
+        Verb::Delete,
+        "/api/operator-policies/{vhost}/{name}",
+        Administrator,
+        Any,
+        policies::delete_operator,
+    ),
+    get("/api/vhost-limits", Management, Any, limits::list_of_vhosts),
+    get("/api/vhost-limits/{vhost}", Management, Seen, limits::list_of_vhosts),
+    change(
+        Verb::Put,
+        "/api/vhost-limits/{vhost}/{name}",
+        Administrator,
+        Any,
+        limits::put_of_vhost,
+    ),
+    change(
+        Verb::Delete,
+        "/api/vhost-limits/{vhost}/{name}",
+        Administrator,
+        Any,
+        limits::delete_of_vhost,
+    ),
+    get("/api/user-limits", Administrator, Any, limits::list_of_users),
+    get("/api/user-limits/{user}", Administrator, Any, limits::list_of_user),
+    change(
+        Verb::Put,
+        "/api/user-limits/{user}/{name}",
+        Administrator,
+        Any,
+        limits::put_of_user,
+    ),
+    change(
+        Verb::Delete,
+        "/api/user-limits/{user}/{name}",
+        Administrator,
+        Any,
+        limits::delete_of_user,
+    ),
+    get("/api/definitions", Administrator, Any, definitions::get),
+    large(change(
+        Verb::Post,
+        "/api/definitions",
+        Administrator,
+        Any,
+        definitions::post,
+    )),
+    get("/api/definitions/{vhost}", Administrator, Any, definitions::get_vhost),
+    large(change(
+        Verb::Post,
+        "/api/definitions/{vhost}",
+        Administrator,
+        Any,
+        definitions::post_vhost,
+    )),
+    get("/api/aliveness-test/{vhost}", Management, Seen, health::aliveness),
+    get("/api/health/checks/alarms", Management, Any, health::alarms),
+    get("/api/health/checks/local-alarms", Management, Any, health::alarms),
+    get("/api/health/checks/virtual-hosts", Management, Any, health::ready),
+    get(
+        "/api/health/checks/port-listener/{port}",
+        Management,
+        Any,
+        health::port_listener,
+    ),
+    get(
+        "/api/health/checks/protocol-listener/{protocol}",
+        Management,
+        Any,
+        health::protocol_listener,
+    ),
+    get(
+        "/api/health/checks/node-is-quorum-critical",
+        Management,
+        Any,
+        health::always,
+    ),
+    get(
+        "/api/health/checks/node-is-mirror-sync-critical",
+        Management,
+        Any,
+        health::always,
+    ),
+    get(
+        "/api/health/checks/certificate-expiration/{within}/{unit}",
+        Management,
+        Any,
+        health::always,
+    ),
+    get(
+        "/api/health/checks/reached-target-cluster-size",
+        Management,
+        Any,
+        health::always,
+    ),
+    get(
+        "/api/health/checks/metadata-store/initialized",
+        Management,
+        Any,
+        health::ready,
+    ),
+    get(
+        "/api/health/checks/metadata-store/initialized/with-data",
+        Management,
+        Any,
+        health::ready,
+    ),
+    get("/api/health/checks/is-in-service", Management, Any, health::ready),
+    get(
+        "/api/health/checks/ready-to-serve-clients",
+        Management,
+        Any,
+        health::ready,
+    ),
+    get(
+        "/api/health/checks/below-node-connection-limit",
+        Management,
+        Any,
+        health::below_connection_limit,
+    ),
+];
+
+/// All of it as axum has it.
+pub(super) fn router(door: Door) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        let handler = move |State(door): State<Door>, parts: RawPathParams, request: axum::extract::Request| async move {
+            let path = parts
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            door.answer(*route, path, request).await
+        };
+        router = router.route(route.path, on(route.verb.filter(), handler));
+    }
+    router
+        .fallback(|| async { ApiError::NotFound })
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .with_state(door)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_a_virtual_host_is_for_administrators_or_asks_for_it() {
+        for route in ROUTES {
+            let names_vhost = route.path.contains("{vhost}");
+            let guarded = route.vhost != Any || route.rights == Administrator;
+            assert!(!names_vhost || guarded, "{} {}", route.verb.as_str(), route.path);
+            assert!(
+                names_vhost || route.vhost == Any,
+                "{} {}",
+                route.verb.as_str(),
+                route.path
+            );
+        }
+    }
+
+    #[test]
+    fn only_what_cannot_change_anything_is_for_those_who_only_see() {
+        for route in ROUTES {
+            let reads = route.verb == Verb::Get;
+            assert!(reads || route.vhost != Seen, "{} {}", route.verb.as_str(), route.path);
+            assert!(
+                reads || route.rights != Nobody,
+                "{} {}",
+                route.verb.as_str(),
+                route.path
+            );
+        }
+    }
+
+    #[test]
+    fn each_resource_is_there_once_and_the_router_takes_them_all() {
+        let mut seen: Vec<_> = ROUTES.iter().map(|route| (route.path, route.verb.as_str())).collect();
+        seen.sort_unstable();
+        let all = seen.len();
+        seen.dedup();
+        assert_eq!(seen.len(), all);
+        let _ = router(crate::management::testing::door());
+    }
+}

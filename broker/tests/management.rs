@@ -1,0 +1,14 @@
+//! The management API over real sockets, on a broker in memory.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong fails the test")]
+
+#[path = "management/access_matrix.rs"]
+mod access_matrix;
+#[path = "management/api.rs"]
+mod api;
+#[path = "management/definitions.rs"]
+mod definitions;
+#[path = "management/limits.rs"]
+mod limits;
+#[path = "management/objects.rs"]
+mod objects;
