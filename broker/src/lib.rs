@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod ctl;
+pub mod delays;
 pub mod limits;
 pub mod logging;
 pub mod metrics;

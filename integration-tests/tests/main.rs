@@ -5,6 +5,7 @@ mod catalogue;
 mod connections;
 mod consuming;
 mod dead_letters;
+mod delayed;
 mod direct_reply_to;
 mod durability;
 mod errors_channel;

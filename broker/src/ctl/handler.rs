@@ -67,6 +67,10 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
         }
         Request::ListConnections { columns } => listings::connections(broker, &columns).map(Reply::Table),
         Request::ListChannels { columns } => listings::channels(broker, &columns).map(Reply::Table),
+        Request::ListDelayedMessages { vhost, exchange } => {
+            listings::delayed_messages(&*find(broker, &vhost)?, &exchange).map(Reply::Table)
+        }
+        Request::CancelDelayedMessage { vhost, exchange, id } => cancel_delayed(broker, &vhost, &exchange, id),
         Request::PurgeQueue { vhost, name } => {
             let (count, durable) = find(broker, &vhost)?
                 .purge_queue(&Actor::operator(), &name)
@@ -106,6 +110,18 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
 pub(super) fn find(broker: &Broker, name: &str) -> Result<Arc<Vhost>, CtlError> {
     let missing = || CtlError::new(ErrorKind::NotFound, format!("virtual host '{name}' does not exist"));
     broker.vhost(name).ok_or_else(missing)
+}
+
+fn cancel_delayed(broker: &Broker, vhost: &str, exchange: &str, id: u64) -> Result<Reply, CtlError> {
+    let (found, durable) = find(broker, vhost)?
+        .cancel_delayed(exchange, id)
+        .map_err(operation_error)?;
+    if !found {
+        let text = format!("exchange '{exchange}' keeps no message {id}");
+        return Err(CtlError::new(ErrorKind::NotFound, text));
+    }
+    wait(broker, durable)?;
+    Ok(Reply::Done)
 }
 
 fn close_connection(broker: &Broker, name: &str, reason: &str) -> Result<Reply, CtlError> {
