@@ -13,6 +13,7 @@ use crate::alarms::Alarms;
 use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
 
 use crate::config::Config;
+use crate::delays::DelayTimer;
 use crate::limits::UserLimits;
 use crate::metrics::Counters;
 use crate::metrics::rates::LatestRates;
@@ -65,6 +66,8 @@ pub struct Broker {
     listeners: Mutex<Vec<Listener>>,
     vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
     user_limits: RwLock<HashMap<String, UserLimits>>,
+    /// Wakes the task that delivers delayed messages.
+    pub delay_timer: Arc<DelayTimer>,
     /// Held while a connection is counted and let into its virtual host.
     admission: Mutex<()>,
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionInfo>>>,
@@ -336,6 +339,7 @@ impl Broker {
             listeners: Mutex::default(),
             vhosts: RwLock::default(),
             user_limits: RwLock::default(),
+            delay_timer: Arc::default(),
             admission: Mutex::default(),
             connections: Mutex::default(),
             open_connections: Arc::default(),
@@ -370,7 +374,7 @@ impl Broker {
 
     /// Enters a virtual host that is stored already.
     pub fn recover_vhost(&self, record: &VhostRecord) -> Arc<Vhost> {
-        let vhost = Arc::new(Vhost::new(&record.name, self.services()));
+        let vhost = Arc::new(Vhost::new(&record.name, self.services(), self.delay_timer.clone()));
         vhost.set_about(About {
             description: record.description.clone(),
             tags: record.tags.clone(),
@@ -393,7 +397,7 @@ impl Broker {
         if vhosts.contains_key(name) {
             return Err(AdminError::VhostExists(name.to_owned()));
         }
-        let vhost = Arc::new(Vhost::new(name, self.services()));
+        let vhost = Arc::new(Vhost::new(name, self.services(), self.delay_timer.clone()));
         vhosts.insert(name.to_owned(), vhost.clone());
         Ok(self.store_about(&vhost, about))
     }
@@ -503,6 +507,7 @@ impl Broker {
                 recovered.map_err(|error| format!("policy '{name}' in vhost '{vhost}': {error}"))?;
             }
             Setting::VhostLimits { vhost, limits } => vhost_of(&vhost)?.recover_limits(limits),
+            Setting::DelayedLog { vhost, exchange, log } => vhost_of(&vhost)?.recover_delayed(&exchange, log),
             Setting::UserLimits { user, limits } => drop(self.user_limits.write().insert(user, limits)),
         }
         Ok(())

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod ctl;
 pub mod definitions;
+pub mod delays;
 pub mod json;
 pub mod limits;
 pub mod logging;

@@ -26,6 +26,15 @@ pub enum Setting {
         /// Its limits.
         limits: VhostLimits,
     },
+    /// Where the store has the delayed messages of an exchange.
+    DelayedLog {
+        /// The virtual host.
+        vhost: String,
+        /// The exchange.
+        exchange: String,
+        /// The number of the log.
+        log: u64,
+    },
     /// The limits of a user.
     UserLimits {
         /// The user.
@@ -53,6 +62,7 @@ impl Setting {
         match self {
             Setting::Policy { vhost, kind, policy } => policy_key(vhost, *kind, &policy.name),
             Setting::VhostLimits { vhost, .. } => vhost_limits_key(vhost),
+            Setting::DelayedLog { vhost, exchange, .. } => in_vhost("delayed_log", vhost, exchange),
             Setting::UserLimits { user, .. } => user_limits_key(user),
         }
     }
@@ -72,6 +82,13 @@ pub fn vhost_limits(vhost: &str) -> DefinitionKey {
     }
 }
 
+/// The key of the log of a delayed exchange.
+pub fn delayed_log(vhost: &str, exchange: &str) -> DefinitionKey {
+    DefinitionKey::Setting {
+        key: in_vhost("delayed_log", vhost, exchange),
+    }
+}
+
 /// The key of the stored limits of a user.
 pub fn user_limits(user: &str) -> DefinitionKey {
     DefinitionKey::Setting {
@@ -84,6 +101,10 @@ fn policy_key(vhost: &str, kind: PolicyKind, name: &str) -> String {
         PolicyKind::User => "policy",
         PolicyKind::Operator => "operator_policy",
     };
+    in_vhost(kind, vhost, name)
+}
+
+fn in_vhost(kind: &str, vhost: &str, name: &str) -> String {
     // The virtual host is the only part that another follows.
     let vhost = vhost.replace('%', "%25").replace('/', "%2f");
     format!("{kind}/{vhost}/{name}")
@@ -124,6 +145,11 @@ mod tests {
                     max_queues: Some(5),
                     ..VhostLimits::default()
                 },
+            },
+            Setting::DelayedLog {
+                vhost: "b".to_owned(),
+                exchange: "c/d".to_owned(),
+                log: 7,
             },
             Setting::UserLimits {
                 user: "/".to_owned(),

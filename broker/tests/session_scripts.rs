@@ -21,6 +21,7 @@
 //! cut | stop-reading | read [name=NAME]    the line is cut; the client reads nothing for a while
 //! hold-loads | load                        paged messages are not read for a while | are read
 //! commit [lazily] | fail-syncs | crash [power] | advance 30s | alarm [memory] [disk] | status
+//! deliver-due 30s (delayed messages that are due by then)
 //! policy NAME PATTERN KEY=VALUE ... [priority=N] [apply-to=exchanges] [operator] | clear-policy NAME [operator]
 //! vhost-limits max-queues=N ... | user-limits NAME max-channels=N ... | in-force QUEUE (what its policies come to)
 //! user NAME PASSWORD CONFIGURE WRITE READ [tags=A,B] | delete-user NAME | add-vhost NAME | close-connections "REASON"

@@ -7,6 +7,7 @@ mod consuming;
 mod crash;
 mod dead_letters;
 mod definitions;
+mod delayed;
 mod direct_reply_to;
 mod durability;
 mod errors_channel;

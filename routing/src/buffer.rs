@@ -29,6 +29,11 @@ pub trait MessageHeaders {
         None
     }
 
+    /// Whether the message asks to be delivered later; delayed exchanges ask this.
+    fn is_delayed(&self) -> bool {
+        false
+    }
+
     /// The property `timestamp`.
     fn timestamp(&self) -> Option<u64> {
         None
@@ -92,6 +97,7 @@ impl<Q: Copy + Eq + Hash> RouteBuffer<Q> {
         self.found.queues.clear();
         self.found.varies = false;
         self.found.keeps_history = false;
+        self.found.delayed.clear();
     }
 
     /// Whether, since the last [`RouteBuffer::clear`], anything but exchange and routing keys had a say: headers,
@@ -141,6 +147,8 @@ pub(crate) struct Found<Q> {
     pub(crate) varies: bool,
     /// Whether a recent-history exchange was passed.
     pub(crate) keeps_history: bool,
+    /// The delayed exchanges that keep the message.
+    pub(crate) delayed: Vec<u32>,
     pub(crate) random: Random,
 }
 
@@ -153,6 +161,7 @@ impl<Q: Copy + Eq + Hash> Found<Q> {
             queue_matched: false,
             varies: false,
             keeps_history: false,
+            delayed: Vec::new(),
             // The state of a new hasher is random.
             random: Random::new(RandomState::default().hash_one(0_u64)),
         }

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::{
     consistent_hash::WEIGHT_MAX,
-    exchange::HISTORY_LENGTH_ARGUMENT,
+    exchange::{DELAYED_TYPE_ARGUMENT, HISTORY_LENGTH_ARGUMENT},
     hash_on::{HASH_HEADER, HASH_PROPERTY},
     value::{Term, type_name, value_text},
 };
@@ -63,6 +63,12 @@ pub enum RoutingError {
     /// The length of a recent history is not a positive integer.
     #[error("Invalid argument {}, '{HISTORY_LENGTH_ARGUMENT}' must be a positive integer", Term(.0))]
     HistoryLength(AMQPValue),
+    /// A delayed exchange does not name the kind by which it routes.
+    #[error("Invalid argument, '{DELAYED_TYPE_ARGUMENT}' must be an existing exchange type")]
+    DelayedType,
+    /// A delayed exchange names its own kind.
+    #[error("Invalid argument, 'x-delayed-message' can't be used for '{DELAYED_TYPE_ARGUMENT}'")]
+    DelayedTwice,
     /// The key of a binding to a consistent-hash exchange is no weight.
     #[error("The binding key {}", .reason.text(.key))]
     Weight {
@@ -126,6 +132,8 @@ impl RoutingError {
             | Self::HashArguments
             | Self::HashProperty(_)
             | Self::HistoryLength(_)
+            | Self::DelayedType
+            | Self::DelayedTwice
             | Self::Weight { .. }
             | Self::KeyNotEmpty(_)
             | Self::DestinationNotQueue => self.to_string(),

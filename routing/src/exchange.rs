@@ -14,15 +14,19 @@ use crate::{
 /// Name of the argument that names an alternate exchange.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 
+/// Name of the argument that says by which kind a delayed exchange routes.
+pub const DELAYED_TYPE_ARGUMENT: &str = "x-delayed-type";
+
 /// Name of the argument that says how many messages a recent-history exchange keeps.
 pub const HISTORY_LENGTH_ARGUMENT: &str = "x-recent-history-length";
 
 /// The arguments that exchanges of some kind obey.
-pub const EXCHANGE_ARGUMENTS: [&str; 5] = [
+pub const EXCHANGE_ARGUMENTS: [&str; 6] = [
     ALTERNATE_EXCHANGE,
     HASH_HEADER,
     HASH_PROPERTY,
     X_HASH_ON,
+    DELAYED_TYPE_ARGUMENT,
     HISTORY_LENGTH_ARGUMENT,
 ];
 
@@ -51,6 +55,9 @@ pub enum ExchangeKind {
     Random,
     /// Any one binding, which must have an empty key. On one node every queue is local.
     LocalRandom,
+    /// As another kind, which an argument names; a message that asks for it is delivered later. The table says which
+    /// exchanges delay a message; the caller does.
+    Delayed,
     /// Every binding matches; the last messages are kept for queues bound later. The table says which exchanges keep
     /// them; the caller does.
     RecentHistory,
@@ -58,7 +65,7 @@ pub enum ExchangeKind {
 
 impl ExchangeKind {
     /// Every kind there is.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -67,6 +74,7 @@ impl ExchangeKind {
         Self::ModulusHash,
         Self::Random,
         Self::LocalRandom,
+        Self::Delayed,
         Self::RecentHistory,
     ];
 
@@ -88,6 +96,7 @@ impl ExchangeKind {
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
+            Self::Delayed => "x-delayed-message",
             Self::RecentHistory => "x-recent-history",
         }
     }
@@ -112,6 +121,8 @@ pub struct ExchangeOptions {
     pub internal: bool,
     /// Where messages go that reach no queue through this exchange; it need not exist.
     pub alternate_exchange: Option<String>,
+    /// The kind by which a delayed exchange routes.
+    pub delayed_kind: Option<ExchangeKind>,
     /// What a consistent-hash exchange hashes.
     pub hash_on: HashOn,
     /// How many messages a recent-history exchange keeps. The table keeps the number and does nothing with it.
@@ -130,9 +141,19 @@ impl ExchangeOptions {
             auto_delete: false,
             internal: false,
             alternate_exchange: None,
+            delayed_kind: None,
             hash_on: HashOn::default(),
             history_length: HISTORY_LENGTH,
             arguments: FieldTable::default(),
+        }
+    }
+
+    /// The kind that decides what a binding matches: that of a delayed exchange is named by its argument.
+    #[must_use]
+    pub fn routing_kind(&self) -> ExchangeKind {
+        match self.kind {
+            ExchangeKind::Delayed => self.delayed_kind.unwrap_or(ExchangeKind::Direct),
+            kind => kind,
         }
     }
 
@@ -140,7 +161,7 @@ impl ExchangeOptions {
     ///
     /// # Errors
     /// [`RoutingError::ArgumentType`] if one that must be a string is not; those of [`HashOn::of`];
-    /// [`RoutingError::HistoryLength`].
+    /// [`RoutingError::HistoryLength`]; [`RoutingError::DelayedType`] and [`RoutingError::DelayedTwice`].
     pub fn with_arguments(mut self, arguments: FieldTable) -> Result<Self, RoutingError> {
         self.alternate_exchange = match arguments.inner().get(ALTERNATE_EXCHANGE) {
             None => None,
@@ -152,7 +173,10 @@ impl ExchangeOptions {
                 });
             }
         };
-        match self.kind {
+        if self.kind == ExchangeKind::Delayed {
+            self.delayed_kind = Some(delayed_kind(&arguments)?);
+        }
+        match self.routing_kind() {
             ExchangeKind::ConsistentHash => self.hash_on = HashOn::of(&arguments)?,
             ExchangeKind::RecentHistory => self.history_length = history_length(&arguments)?,
             _ => {}
@@ -211,6 +235,18 @@ impl ExchangeOptions {
             );
         }
         None
+    }
+}
+
+fn delayed_kind(arguments: &FieldTable) -> Result<ExchangeKind, RoutingError> {
+    let Some(AMQPValue::LongString(name)) = arguments.inner().get(DELAYED_TYPE_ARGUMENT) else {
+        return Err(RoutingError::DelayedType);
+    };
+    let name = String::from_utf8_lossy(name.as_bytes());
+    match ExchangeKind::parse(&name) {
+        Some(ExchangeKind::Delayed) => Err(RoutingError::DelayedTwice),
+        Some(kind) => Ok(kind),
+        None => Err(RoutingError::DelayedType),
     }
 }
 

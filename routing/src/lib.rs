@@ -66,8 +66,8 @@ pub use buffer::{MessageHeaders, NoHeaders, Routable, RouteBuffer};
 pub use consistent_hash::WEIGHT_MAX;
 pub use error::{ArgumentValue, Inequivalence, RoutingError, WeightError};
 pub use exchange::{
-    ALTERNATE_EXCHANGE, Declared, EXCHANGE_ARGUMENTS, ExchangeKind, ExchangeOptions, ExchangeRef,
-    HISTORY_LENGTH_ARGUMENT, IGNORED_EXCHANGE_ARGUMENTS,
+    ALTERNATE_EXCHANGE, DELAYED_TYPE_ARGUMENT, Declared, EXCHANGE_ARGUMENTS, ExchangeKind, ExchangeOptions,
+    ExchangeRef, HISTORY_LENGTH_ARGUMENT, IGNORED_EXCHANGE_ARGUMENTS,
 };
 pub use hash_on::{HASH_HEADER, HASH_PROPERTY, HashOn, HashProperty, X_HASH_ON};
 pub use headers::{MatchMode, X_MATCH};

@@ -37,8 +37,8 @@ pub(crate) enum Matcher<Q> {
 
 impl<Q: Copy + Eq + Hash + Debug> Matcher<Q> {
     pub(crate) fn new(options: &ExchangeOptions) -> Self {
-        match options.kind {
-            ExchangeKind::Direct => Self::Direct(DirectMatcher::new()),
+        match options.routing_kind() {
+            ExchangeKind::Direct | ExchangeKind::Delayed => Self::Direct(DirectMatcher::new()),
             ExchangeKind::Fanout => Self::Fanout(FanoutMatcher::new()),
             ExchangeKind::Topic => Self::Topic(TopicTrie::new()),
             ExchangeKind::Headers => Self::Headers(HeadersMatcher::new()),

@@ -193,7 +193,12 @@ fn the_buffer_tells_what_must_not_be_remembered_and_what_keeps_a_history() {
         table
             .route_by_keys(kind.as_str(), &["k"], &NoHeaders, &mut buffer)
             .unwrap();
-        let varies = [ExchangeKind::Headers, ExchangeKind::Random, ExchangeKind::LocalRandom];
+        let varies = [
+            ExchangeKind::Headers,
+            ExchangeKind::Random,
+            ExchangeKind::LocalRandom,
+            ExchangeKind::Delayed,
+        ];
         assert_eq!(buffer.varies(), varies.contains(&kind), "{kind}");
         let histories: Vec<_> = table.histories(&buffer).map(|exchange| exchange.name).collect();
         match kind {
@@ -201,4 +206,58 @@ fn the_buffer_tells_what_must_not_be_remembered_and_what_keeps_a_history() {
             _ => assert_eq!(histories, [""; 0]),
         }
     }
+}
+
+/// A message that asks to be delivered later, or not.
+struct Later(bool);
+
+impl MessageHeaders for Later {
+    fn field_table(&self) -> Option<&FieldTable> {
+        None
+    }
+
+    fn is_delayed(&self) -> bool {
+        self.0
+    }
+}
+
+#[test]
+fn a_delayed_exchange_keeps_a_message_that_asks_for_it_and_routes_the_others() {
+    let mut table = RoutingTable::new();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-delayed-type".into(), AMQPValue::LongString("topic".into()));
+    let options = ExchangeOptions {
+        alternate_exchange: Some("amq.fanout".to_owned()),
+        ..ExchangeOptions::new(ExchangeKind::Delayed)
+    };
+    let options = options.with_arguments(arguments).unwrap();
+    table.declare_exchange("later", options).unwrap();
+    let none = FieldTable::default();
+    for (source, to, key) in [
+        ("later", Destination::Queue(1), "a.#"),
+        ("amq.fanout", Destination::Queue(2), ""),
+        ("amq.direct", Destination::Queue(3), "a.b"),
+        ("amq.direct", Destination::Exchange("later"), "a.b"),
+    ] {
+        table.bind(source, to, key, &none).unwrap();
+    }
+    let route = |exchange: &str, key: &str, delayed: bool| {
+        let mut buffer = RouteBuffer::new();
+        table
+            .route_by_keys(exchange, &[key], &Later(delayed), &mut buffer)
+            .unwrap();
+        let delays = table
+            .delays(&buffer)
+            .map(|exchange| exchange.name.to_owned())
+            .collect::<Vec<_>>();
+        (buffer.queues().to_vec(), delays)
+    };
+    assert_eq!(route("later", "a.b", false), (vec![1], vec![]));
+    // What is delayed is routed: the alternate exchange has no part in it, not even with a key that nothing matches.
+    assert_eq!(route("later", "a.b", true), (vec![], vec!["later".to_owned()]));
+    assert_eq!(route("later", "b", true), (vec![], vec!["later".to_owned()]));
+    assert_eq!(route("later", "b", false).1, [""; 0]);
+    // Behind another exchange it delays its own share only.
+    assert_eq!(route("amq.direct", "a.b", true), (vec![3], vec!["later".to_owned()]));
+    assert_eq!(route("amq.direct", "a.b", false).1, [""; 0]);
 }

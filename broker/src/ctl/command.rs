@@ -158,6 +158,20 @@ enum CtlCommand {
     },
     #[command(flatten)]
     Policy(PolicyCommand),
+    /// List the messages that a delayed exchange keeps until their time has come.
+    ListDelayedMessages {
+        #[command(flatten)]
+        place: InVhost,
+        exchange: String,
+    },
+    /// Drop one of them.
+    CancelDelayedMessage {
+        #[command(flatten)]
+        place: InVhost,
+        exchange: String,
+        /// As listed.
+        id: u64,
+    },
     /// Drop all messages of a queue that wait for a consumer.
     PurgeQueue {
         #[command(flatten)]
@@ -285,6 +299,15 @@ impl CtlCommand {
                 columns: list.columns,
             },
             Self::Policy(command) => command.into_request(),
+            Self::ListDelayedMessages { place, exchange } => Request::ListDelayedMessages {
+                vhost: place.vhost,
+                exchange,
+            },
+            Self::CancelDelayedMessage { place, exchange, id } => Request::CancelDelayedMessage {
+                vhost: place.vhost,
+                exchange,
+                id,
+            },
             Self::PurgeQueue { place, name } => Request::PurgeQueue {
                 vhost: place.vhost,
                 name,

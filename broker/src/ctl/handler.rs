@@ -70,6 +70,10 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
         }
         Request::ListConnections { columns } => listings::connections(broker, &columns).map(Reply::Table),
         Request::ListChannels { columns } => listings::channels(broker, &columns).map(Reply::Table),
+        Request::ListDelayedMessages { vhost, exchange } => {
+            listings::delayed_messages(&*find(broker, &vhost)?, &exchange).map(Reply::Table)
+        }
+        Request::CancelDelayedMessage { vhost, exchange, id } => cancel_delayed(broker, &vhost, &exchange, id),
         Request::PurgeQueue { vhost, name } => {
             let (count, durable) = find(broker, &vhost)?
                 .purge_queue(&Actor::operator(), &name)
@@ -150,6 +154,18 @@ fn back_up(broker: &Broker, directory: &str) -> Result<Reply, CtlError> {
             Err(CtlError::new(ErrorKind::Internal, error.to_string()))
         }
     }
+}
+
+fn cancel_delayed(broker: &Broker, vhost: &str, exchange: &str, id: u64) -> Result<Reply, CtlError> {
+    let (found, durable) = find(broker, vhost)?
+        .cancel_delayed(exchange, id)
+        .map_err(operation_error)?;
+    if !found {
+        let text = format!("exchange '{exchange}' keeps no message {id}");
+        return Err(CtlError::new(ErrorKind::NotFound, text));
+    }
+    wait(broker, durable)?;
+    Ok(Reply::Done)
 }
 
 fn close_connection(broker: &Broker, name: &str, reason: &str) -> Result<Reply, CtlError> {

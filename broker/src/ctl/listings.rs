@@ -7,8 +7,11 @@ use leveret_routing::Destination;
 use serde_json::{Map, Value};
 
 use super::error::CtlError;
+use super::handler::operation_error;
 use super::protocol::Table;
-use super::rows::{BindingRow, ChannelRow, ConnectionRow, ConsumerRow, ExchangeRow, QueueRow, VhostRow, tabulate};
+use super::rows::{
+    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, DelayedRow, ExchangeRow, QueueRow, VhostRow, tabulate,
+};
 use crate::broker::{Broker, ConnectionId, ConnectionInfo};
 use crate::clock;
 use crate::json::table_json;
@@ -74,6 +77,18 @@ pub fn exchanges(vhost: &Vhost, columns: &[String]) -> Result<Table, CtlError> {
         arguments: table_json(&options.arguments),
     });
     tabulate(rows, columns)
+}
+
+pub fn delayed_messages(vhost: &Vhost, exchange: &str) -> Result<Table, CtlError> {
+    let messages = vhost.delayed_messages(exchange).map_err(operation_error)?;
+    let rows = messages.into_iter().map(|message| DelayedRow {
+        id: message.id,
+        due: message.due_millis,
+        routing_key: message.routing_key,
+        message_bytes: message.body_bytes as u64,
+        durable: message.durable,
+    });
+    tabulate(rows, &[])
 }
 
 pub fn bindings(vhost: &Vhost, columns: &[String]) -> Result<Table, CtlError> {

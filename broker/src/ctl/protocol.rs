@@ -133,6 +133,16 @@ pub enum Request {
     ListUserLimits {
         user: Option<String>,
     },
+    ListDelayedMessages {
+        vhost: String,
+        exchange: String,
+    },
+    /// `id` is that of the list.
+    CancelDelayedMessage {
+        vhost: String,
+        exchange: String,
+        id: u64,
+    },
     /// Closes the connection of this name, with 320 and the reason.
     CloseConnection {
         name: String,

@@ -166,6 +166,12 @@ row! {
 }
 
 row! {
+    /// A message that a delayed exchange keeps. `due` is in milliseconds since 1970.
+    DelayedRow { id: u64, due: u64, routing_key: String, message_bytes: u64, durable: bool, }
+    usual ["id", "due", "routing_key", "message_bytes", "durable"]
+}
+
+row! {
     /// A client connection. `name` is what `close_connection` takes; `user_provided_name` is the client's own.
     ConnectionRow {
         name: String,
@@ -245,6 +251,7 @@ mod tests {
         fields_are_columns::<QueueRow>();
         fields_are_columns::<ExchangeRow>();
         fields_are_columns::<BindingRow>();
+        fields_are_columns::<DelayedRow>();
         fields_are_columns::<PolicyRow>();
         fields_are_columns::<LimitRow>();
         fields_are_columns::<UserLimitsRow>();

@@ -258,6 +258,20 @@ pub fn without_key(table: &[u8], key: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// The table with this key set to a signed 64-bit integer, all other octets untouched.
+pub fn with_long(table: &[u8], key: &str, value: i64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(table.len() + 16);
+    with_length(&mut out, |out| {
+        for entry in entries(table).filter(|entry| entry.key != key) {
+            out.extend_from_slice(entry.octets);
+        }
+        put_shortstr(out, key);
+        out.push(b'l');
+        out.extend_from_slice(&value.to_be_bytes());
+    });
+    out
+}
+
 /// Depth of a decoded table as [`TABLE_DEPTH_MAX`] counts it. Tables that come from elsewhere than the wire, such as
 /// JSON, must be measured before they are stored or sent.
 pub fn table_depth(table: &FieldTable) -> usize {
@@ -281,6 +295,18 @@ mod tests {
     use super::*;
     use crate::protocol::testing::{generated_table, nested, tables};
     use proptest::prelude::*;
+
+    #[test]
+    fn a_key_is_set_to_an_integer_and_nothing_else_changes() {
+        let mut table = FieldTable::default();
+        table.insert("a".into(), AMQPValue::LongUInt(7));
+        table.insert("x".into(), AMQPValue::LongInt(5));
+        let mut encoded = Vec::new();
+        encode_table(&table, &mut encoded);
+        let changed = decode_table(&with_long(&encoded, "x", -5)).unwrap();
+        table.insert("x".into(), AMQPValue::LongLongInt(-5));
+        assert_eq!(changed, table);
+    }
 
     fn table_of(entries: &[u8]) -> Vec<u8> {
         let mut table = (entries.len() as u32).to_be_bytes().to_vec();

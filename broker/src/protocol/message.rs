@@ -132,6 +132,21 @@ impl Message {
         }
     }
 
+    /// The same message with another content header, which must announce the same body. A large body is shared, and what
+    /// the broker recorded of its deaths stays so.
+    pub fn with_header(&self, header_payload: &[u8]) -> Message {
+        let names_and_header = (self.exchange_and_key(), header_payload);
+        let version = if self.records_deaths() {
+            STORED_VERSION_DEAD
+        } else {
+            STORED_VERSION
+        };
+        match &self.head().large_body {
+            Some(body) => Message::build(version, names_and_header, &[], Some(Bytes::clone(body))),
+            None => Message::build(version, names_and_header, self.body(), None),
+        }
+    }
+
     /// Whether the broker wrote its x-death header. What a client put there says nothing.
     pub fn records_deaths(&self) -> bool {
         self.inner.slice.first() == Some(&STORED_VERSION_DEAD)
@@ -399,6 +414,9 @@ mod tests {
             assert_eq!((second.header(), second.priority()), (&header[..], 3));
             assert!(second.records_deaths() && !first.records_deaths());
             assert!(Message::from_stored(&stored(&second)).unwrap().records_deaths());
+            let third = second.with_header(first.header());
+            assert_eq!((third.exchange(), third.header()), ("dlx", first.header()));
+            assert!(third.records_deaths() && !first.with_header(first.header()).records_deaths());
         }
     }
 

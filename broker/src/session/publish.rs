@@ -24,6 +24,7 @@ use crate::protocol::message::Message;
 use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::wire::exchange_and_key_texts;
 use crate::vhost::QueueHandle;
+use crate::vhost::delayed::Delay;
 use crate::vhost::routes::Publication;
 
 /// Groups kept for their buffers between batches.
@@ -36,6 +37,8 @@ pub struct Publisher {
     batch: Batch,
     sizes: LocalHistogram,
     counts: Counts,
+    /// The commit of the delayed messages collected.
+    delayed: Option<Ticket>,
     /// Channels with publishes that wait for a commit.
     pub waiting_channels: Vec<u16>,
 }
@@ -99,6 +102,7 @@ impl Publisher {
             },
             sizes: counters.message_size_bytes.local(),
             counts: Counts::default(),
+            delayed: None,
             waiting_channels: Vec::new(),
         }
     }
@@ -253,7 +257,14 @@ impl Session {
         };
         let targets = vhost.route(&publication, &mut self.publisher.route_buffer)?;
         if reply_token.is_some() || targets.varies || !adjustments.further_keys.is_empty() {
-            return self.accept_uncached(incoming, message, targets.queues, reply_token.map(str::to_owned));
+            let publish = BufferedPublish {
+                queues: targets.queues,
+                delays: targets.delays,
+                reply_token: reply_token.map(str::to_owned),
+                message,
+                mandatory: incoming.mandatory,
+            };
+            return self.accept_uncached(incoming.channel, publish);
         }
         let route = Route::new(incoming.exchange_and_key, targets.queues);
         let route = self.publisher.routes.insert(route);
@@ -297,6 +308,7 @@ impl Session {
                 incoming.channel,
                 BufferedPublish {
                     queues,
+                    delays: Vec::new(),
                     reply_token: None,
                     message,
                     mandatory: incoming.mandatory,
@@ -325,23 +337,11 @@ impl Session {
         Ok(())
     }
 
-    fn accept_uncached(
-        &mut self,
-        incoming: &Incoming<'_>,
-        message: Message,
-        queues: Vec<Arc<QueueHandle>>,
-        reply_token: Option<String>,
-    ) -> Result<(), AmqpError> {
-        let publish = BufferedPublish {
-            queues,
-            reply_token,
-            message,
-            mandatory: incoming.mandatory,
-        };
-        if self.is_transactional(incoming.channel) {
-            return self.buffer_publish(incoming.channel, publish);
+    fn accept_uncached(&mut self, channel: u16, publish: BufferedPublish) -> Result<(), AmqpError> {
+        if self.is_transactional(channel) {
+            return self.buffer_publish(channel, publish);
         }
-        self.publish_buffered(incoming.channel, publish);
+        self.publish_buffered(channel, publish);
         Ok(())
     }
 
@@ -354,6 +354,15 @@ impl Session {
                 group.messages.push(message.clone());
             }
         }
+    }
+
+    /// Hands a message to the delayed exchanges that keep it. True if one of them waits for the disk.
+    fn delay(&mut self, delays: &[Delay], message: &Message) -> bool {
+        let Some(opened) = &self.open else { return false };
+        let tickets = delays.iter().filter_map(|delay| opened.vhost.delay(delay, message));
+        let ticket = tickets.max();
+        self.publisher.delayed = self.publisher.delayed.max(ticket);
+        ticket.is_some()
     }
 
     /// Numbers and counts a publish; `unroutable` is the message that no queue took.
@@ -395,6 +404,7 @@ impl Session {
     pub(super) fn publish_buffered(&mut self, channel: u16, publish: BufferedPublish) {
         let BufferedPublish {
             queues,
+            delays,
             reply_token,
             message,
             mandatory,
@@ -406,8 +416,9 @@ impl Session {
         };
         let replied = reply_token.is_some_and(|token| self.broker.reply_targets.deliver(&token, &message));
         self.collect(&queues, &message);
-        let routed = queues.len() + usize::from(replied);
-        let durable = message.is_persistent() && queues.iter().any(|queue| queue.properties.durable);
+        let delayed = self.delay(&delays, &message);
+        let routed = queues.len() + delays.len() + usize::from(replied);
+        let durable = delayed || message.is_persistent() && queues.iter().any(|queue| queue.properties.durable);
         let body_size = message.body_len() as u64;
         let unroutable = (routed == 0).then_some(message);
         self.count_publish(&incoming, unroutable, routed, durable, body_size);
@@ -432,7 +443,7 @@ impl Session {
         if batch.used == 0 && batch.runs.is_empty() && self.publisher.counts.received == 0 {
             return None;
         }
-        let mut ticket = None;
+        let mut ticket = self.publisher.delayed.take();
         for group in batch.groups.iter_mut().take(batch.used) {
             let messages = group.messages.len();
             let published = group.queue.publish(&mut group.messages, &mut self.scratch);

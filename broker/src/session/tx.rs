@@ -13,6 +13,7 @@ use crate::protocol::error::AmqpError;
 use crate::protocol::message::Message;
 use crate::protocol::reply_code::ReplyCode;
 use crate::vhost::QueueHandle;
+use crate::vhost::delayed::Delay;
 use crate::vhost::queue_handle::Settlement;
 
 /// Memory that the uncommitted publishes of one channel may hold.
@@ -35,6 +36,8 @@ pub struct Transaction {
 pub struct BufferedPublish {
     /// The queues it goes to, as found when it was made.
     pub queues: Vec<Arc<QueueHandle>>,
+    /// The delayed exchanges that keep it.
+    pub delays: Vec<Delay>,
     /// Whoever waits for direct replies under this token gets it too.
     pub reply_token: Option<String>,
     /// The message.

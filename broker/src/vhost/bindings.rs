@@ -10,6 +10,7 @@ use super::{Actor, Durable, OperationError, QueueHandle, Topology, Vhost};
 use crate::auth::permissions::Operation;
 use crate::protocol::field_table::encode_table;
 use crate::session::reply_to;
+use crate::settings;
 
 impl Vhost {
     /// `queue.bind`.
@@ -135,8 +136,10 @@ impl Vhost {
             return None;
         }
         self.invalidate_routes();
+        let mut logs = Vec::new();
         for exchange in &removed.exchanges {
             self.histories.forget(&exchange.name);
+            logs.extend(self.delayed.forget(&exchange.name).map(|log| (log, &exchange.name)));
         }
         let mut keys: Vec<DefinitionKey> = removed
             .bindings
@@ -147,6 +150,10 @@ impl Vhost {
         keys.extend(durable_exchanges.map(|exchange| self.exchange_key(&exchange.name)));
         let durable_queue = queue.filter(|queue| queue.properties.durable);
         keys.extend(durable_queue.map(|queue| self.queue_key(&queue.name)));
+        keys.extend(
+            logs.iter()
+                .map(|(_, exchange)| settings::delayed_log(&self.name, exchange)),
+        );
         if keys.is_empty() {
             return None;
         }
@@ -156,6 +163,9 @@ impl Vhost {
         }
         if let Some(queue) = durable_queue {
             writer.delete_queue(queue.id);
+        }
+        for (log, _) in logs {
+            writer.delete_queue(log);
         }
         Some(writer.submit())
     }

@@ -110,7 +110,7 @@ impl Vhost {
         groups
     }
 
-    /// The queues of one letter: none if the exchange does not exist, as in RabbitMQ, and not one in which it would go round
+    /// The queues of one letter, which delayed exchanges on its way keep already: none if the exchange does not exist, as in RabbitMQ, and not one in which it would go round
     /// for ever.
     fn dead_letter_queues(
         &self,
@@ -128,6 +128,9 @@ impl Vhost {
         let Ok(targets) = self.route(&publication, buffer) else {
             return Vec::new();
         };
+        for delay in &targets.delays {
+            self.delay(delay, &letter.message);
+        }
         let mut queues = targets.queues;
         queues.retain(|queue| {
             let caught = letter.is_caught_in_cycle(&queue.name);

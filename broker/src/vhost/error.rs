@@ -210,7 +210,9 @@ pub fn routing_error(error: &RoutingError, name: &str, vhost: &str) -> Operation
         RoutingError::ArgumentType { .. }
         | RoutingError::HashArguments
         | RoutingError::HashProperty(_)
-        | RoutingError::HistoryLength(_) => OperationError::Argument(text),
+        | RoutingError::HistoryLength(_)
+        | RoutingError::DelayedType
+        | RoutingError::DelayedTwice => OperationError::Argument(text),
         RoutingError::UnknownMatchMode(_)
         | RoutingError::MatchModeType(_)
         | RoutingError::Weight { .. }

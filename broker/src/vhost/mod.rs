@@ -9,6 +9,7 @@
 pub mod bindings;
 pub mod consumers;
 pub mod dead_letters;
+pub mod delayed;
 pub mod error;
 pub mod exchanges;
 pub mod flow;
@@ -36,6 +37,7 @@ use queue_handle::Services;
 
 use crate::auth::permissions::{Operation, Permissions};
 use crate::broker::ConnectionId;
+use crate::delays::DelayTimer;
 use crate::limits::VhostLimits;
 use crate::metrics::Counters;
 use crate::policy::Policies;
@@ -98,6 +100,7 @@ pub struct Vhost {
     topology: RwLock<Topology>,
     generation: AtomicU64,
     histories: history::Histories,
+    delayed: delayed::DelayedMessages,
     limits: RwLock<VhostLimits>,
     store: Store,
     counters: Arc<Counters>,
@@ -128,8 +131,8 @@ struct Topology {
 }
 
 impl Vhost {
-    /// An empty virtual host with the predeclared exchanges.
-    pub fn new(name: &str, services: Services) -> Vhost {
+    /// An empty virtual host with the predeclared exchanges; the timer is that of delayed messages.
+    pub fn new(name: &str, services: Services, timer: Arc<DelayTimer>) -> Vhost {
         let Services {
             store,
             counters,
@@ -147,6 +150,7 @@ impl Vhost {
             }),
             generation: AtomicU64::new(1),
             histories: history::Histories::default(),
+            delayed: delayed::DelayedMessages::new(timer),
             limits: RwLock::default(),
             store,
             counters,

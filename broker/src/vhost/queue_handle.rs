@@ -315,6 +315,8 @@ impl QueueHandle {
         scratch: &mut Scratch,
         step: impl FnOnce(&mut Queue<Message, Consumer>, &mut Effects<'_>) -> R,
     ) -> (Option<Ticket>, R) {
+        // What nobody took, because a policy named a dead-letter exchange meanwhile, belongs to no other queue.
+        scratch.dropped.clear();
         let mut locked = self.state.lock();
         let state = &mut *locked;
         // What a failed store does not take must stay in memory.

@@ -4,11 +4,13 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use amq_protocol::types::FieldTable;
-use leveret_routing::{MessageHeaders, RouteBuffer};
+use leveret_routing::{ExchangeRef, MessageHeaders, RouteBuffer};
 
+use super::delayed::{Delay, due_millis};
 use super::exchanges::exchange_permission_name;
 use super::{Actor, OperationError, QueueHandle, Vhost};
 use crate::auth::permissions::Operation;
+use crate::delays::unix_millis;
 use crate::protocol::content::Properties;
 use crate::protocol::field_table::decode_table;
 use crate::protocol::message::Message;
@@ -32,12 +34,15 @@ pub struct Targets {
     /// The next message of the same exchange and keys must be asked for again: headers, properties or chance had a say,
     /// or an exchange wants to keep the message.
     pub varies: bool,
+    /// The delayed exchanges that are to keep it.
+    pub delays: Vec<Delay>,
 }
 
 /// What exchanges may ask of a message: its properties, and its headers, which are decoded when one of them does.
 pub(super) struct MessageFacts<'a> {
     properties: Properties<'a>,
     headers: OnceCell<Option<FieldTable>>,
+    due_millis: OnceCell<Option<u64>>,
 }
 
 impl<'a> MessageFacts<'a> {
@@ -45,7 +50,14 @@ impl<'a> MessageFacts<'a> {
         MessageFacts {
             properties,
             headers: OnceCell::new(),
+            due_millis: OnceCell::new(),
         }
+    }
+
+    /// When the message asks to be delivered, if that is later than now.
+    fn due_millis(&self) -> Option<u64> {
+        let header = |name: &str| self.field_table()?.inner().get(name).cloned();
+        *self.due_millis.get_or_init(|| due_millis(header, unix_millis()))
     }
 }
 
@@ -61,6 +73,10 @@ impl MessageHeaders for MessageFacts<'_> {
 
     fn message_id(&self) -> Option<&[u8]> {
         self.properties.message_id
+    }
+
+    fn is_delayed(&self) -> bool {
+        self.due_millis().is_some()
     }
 
     fn timestamp(&self) -> Option<u64> {
@@ -104,8 +120,18 @@ impl Vhost {
             .iter()
             .filter_map(|index| topology.queues.get(*index as usize).cloned())
             .collect();
+        let delay = |exchange: ExchangeRef<'_>| {
+            Some(Delay {
+                exchange: exchange.name.into(),
+                durable: exchange.options.durable,
+                due_millis: facts.due_millis()?,
+                routing_keys: publication.routing_keys.iter().map(|key| (*key).to_owned()).collect(),
+            })
+        };
+        let delays = topology.routing.delays(buffer).filter_map(delay).collect();
         Ok(Targets {
             queues,
+            delays,
             varies: buffer.varies() || buffer.keeps_history(),
         })
     }

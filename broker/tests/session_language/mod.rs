@@ -134,6 +134,10 @@ impl Runner {
             "user" => self.put_user(words),
             "delete-user" => self.delete_user(words.at(0)),
             "status" => self.tell_status(),
+            "deliver-due" => {
+                let later = leveret::delays::unix_millis() + seconds(words.at(0)).as_millis() as u64;
+                self.world().broker.vhost("/").unwrap().deliver_due(later);
+            }
             "policy" | "clear-policy" | "vhost-limits" | "user-limits" | "in-force" => {
                 let broker = self.world().broker.clone();
                 self.said += &settings::run(&broker, command, words);

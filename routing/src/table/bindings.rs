@@ -102,7 +102,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
         let Some(exchange) = self.exchanges.get_mut(source) else {
             return Ok(());
         };
-        if exchange.options.kind == ExchangeKind::LocalRandom && matches!(target, Target::Exchange(_)) {
+        if exchange.options.routing_kind() == ExchangeKind::LocalRandom && matches!(target, Target::Exchange(_)) {
             return Err(RoutingError::DestinationNotQueue);
         }
         let id = self.bindings.next_id();

@@ -71,8 +71,15 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
             .flat_map(|reached| (0..).map_while(|position| reached.get(position)));
         reached
             .filter_map(|id| self.exchanges.get(id))
-            .filter(|exchange| exchange.options.kind == ExchangeKind::RecentHistory)
+            .filter(|exchange| exchange.options.routing_kind() == ExchangeKind::RecentHistory)
             .map(Exchange::view)
+    }
+
+    /// The delayed exchanges that keep the message routed last until later. It has gone nowhere through them; when its
+    /// time has come it is to be routed again, from there.
+    pub fn delays<'a>(&'a self, buffer: &'a RouteBuffer<Q>) -> impl Iterator<Item = ExchangeRef<'a>> {
+        let delayed = buffer.found.delayed.iter();
+        delayed.filter_map(|id| self.exchanges.get(*id)).map(Exchange::view)
     }
 
     /// Passes the message through every exchange reached from the position `passed` on, and those
@@ -93,6 +100,14 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
             let Some(exchange) = self.exchanges.get(id) else {
                 continue;
             };
+            if exchange.options.kind == ExchangeKind::Delayed {
+                out.found.varies = true;
+                if headers.is_delayed() {
+                    out.found.delayed.push(id);
+                    out.found.queue_matched = true;
+                    continue;
+                }
+            }
             out.found.matched = false;
             let RouteBuffer { found, topic } = out;
             exchange.matcher.matches(routing_keys, headers, topic, found);

@@ -1,0 +1,110 @@
+//! Delayed messages, seen from outside.
+
+use std::time::{Duration, Instant};
+
+use lapin::options::*;
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, ExchangeKind};
+use leveret_integration_tests::Broker;
+use leveret_integration_tests::client::*;
+
+const LONG_MILLIS: i64 = 3_600_000;
+
+async fn delayed_exchange(channel: &Channel, name: &str) {
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    let kind = ExchangeKind::Custom("x-delayed-message".to_owned());
+    let arguments = arguments([("x-delayed-type", text("direct"))]);
+    let declare = channel.exchange_declare(name.into(), kind, options, arguments);
+    declare.await.expect("exchange.declare");
+}
+
+/// Publishes a persistent message and waits for its confirm.
+async fn publish(channel: &Channel, exchange: &str, body: &str, delay_millis: i64) {
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let mut headers = FieldTable::default();
+    headers.insert("x-delay".into(), AMQPValue::LongLongInt(delay_millis));
+    let properties = BasicProperties::default().with_delivery_mode(2).with_headers(headers);
+    let options = BasicPublishOptions::default();
+    let publish = channel.basic_publish(exchange.into(), "k".into(), options, body.as_bytes(), properties);
+    assert!(publish.await.unwrap().await.unwrap().is_ack());
+}
+
+#[tokio::test]
+async fn delayed_messages_come_in_the_order_of_their_times_and_not_before() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (_connection, channel) = open(broker.amqp()).await;
+    delayed_exchange(&channel, "later").await;
+    let queue = channel.own_queue().await;
+    channel.bind(&queue, "later", "k").await;
+    let mut consumer = channel.consume_no_ack(&queue).await;
+    let start = Instant::now();
+    for (body, delay_millis) in [("600", 600), ("300", 300), ("none", 0), ("long", LONG_MILLIS)] {
+        publish(&channel, "later", body, delay_millis).await;
+    }
+    for (body, at_least) in [("none", 0), ("300", 300), ("600", 600)] {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(String::from_utf8_lossy(&delivery.data), body);
+        assert!(start.elapsed() >= Duration::from_millis(at_least), "{body} came early");
+    }
+}
+
+#[tokio::test]
+async fn delayed_messages_survive_a_kill_and_can_be_listed_and_cancelled() {
+    let Some(mut broker) = Broker::start_unless_external() else {
+        return;
+    };
+    {
+        let (_connection, channel) = open(broker.amqp()).await;
+        delayed_exchange(&channel, "later").await;
+        let durable = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        channel.queue("q", durable).await;
+        channel.bind("q", "later", "k").await;
+        for (body, delay_millis) in [("cancelled", LONG_MILLIS), ("soon", 100), ("kept", LONG_MILLIS)] {
+            publish(&channel, "later", body, delay_millis).await;
+        }
+    }
+    broker.kill();
+    broker.start_again();
+    {
+        let (_connection, channel) = open(broker.amqp()).await;
+        channel.wait_for_messages("q", 1).await;
+        assert_eq!(channel.drain("q").await, ["soon"]);
+    }
+    let ctl = broker.ctl();
+    let list = || {
+        let printed = ctl.run(&["-s", "list_delayed_messages", "later"]);
+        printed.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let lines = list();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].ends_with("\tk\t9\ttrue"), "{lines:?}");
+    let id = lines[0].split('\t').next().unwrap();
+    ctl.run(&["cancel_delayed_message", "later", id]);
+    assert!(
+        ctl.refuse(&["cancel_delayed_message", "later", id])
+            .contains("keeps no message")
+    );
+    assert!(
+        ctl.refuse(&["list_delayed_messages", "nowhere"])
+            .contains("no exchange 'nowhere'")
+    );
+    assert_eq!(list(), lines[1..]);
+    broker.kill();
+    broker.start_again();
+    assert_eq!(
+        broker
+            .ctl()
+            .run(&["-s", "list_delayed_messages", "later"])
+            .lines()
+            .count(),
+        1
+    );
+}
