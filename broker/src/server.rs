@@ -10,7 +10,7 @@ use std::time::Duration;
 use leveret_storage::{Definition, Fsync, StorageError, Store, StoreOptions};
 use prometheus::Registry;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::auth::seed::seed_users;
@@ -90,6 +90,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let registry = Registry::new();
     let broker = open(config, &registry)?;
     let config = &broker.config;
+    // Before anybody is told that the broker listens: who hears that may stop it.
+    let mut stop_signals = StopSignals::listen()?;
     let amqp = listener::bind_all(&config.amqp_listen, "amqp")?;
     let metrics = listener::bind_all(&config.metrics_listen, "metrics")?;
     let management = listener::bind_all(&config.management_listen, "management")?;
@@ -125,7 +127,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "Leveret is ready for clients"
     );
     welcome(&broker);
-    wait_for_signal().await?;
+    stop_signals.wait().await;
     broker.stopping.store(true, Ordering::Relaxed);
     let _ = stop.send(true);
     stop_orderly(&broker).await;
@@ -385,14 +387,26 @@ fn recover_settings(broker: &Broker, definitions: &[Definition]) {
     }
 }
 
-async fn wait_for_signal() -> Result<(), StartError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+/// The signals that ask for an orderly stop. From the moment they are listened for they no longer end the process at once.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<StopSignals, StartError> {
+        Ok(StopSignals {
+            terminate: signal(SignalKind::terminate()).map_err(StartError::Signals)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(StartError::Signals)?,
+        })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+    }
 }
 
 /// Tells clients goodbye, waits for them a while, and flushes the store.
