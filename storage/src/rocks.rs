@@ -355,7 +355,7 @@ const META: &str = "default";
 const CHUNKS: &str = "chunks";
 
 /// Chunks collect in memory until this much is there; a chunk that dies before never reaches a table file.
-const CHUNKS_WRITE_BUFFER_BYTES: usize = 64 << 20;
+const CHUNKS_WRITE_BUFFER_BYTES: usize = 32 << 20;
 /// Definitions and indexes are small.
 const META_WRITE_BUFFER_BYTES: usize = 8 << 20;
 /// Old logs are kept until what they hold is in table files, but not beyond this.
