@@ -114,8 +114,13 @@ fn publish_one(
         let published = queue.publish(&mut vec![message.clone()], &mut Scratch::default());
         ticket = ticket.max(published.ticket);
     }
-    counters.routed.inc_by(targets.queues.len() as u64 + u64::from(replied));
-    let routed = replied || !targets.queues.is_empty();
+    let mut delayed = None;
+    for delay in &targets.delays {
+        delayed = delayed.max(vhost.delay(delay, &message));
+    }
+    let taken_by = targets.queues.len() + targets.delays.len() + usize::from(replied);
+    counters.routed.inc_by(taken_by as u64);
+    let routed = taken_by > 0;
     if !routed {
         // As RabbitMQ counts it: the publisher is told.
         counters.unroutable_returned.inc();
@@ -124,7 +129,7 @@ fn publish_one(
     if must_last && request.broker.store.failed().is_some() {
         return Err(ApiError::Unavailable("storage has failed".to_owned()));
     }
-    request.wait(ticket.filter(|_| must_last))?;
+    request.wait(ticket.filter(|_| must_last).max(delayed))?;
     Ok(routed)
 }
 
