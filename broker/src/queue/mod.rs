@@ -43,7 +43,7 @@ pub use self::effective::EffectiveArguments;
 pub use self::equivalence::{Difference, QueueProperties, first_difference};
 pub use self::options::{
     ArgumentError, ByPolicy, DeadLetterStrategy, DelayedRetry, InvalidReason, MAX_EXPIRY_MS, Overflow, PolicyArgument,
-    QueueArguments, QueueType, STREAM_ARGUMENTS, Support, dead_letter_exchange, known_arguments,
+    QueueArguments, QueueType, STREAM_ARGUMENTS, Support, dead_letter_exchange, integer, known_arguments,
 };
 pub use self::ready::History;
 pub use self::settle::Deleted;

@@ -383,7 +383,7 @@ const ARGUMENTS: [Argument; 25] = [
     },
     Argument {
         name: "x-delivery-limit",
-        read: |value, it| integer(value).map(|limit| it.delivery_limit = Some(limit)),
+        read: |value, it| integer_argument(value).map(|limit| it.delivery_limit = Some(limit)),
         support: Support::NotYet,
         policy: ByPolicy::UsersAndOperators,
     },
@@ -422,26 +422,31 @@ pub(super) fn lookup<'a>(table: &'a FieldTable, name: &str) -> Option<&'a AMQPVa
     table.inner().get(name)
 }
 
-fn integer(value: &AMQPValue) -> Result<i64, InvalidReason> {
-    match value {
-        AMQPValue::ShortShortInt(it) => Ok(i64::from(*it)),
-        AMQPValue::ShortShortUInt(it) => Ok(i64::from(*it)),
-        AMQPValue::ShortInt(it) => Ok(i64::from(*it)),
-        AMQPValue::ShortUInt(it) => Ok(i64::from(*it)),
-        AMQPValue::LongInt(it) => Ok(i64::from(*it)),
-        AMQPValue::LongUInt(it) => Ok(i64::from(*it)),
-        AMQPValue::LongLongInt(it) => Ok(*it),
-        _ => Err(InvalidReason::ExpectedInteger(type_name(value))),
+/// The value of an argument or header of any integer type.
+pub fn integer(value: &AMQPValue) -> Option<i64> {
+    match *value {
+        AMQPValue::ShortShortInt(it) => Some(it.into()),
+        AMQPValue::ShortShortUInt(it) => Some(it.into()),
+        AMQPValue::ShortInt(it) => Some(it.into()),
+        AMQPValue::ShortUInt(it) => Some(it.into()),
+        AMQPValue::LongInt(it) => Some(it.into()),
+        AMQPValue::LongUInt(it) => Some(it.into()),
+        AMQPValue::LongLongInt(it) => Some(it),
+        _ => None,
     }
 }
 
+fn integer_argument(value: &AMQPValue) -> Result<i64, InvalidReason> {
+    integer(value).ok_or_else(|| InvalidReason::ExpectedInteger(type_name(value)))
+}
+
 fn non_negative(value: &AMQPValue) -> Result<u64, InvalidReason> {
-    let number = integer(value)?;
+    let number = integer_argument(value)?;
     u64::try_from(number).map_err(|_| InvalidReason::Negative(number))
 }
 
 fn expiry(value: &AMQPValue) -> Result<u64, InvalidReason> {
-    match integer(value)? {
+    match integer_argument(value)? {
         ms if ms > MAX_EXPIRY_MS => Err(InvalidReason::TooLarge(ms)),
         _ => non_negative(value),
     }
@@ -456,7 +461,7 @@ fn positive_expiry(value: &AMQPValue) -> Result<u64, InvalidReason> {
 
 fn max_priority(value: &AMQPValue) -> Result<u8, InvalidReason> {
     non_negative(value)?;
-    let priority = integer(value)?;
+    let priority = integer_argument(value)?;
     u8::try_from(priority).map_err(|_| InvalidReason::MaxValueExceeded(priority))
 }
 
@@ -509,7 +514,7 @@ fn queue_type(value: &AMQPValue) -> Result<QueueType, InvalidReason> {
 
 fn check_queue_version(value: &AMQPValue) -> Result<(), InvalidReason> {
     non_negative(value)?;
-    match integer(value)? {
+    match integer_argument(value)? {
         2 => Ok(()),
         version => Err(InvalidReason::UnsupportedQueueVersion(version)),
     }

@@ -27,6 +27,7 @@ use crate::protocol::field_table::{decode_table, with_long};
 use crate::protocol::message::Message;
 use crate::protocol::rewrite::{Change, HeaderChanges, rewrite};
 use crate::protocol::wire::{Reader, put_shortstr};
+use crate::queue::integer;
 use crate::settings::{self, Setting};
 
 /// A header: milliseconds to wait. Delivered messages have it negated, as RabbitMQ's plug-in does, so that no further
@@ -61,19 +62,6 @@ pub fn due_millis(header: impl Fn(&str) -> Option<AMQPValue>, now_millis: u64) -
         other => integer(&other).and_then(|millis| u64::try_from(millis).ok()),
     });
     after.max(at).filter(|due| *due > now_millis)
-}
-
-fn integer(value: &AMQPValue) -> Option<i64> {
-    match *value {
-        AMQPValue::ShortShortInt(number) => Some(number.into()),
-        AMQPValue::ShortShortUInt(number) => Some(number.into()),
-        AMQPValue::ShortInt(number) => Some(number.into()),
-        AMQPValue::ShortUInt(number) => Some(number.into()),
-        AMQPValue::LongInt(number) => Some(number.into()),
-        AMQPValue::LongUInt(number) => Some(number.into()),
-        AMQPValue::LongLongInt(number) => Some(number),
-        _ => None,
-    }
 }
 
 /// All delayed messages of a virtual host.
