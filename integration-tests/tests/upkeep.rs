@@ -32,7 +32,7 @@ impl SmallDisk {
         let folder = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
         mount
-            .args(["-t", "tmpfs", "-o", "size=64m", "leveret-test"])
+            .args(["-t", "tmpfs", "-o", "size=256m", "leveret-test"])
             .arg(folder.path());
         if mount.output().is_ok_and(|mounted| mounted.status.success()) {
             return Some(Self { folder });
@@ -51,7 +51,7 @@ impl SmallDisk {
 
     /// Takes all room there is.
     fn fill(&self) {
-        let _full = std::fs::write(self.ballast(), vec![0; 80 << 20]);
+        let _full = std::fs::write(self.ballast(), vec![0; 300 << 20]);
     }
 
     fn make_room(&self) {
@@ -85,6 +85,13 @@ fn health(broker: &Broker) -> (String, String) {
     (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
 
+async fn storage_trouble(broker: &Broker) {
+    wait::until_async("trouble with the storage", || async {
+        health(broker).1.contains("storage").then_some(())
+    })
+    .await;
+}
+
 async fn publish_large(channel: &Channel, number: u64) -> lapin::PublisherConfirm {
     let mut body = vec![7; 200_000];
     body[..8].copy_from_slice(&number.to_be_bytes());
@@ -107,7 +114,7 @@ async fn a_full_disk_blocks_publishers_until_there_is_room_and_loses_nothing() {
         return;
     }
     let Some(disk) = SmallDisk::mount() else { return };
-    let settings = [("DISK_FREE_LIMIT", "1")];
+    let settings = [("DISK_FREE_LIMIT", "0")];
     let mut broker = Broker::start_in_with(&disk.path().join("data"), &settings);
     let (_connection, channel) = open(broker.amqp()).await;
     channel.queue("work", QueueDeclareOptions::durable()).await;
@@ -121,10 +128,14 @@ async fn a_full_disk_blocks_publishers_until_there_is_room_and_loses_nothing() {
 
     disk.fill();
     let mut unconfirmed = Vec::new();
-    // What little room is left takes some more.
+    // What little room is left takes some more. A client that is blocked meanwhile waits in the middle of a publish, which
+    // the broker may have got or not.
     while !health(&broker).1.contains("storage") {
         assert!(sent < 1_000, "the broker does not notice: {:?}", health(&broker));
-        unconfirmed.push(publish_large(&channel, sent).await);
+        tokio::select! {
+            confirm = publish_large(&channel, sent) => unconfirmed.push(confirm),
+            () = storage_trouble(&broker) => break,
+        }
         sent += 1;
     }
     let (status, reasons) = health(&broker);
@@ -149,6 +160,9 @@ async fn a_full_disk_blocks_publishers_until_there_is_room_and_loses_nothing() {
     for number in 0..sent {
         let got = channel.get("work").await.expect("a message");
         assert_eq!(&got.data[..8], &number.to_be_bytes());
+    }
+    if let Some(got) = channel.get("work").await {
+        assert_eq!(&got.data[..8], &sent.to_be_bytes(), "the one that was cut short");
     }
     assert!(channel.get("work").await.is_none());
     broker.kill();

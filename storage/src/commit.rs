@@ -217,10 +217,17 @@ impl Shared {
     fn wait_for_room(&self, error: StorageError, cut: Cut, sync: bool) {
         tracing::error!(%error, "nothing is confirmed until there is room");
         *self.stalled.lock() = Some(Arc::new(error));
+        let mut told = false;
         let written = loop {
             let stop = self.wait_for_stop(Duration::from_millis(DISK_FULL_RETRY_MILLIS));
             match self.write_again(&cut, sync) {
-                Err(StorageError::DiskFull { .. }) if !stop => {}
+                Err(error @ StorageError::DiskFull { .. }) if !stop => {
+                    // A try that looks first says how much room it needs, which is what an operator has to know.
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(%error, "still no room");
+                    }
+                    *self.stalled.lock() = Some(Arc::new(error));
+                }
                 written => break written,
             }
         };
