@@ -508,6 +508,8 @@ impl Broker {
             }
             Setting::VhostLimits { vhost, limits } => vhost_of(&vhost)?.recover_limits(limits),
             Setting::DelayedLog { vhost, exchange, log } => vhost_of(&vhost)?.recover_delayed(&exchange, log),
+            // They came back with the users.
+            Setting::TopicPermission(_) => {}
             Setting::UserLimits { user, limits } => drop(self.user_limits.write().insert(user, limits)),
         }
         Ok(())
@@ -681,6 +683,12 @@ fn write_user_changes(writer: &mut leveret_storage::Writer<'_>, changes: &[Recor
             })),
             RecordChange::DeletePermission { user, vhost } => {
                 writer.delete(&DefinitionKey::Permission { user, vhost });
+            }
+            RecordChange::PutTopicPermission(record) => {
+                writer.put(&Setting::TopicPermission(record).to_definition());
+            }
+            RecordChange::DeleteTopicPermission { user, vhost, exchange } => {
+                writer.delete(&settings::topic_permission(&user, &vhost, &exchange));
             }
         }
     }

@@ -253,6 +253,7 @@ fn store_options(config: &Config) -> StoreOptions {
 fn recover_users(config: &Config, definitions: &[Definition]) -> Users {
     let mut users = Vec::new();
     let mut permissions = Vec::new();
+    let mut topic_permissions = Vec::new();
     for definition in definitions {
         match definition.clone() {
             Definition::User(user) => users.push(UserRecord {
@@ -268,10 +269,16 @@ fn recover_users(config: &Config, definitions: &[Definition]) -> Users {
                 write: permission.write,
                 read: permission.read,
             }),
+            Definition::Setting(record) => {
+                if let Ok(Setting::TopicPermission(record)) = Setting::from_record(&record) {
+                    topic_permissions.push(record);
+                }
+            }
             _ => {}
         }
     }
-    let (users, problems) = Users::from_records(config.loopback_users.clone(), users, permissions);
+    let loopback_users = config.loopback_users.clone();
+    let (users, problems) = Users::from_records(loopback_users, users, permissions, topic_permissions);
     for problem in problems {
         tracing::error!("a stored user or permission cannot be used: {problem}");
     }

@@ -3,6 +3,7 @@
 use leveret_storage::{Definition, DefinitionKey, SettingRecord};
 use serde::{Deserialize, Serialize};
 
+use crate::auth::TopicPermissionRecord;
 use crate::limits::{UserLimits, VhostLimits};
 use crate::policy::{PolicyKind, PolicySpec};
 
@@ -42,6 +43,8 @@ pub enum Setting {
         /// Its limits.
         limits: UserLimits,
     },
+    /// What restricts a user's routing keys at an exchange.
+    TopicPermission(TopicPermissionRecord),
 }
 
 impl Setting {
@@ -64,6 +67,7 @@ impl Setting {
             Setting::VhostLimits { vhost, .. } => vhost_limits_key(vhost),
             Setting::DelayedLog { vhost, exchange, .. } => in_vhost("delayed_log", vhost, exchange),
             Setting::UserLimits { user, .. } => user_limits_key(user),
+            Setting::TopicPermission(record) => topic_permission_key(&record.user, &record.vhost, &record.exchange),
         }
     }
 }
@@ -96,6 +100,13 @@ pub fn user_limits(user: &str) -> DefinitionKey {
     }
 }
 
+/// The key of a stored topic permission.
+pub fn topic_permission(user: &str, vhost: &str, exchange: &str) -> DefinitionKey {
+    DefinitionKey::Setting {
+        key: topic_permission_key(user, vhost, exchange),
+    }
+}
+
 fn policy_key(vhost: &str, kind: PolicyKind, name: &str) -> String {
     let kind = match kind {
         PolicyKind::User => "policy",
@@ -105,9 +116,16 @@ fn policy_key(vhost: &str, kind: PolicyKind, name: &str) -> String {
 }
 
 fn in_vhost(kind: &str, vhost: &str, name: &str) -> String {
-    // The virtual host is the only part that another follows.
-    let vhost = vhost.replace('%', "%25").replace('/', "%2f");
-    format!("{kind}/{vhost}/{name}")
+    format!("{kind}/{}/{name}", escaped(vhost))
+}
+
+/// A part of a key that another follows.
+fn escaped(part: &str) -> String {
+    part.replace('%', "%25").replace('/', "%2f")
+}
+
+fn topic_permission_key(user: &str, vhost: &str, exchange: &str) -> String {
+    in_vhost("topic_permission", vhost, &format!("{}/{exchange}", escaped(user)))
 }
 
 fn vhost_limits_key(vhost: &str) -> String {
@@ -156,8 +174,16 @@ mod tests {
                 limits: UserLimits::default(),
             },
         ];
+        let topic_permission = |user: &str, exchange: &str| {
+            Setting::TopicPermission(TopicPermissionRecord {
+                user: user.to_owned(),
+                exchange: exchange.to_owned(),
+                ..TopicPermissionRecord::default()
+            })
+        };
+        let more = [topic_permission("a", "b/c"), topic_permission("a/b", "c")];
         let mut keys = Vec::new();
-        for setting in settings {
+        for setting in settings.into_iter().chain(more) {
             let Definition::Setting(record) = setting.to_definition() else {
                 panic!("{setting:?} is stored as something else");
             };

@@ -8,7 +8,8 @@ use parking_lot::MutexGuard;
 use super::error::AuthError;
 use super::password::{HashedPassword, HashingAlgorithm};
 use super::permissions::Permissions;
-use super::user::{RecordChange, User, UserEvent, UserRecord};
+use super::topic_permissions::TopicPermissions;
+use super::user::{RecordChange, TopicPermissionRecord, User, UserEvent, UserRecord};
 use super::users::{Account, State, Users, permission_record};
 
 /// Longest user name, a short string of AMQP.
@@ -67,6 +68,7 @@ impl<'a> UsersEdit<'a> {
             .or_insert_with(|| Account {
                 user,
                 permissions: HashMap::new(),
+                topics: HashMap::new(),
             });
         Ok(())
     }
@@ -91,6 +93,8 @@ impl<'a> UsersEdit<'a> {
                 vhost: record.vhost,
             });
         }
+        let topics = account.topic_records().into_iter();
+        self.records.extend(topics.map(deleted_topic_permission));
         self.records.push(RecordChange::DeleteUser { name: name.to_owned() });
         self.events.push(UserEvent::Deleted { name: name.to_owned() });
         Ok(())
@@ -139,9 +143,51 @@ impl<'a> UsersEdit<'a> {
         Ok(())
     }
 
+    /// Restricts the routing keys of a user at an exchange. That virtual host and exchange exist is the caller's to check.
+    pub fn set_topic_permissions(&mut self, record: TopicPermissionRecord) -> Result<(), AuthError> {
+        let account = self
+            .state
+            .get_mut(&record.user)
+            .ok_or_else(|| no_such_user(&record.user))?;
+        let topics = account.topics.entry(record.vhost.clone()).or_default();
+        *topics = Arc::new(topics.with(&record)?);
+        self.events.push(permissions_changed(&record.user, &record.vhost));
+        self.records.push(RecordChange::PutTopicPermission(record));
+        Ok(())
+    }
+
+    /// Lifts the restrictions of a user in a virtual host, at one exchange or at all. Without any nothing happens.
+    pub fn clear_topic_permissions(
+        &mut self,
+        user: &str,
+        vhost: &str,
+        exchange: Option<&str>,
+    ) -> Result<(), AuthError> {
+        let account = self.state.get_mut(user).ok_or_else(|| no_such_user(user))?;
+        let Some(topics) = account.topics.get_mut(vhost) else {
+            return Ok(());
+        };
+        let mut gone = topics.records(user, vhost);
+        gone.retain(|record| exchange.is_none_or(|exchange| record.exchange == exchange));
+        *topics = match exchange {
+            Some(exchange) => Arc::new(topics.without(exchange)),
+            None => Arc::new(TopicPermissions::default()),
+        };
+        if topics.is_empty() {
+            account.topics.remove(vhost);
+        }
+        self.records.extend(gone.into_iter().map(deleted_topic_permission));
+        self.events.push(permissions_changed(user, vhost));
+        Ok(())
+    }
+
     /// Takes everybody's access to a virtual host away, because it is deleted.
     pub fn clear_vhost(&mut self, vhost: &str) {
         for (user, account) in &mut self.state {
+            if let Some(topics) = account.topics.remove(vhost) {
+                let gone = topics.records(user, vhost).into_iter();
+                self.records.extend(gone.map(deleted_topic_permission));
+            }
             if account.permissions.remove(vhost).is_some() {
                 self.records.push(RecordChange::DeletePermission {
                     user: user.clone(),
@@ -170,6 +216,14 @@ impl<'a> UsersEdit<'a> {
     fn user(&self, name: &str) -> Result<User, AuthError> {
         let account = self.state.get(name).ok_or_else(|| no_such_user(name))?;
         Ok(User::clone(&account.user))
+    }
+}
+
+fn deleted_topic_permission(record: TopicPermissionRecord) -> RecordChange {
+    RecordChange::DeleteTopicPermission {
+        user: record.user,
+        vhost: record.vhost,
+        exchange: record.exchange,
     }
 }
 

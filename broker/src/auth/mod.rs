@@ -11,6 +11,7 @@ pub mod sasl;
 mod secret;
 pub mod seed;
 pub mod throttle;
+mod topic_permissions;
 mod user;
 mod users;
 
@@ -21,5 +22,6 @@ pub use permissions::{Operation, Permissions};
 pub use sasl::{Credentials, Mechanism, SaslError};
 pub use secret::Secret;
 pub use throttle::LoginThrottle;
-pub use user::{PermissionRecord, RecordChange, User, UserEvent, UserRecord};
+pub use topic_permissions::TopicPermissions;
+pub use user::{PermissionRecord, RecordChange, TopicPermissionRecord, User, UserEvent, UserRecord};
 pub use users::Users;

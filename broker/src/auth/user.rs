@@ -1,5 +1,7 @@
 //! A user, and what is stored and told about users.
 
+use serde::{Deserialize, Serialize};
+
 use super::password::HashedPassword;
 
 /// A user: name, password and tags. Immutable; a change makes a new one.
@@ -71,13 +73,34 @@ pub struct PermissionRecord {
     pub read: String,
 }
 
+/// The topic permissions of one user for one exchange as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TopicPermissionRecord {
+    pub user: String,
+    pub vhost: String,
+    pub exchange: String,
+    pub write: String,
+    pub read: String,
+}
+
 /// One write to the store that makes a change of the registry last. Those of one edit belong into one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordChange {
     PutUser(UserRecord),
-    DeleteUser { name: String },
+    DeleteUser {
+        name: String,
+    },
     PutPermission(PermissionRecord),
-    DeletePermission { user: String, vhost: String },
+    DeletePermission {
+        user: String,
+        vhost: String,
+    },
+    PutTopicPermission(TopicPermissionRecord),
+    DeleteTopicPermission {
+        user: String,
+        vhost: String,
+        exchange: String,
+    },
 }
 
 /// What observers are told after an edit took effect.

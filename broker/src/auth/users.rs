@@ -12,7 +12,8 @@ use super::edit::UsersEdit;
 use super::error::{AuthError, LoginRefused};
 use super::password::HashedPassword;
 use super::permissions::{Operation, Permissions};
-use super::user::{PermissionRecord, User, UserEvent, UserRecord};
+use super::topic_permissions::TopicPermissions;
+use super::user::{PermissionRecord, TopicPermissionRecord, User, UserEvent, UserRecord};
 
 type Observer = Arc<dyn Fn(&UserEvent) + Send + Sync>;
 
@@ -50,6 +51,7 @@ impl Users {
         loopback_users: Vec<String>,
         users: impl IntoIterator<Item = UserRecord>,
         permissions: impl IntoIterator<Item = PermissionRecord>,
+        topic_permissions: impl IntoIterator<Item = TopicPermissionRecord>,
     ) -> (Self, Vec<AuthError>) {
         let registry = Self::new(loopback_users);
         let mut problems = Vec::new();
@@ -66,6 +68,9 @@ impl Users {
                 read,
             } = record;
             problems.extend(edit.set_permissions(&user, &vhost, &configure, &write, &read).err());
+        }
+        for record in topic_permissions {
+            problems.extend(edit.set_topic_permissions(record).err());
         }
         edit.commit();
         (registry, problems)
@@ -97,6 +102,24 @@ impl Users {
     /// What the user may do in the virtual host; `None` if it has no access to it at all.
     pub fn access(&self, user: &str, vhost: &str) -> Option<Arc<Permissions>> {
         self.state.read().get(user)?.permissions.get(vhost).cloned()
+    }
+
+    /// What restricts the user's routing keys in the virtual host.
+    pub fn topic_permissions(&self, user: &str, vhost: &str) -> Arc<TopicPermissions> {
+        let state = self.state.read();
+        let account = state.get(user);
+        account
+            .and_then(|account| account.topics.get(vhost).cloned())
+            .unwrap_or_default()
+    }
+
+    /// All topic permissions, by user, virtual host and exchange.
+    pub fn list_topic_permissions(&self) -> Vec<TopicPermissionRecord> {
+        let state = self.state.read();
+        let mut records: Vec<_> = state.values().flat_map(Account::topic_records).collect();
+        drop(state);
+        records.sort_by(|a, b| (&a.user, &a.vhost, &a.exchange).cmp(&(&b.user, &b.vhost, &b.exchange)));
+        records
     }
 
     /// The user of this name.
@@ -184,6 +207,7 @@ pub(super) type State = HashMap<String, Account>;
 pub(super) struct Account {
     pub user: Arc<User>,
     pub permissions: HashMap<String, Arc<Permissions>>,
+    pub topics: HashMap<String, Arc<TopicPermissions>>,
 }
 
 impl Account {
@@ -192,6 +216,14 @@ impl Account {
         self.permissions
             .iter()
             .map(|(vhost, permissions)| permission_record(&self.user.name, vhost, permissions))
+            .collect()
+    }
+
+    /// The topic permissions of this account.
+    pub fn topic_records(&self) -> Vec<TopicPermissionRecord> {
+        let topics = self.topics.iter();
+        topics
+            .flat_map(|(vhost, topics)| topics.records(&self.user.name, vhost))
             .collect()
     }
 }
@@ -327,7 +359,7 @@ mod tests {
     fn records_of_an_edit_rebuild_the_registry() {
         let users = registry();
         let stored_users = users.list().iter().map(|user| user.to_record()).collect::<Vec<_>>();
-        let (rebuilt, problems) = Users::from_records(vec![], stored_users, users.list_permissions());
+        let (rebuilt, problems) = Users::from_records(vec![], stored_users, users.list_permissions(), vec![]);
         assert_eq!(problems, []);
         assert_eq!(rebuilt.list(), users.list());
         assert_eq!(rebuilt.list_permissions(), users.list_permissions());
@@ -349,7 +381,7 @@ mod tests {
             write: String::new(),
             read: read.to_owned(),
         };
-        let (users, problems) = Users::from_records(vec![], bad, [grant("guest", "("), grant("ghost", ".*")]);
+        let (users, problems) = Users::from_records(vec![], bad, [grant("guest", "("), grant("ghost", ".*")], []);
         assert_eq!(problems.len(), 3, "{problems:?}");
         assert!(users.get("app").is_none() && users.get("guest").is_some());
         assert_eq!(users.list_permissions(), []);

@@ -11,6 +11,7 @@ use super::client::{ClientError, CtlClient, Place};
 use super::output::{Formatter, print};
 use super::policy_command::PolicyCommand;
 use super::protocol::{Password, Reply, Request};
+use super::topic_permission_command::TopicPermissionCommand;
 
 #[derive(Debug, Args)]
 pub struct CtlArgs {
@@ -124,6 +125,8 @@ enum CtlCommand {
     },
     /// List what a user may do in each virtual host.
     ListUserPermissions { user: String },
+    #[command(flatten)]
+    TopicPermission(TopicPermissionCommand),
     /// List queues.
     ListQueues {
         #[command(flatten)]
@@ -280,6 +283,7 @@ impl CtlCommand {
             },
             Self::ListPermissions { place } => Request::ListPermissions { vhost: place.vhost },
             Self::ListUserPermissions { user } => Request::ListUserPermissions { user },
+            Self::TopicPermission(command) => command.into_request(),
             Self::ListQueues { place, list } => Request::ListQueues {
                 vhost: place.vhost,
                 columns: list.columns,

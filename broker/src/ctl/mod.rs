@@ -14,7 +14,8 @@ mod policy_handler;
 pub mod protocol;
 pub mod rows;
 pub mod server;
-pub mod user_commands;
+pub mod topic_permission_command;
+mod user_commands;
 
 pub use command::{CtlArgs, run};
 pub use error::{CtlError, ErrorKind};

@@ -66,6 +66,25 @@ pub enum Request {
     ListUserPermissions {
         user: String,
     },
+    SetTopicPermissions {
+        vhost: String,
+        user: String,
+        exchange: String,
+        write: String,
+        read: String,
+    },
+    /// At all exchanges if none is named.
+    ClearTopicPermissions {
+        vhost: String,
+        user: String,
+        exchange: Option<String>,
+    },
+    ListTopicPermissions {
+        vhost: String,
+    },
+    ListUserTopicPermissions {
+        user: String,
+    },
     ListQueues {
         vhost: String,
         columns: Vec<String>,

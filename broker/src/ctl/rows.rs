@@ -87,6 +87,18 @@ row! {
 }
 
 row! {
+    /// What restricts a user's routing keys at an exchange of the virtual host that was asked for.
+    TopicPermissionRow { user: String, exchange: String, write: String, read: String, }
+    usual ["user", "exchange", "write", "read"]
+}
+
+row! {
+    /// What restricts the routing keys of the user that was asked for.
+    UserTopicPermissionRow { vhost: String, exchange: String, write: String, read: String, }
+    usual ["vhost", "exchange", "write", "read"]
+}
+
+row! {
     /// A queue. `arguments` is a JSON object; `owner` names the connection of an exclusive queue; `messages_paged_out` are on
     /// disk only, `memory` is what the others take; `effective_policy_definition` is what its policy and its operator policy
     /// come to together.

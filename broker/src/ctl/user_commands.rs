@@ -3,9 +3,9 @@
 
 use super::error::{CtlError, ErrorKind};
 use super::protocol::{Password, Reply, Request, Response};
-use super::rows::{PermissionRow, UserPermissionRow, UserRow, tabulate};
+use super::rows::{PermissionRow, TopicPermissionRow, UserPermissionRow, UserRow, UserTopicPermissionRow, tabulate};
 use crate::auth::password::random_salt;
-use crate::auth::{HashedPassword, RecordChange, Users, UsersEdit};
+use crate::auth::{HashedPassword, RecordChange, TopicPermissionRecord, Users, UsersEdit};
 
 /// What the commands need of the broker.
 pub trait UserStore {
@@ -43,6 +43,29 @@ pub fn handle(users: &Users, store: &impl UserStore, request: Request) -> Result
             must_exist(store, &vhost)?;
             Ok(edit.clear_permissions(&user, &vhost)?)
         }),
+        Request::SetTopicPermissions {
+            vhost,
+            user,
+            exchange,
+            write,
+            read,
+        } => change(&mut |edit| {
+            must_exist(store, &vhost)?;
+            let record = TopicPermissionRecord {
+                user: user.clone(),
+                vhost: vhost.clone(),
+                exchange: exchange.clone(),
+                write: write.clone(),
+                read: read.clone(),
+            };
+            Ok(edit.set_topic_permissions(record)?)
+        }),
+        Request::ClearTopicPermissions { vhost, user, exchange } => change(&mut |edit| {
+            must_exist(store, &vhost)?;
+            Ok(edit.clear_topic_permissions(&user, &vhost, exchange.as_deref())?)
+        }),
+        Request::ListTopicPermissions { vhost } => list_topic_permissions(users, store, &vhost),
+        Request::ListUserTopicPermissions { user } => list_user_topic_permissions(users, &user),
         Request::ListUsers {} => list_users(users),
         Request::ListPermissions { vhost } => list_permissions(users, store, &vhost),
         Request::ListUserPermissions { user } => list_user_permissions(users, &user),
@@ -91,10 +114,7 @@ fn list_permissions(users: &Users, store: &impl UserStore, vhost: &str) -> Respo
 
 fn list_user_permissions(users: &Users, user: &str) -> Response {
     if users.get(user).is_none() {
-        return Response::Error(CtlError::new(
-            ErrorKind::NotFound,
-            format!("user '{user}' does not exist"),
-        ));
+        return no_such_user(user);
     }
     let records = users
         .list_permissions()
@@ -107,6 +127,43 @@ fn list_user_permissions(users: &Users, user: &str) -> Response {
         read: record.read,
     });
     tabulate(rows, &[]).into()
+}
+
+fn list_topic_permissions(users: &Users, store: &impl UserStore, vhost: &str) -> Response {
+    if let Err(error) = must_exist(store, vhost) {
+        return Response::Error(error);
+    }
+    let records = users.list_topic_permissions().into_iter();
+    let rows = records
+        .filter(|record| record.vhost == vhost)
+        .map(|record| TopicPermissionRow {
+            user: record.user,
+            exchange: record.exchange,
+            write: record.write,
+            read: record.read,
+        });
+    tabulate(rows, &[]).into()
+}
+
+fn list_user_topic_permissions(users: &Users, user: &str) -> Response {
+    if users.get(user).is_none() {
+        return no_such_user(user);
+    }
+    let records = users.list_topic_permissions().into_iter();
+    let rows = records
+        .filter(|record| record.user == user)
+        .map(|record| UserTopicPermissionRow {
+            vhost: record.vhost,
+            exchange: record.exchange,
+            write: record.write,
+            read: record.read,
+        });
+    tabulate(rows, &[]).into()
+}
+
+fn no_such_user(user: &str) -> Response {
+    let text = format!("user '{user}' does not exist");
+    Response::Error(CtlError::new(ErrorKind::NotFound, text))
 }
 
 fn must_exist(store: &impl UserStore, vhost: &str) -> Result<(), CtlError> {
@@ -220,6 +277,29 @@ mod tests {
             vhost: "shop".to_owned(),
         };
         assert_eq!(rows(handle(&users, &store, in_shop)), json!([["app", "", "", "^app"]]));
+        let restrict = Request::SetTopicPermissions {
+            vhost: "shop".to_owned(),
+            user: "app".to_owned(),
+            exchange: "amq.topic".to_owned(),
+            write: "^w".to_owned(),
+            read: "^r".to_owned(),
+        };
+        assert_eq!(handle(&users, &store, restrict), done);
+        let in_shop = Request::ListTopicPermissions {
+            vhost: "shop".to_owned(),
+        };
+        let restricted = json!([["app", "amq.topic", "^w", "^r"]]);
+        assert_eq!(rows(handle(&users, &store, in_shop)), restricted);
+        let of_app = Request::ListUserTopicPermissions { user: "app".to_owned() };
+        let restricted = json!([["shop", "amq.topic", "^w", "^r"]]);
+        assert_eq!(rows(handle(&users, &store, of_app.clone())), restricted);
+        let lift = Request::ClearTopicPermissions {
+            vhost: "shop".to_owned(),
+            user: "app".to_owned(),
+            exchange: None,
+        };
+        assert_eq!(handle(&users, &store, lift), done);
+        assert_eq!(rows(handle(&users, &store, of_app)), json!([]));
         let of_app = Request::ListUserPermissions { user: "app".to_owned() };
         assert_eq!(rows(handle(&users, &store, of_app)), json!([["shop", "", "", "^app"]]));
 

@@ -38,7 +38,7 @@ impl Plan {
 
     /// All users and permissions in one edit.
     fn apply_users(&self, broker: &Broker) -> Result<Option<Ticket>, ImportError> {
-        if self.users.is_empty() && self.permissions.is_empty() {
+        if self.users.is_empty() && self.permissions.is_empty() && self.topic_permissions.is_empty() {
             return Ok(None);
         }
         let mut edit = broker.users.edit();
@@ -56,6 +56,10 @@ impl Plan {
         {
             edit.set_permissions(user, vhost, configure, write, read)
                 .map_err(|error| ImportError::object(format!("permissions of user '{user}'"), error))?;
+        }
+        for record in &self.topic_permissions {
+            edit.set_topic_permissions(record.clone())
+                .map_err(|error| ImportError::object(format!("topic permissions of user '{}'", record.user), error))?;
         }
         let committed = broker.commit_users(edit);
         committed.map(Some).map_err(|error| ImportError::object("users", error))

@@ -23,7 +23,7 @@ pub struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permissions: Option<Vec<PermissionDefinition>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub topic_permissions: Option<Vec<Value>>,
+    pub topic_permissions: Option<Vec<TopicPermissionDefinition>>,
     pub parameters: Vec<ParameterDefinition>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub global_parameters: Option<Vec<Value>>,
@@ -76,6 +76,17 @@ pub struct PermissionDefinition {
     pub user: String,
     pub vhost: String,
     pub configure: String,
+    pub write: String,
+    pub read: String,
+}
+
+/// What restricts a user's routing keys at an exchange.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TopicPermissionDefinition {
+    pub user: String,
+    pub vhost: String,
+    pub exchange: String,
     pub write: String,
     pub read: String,
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::document::{
     BindingDefinition, Document, ExchangeDefinition, OPERATOR_POLICY, ParameterDefinition, PermissionDefinition,
-    PolicyDefinition, QueueDefinition, UserDefinition, VHOST_LIMITS, VhostDefinition,
+    PolicyDefinition, QueueDefinition, TopicPermissionDefinition, UserDefinition, VHOST_LIMITS, VhostDefinition,
 };
 use crate::broker::Broker;
 use crate::json::table_json;
@@ -26,7 +26,7 @@ pub fn export(broker: &Broker) -> Document {
         users: Some(users(broker)),
         vhosts: Some(Vec::new()),
         permissions: Some(permissions(broker)),
-        topic_permissions: Some(Vec::new()),
+        topic_permissions: Some(topic_permissions(broker)),
         global_parameters: Some(Vec::new()),
         ..Document::default()
     };
@@ -71,6 +71,18 @@ fn permissions(broker: &Broker) -> Vec<PermissionDefinition> {
         user: record.user,
         vhost: record.vhost,
         configure: record.configure,
+        write: record.write,
+        read: record.read,
+    });
+    permissions.collect()
+}
+
+fn topic_permissions(broker: &Broker) -> Vec<TopicPermissionDefinition> {
+    let records = broker.users.list_topic_permissions().into_iter();
+    let permissions = records.map(|record| TopicPermissionDefinition {
+        user: record.user,
+        vhost: record.vhost,
+        exchange: record.exchange,
         write: record.write,
         read: record.read,
     });

@@ -11,12 +11,14 @@ use serde_json::{Map, Value};
 
 use super::document::{
     BindingDefinition, Document, ExchangeDefinition, OPERATOR_POLICY, ParameterDefinition, PermissionDefinition,
-    PolicyDefinition, QueueDefinition, UserDefinition, VHOST_LIMITS, VhostDefinition,
+    PolicyDefinition, QueueDefinition, TopicPermissionDefinition, UserDefinition, VHOST_LIMITS, VhostDefinition,
 };
 use super::export::is_predeclared;
 use super::snapshot::{BindingIdentity, Snapshots};
 use crate::auth::password::random_salt;
-use crate::auth::{AuthError, HashedPassword, HashingAlgorithm, Permissions, User};
+use crate::auth::{
+    AuthError, HashedPassword, HashingAlgorithm, Permissions, TopicPermissionRecord, TopicPermissions, User,
+};
 use crate::broker::{AdminError, Broker};
 use crate::json::{NotATable, table_from_json, table_json};
 use crate::limits::{UserLimits, VhostLimits};
@@ -88,6 +90,7 @@ pub struct Plan {
     pub(super) vhosts: Vec<VhostDefinition>,
     pub(super) users: Vec<User>,
     pub(super) permissions: Vec<PermissionDefinition>,
+    pub(super) topic_permissions: Vec<TopicPermissionRecord>,
     pub(super) user_limits: Vec<(String, UserLimits)>,
     pub(super) policies: Vec<(String, PolicyKind, PolicySpec)>,
     pub(super) vhost_limits: Vec<(String, VhostLimits)>,
@@ -156,6 +159,9 @@ impl Plan {
         for permission in document.permissions.unwrap_or_default() {
             plan.permission(broker, &known, permission)?;
         }
+        for permission in document.topic_permissions.unwrap_or_default() {
+            plan.topic_permission(broker, &known, permission)?;
+        }
         let mut snapshots = Snapshots::new(broker, &known);
         for PolicyDefinition { vhost, spec } in document.policies {
             plan.policy(&mut snapshots, vhost.as_deref(), PolicyKind::User, spec)?;
@@ -171,9 +177,6 @@ impl Plan {
         }
         for binding in document.bindings {
             plan.binding(&mut snapshots, binding)?;
-        }
-        for topic_permission in document.topic_permissions.unwrap_or_default() {
-            plan.note(Fate::Unsupported, format!("topic permission {topic_permission}"));
         }
         Ok(plan)
     }
@@ -267,6 +270,45 @@ impl Plan {
             None => self.note(Fate::Made, what),
         }
         self.permissions.push(permission);
+        Ok(())
+    }
+
+    fn topic_permission(
+        &mut self,
+        broker: &Broker,
+        vhosts: &HashSet<String>,
+        permission: TopicPermissionDefinition,
+    ) -> Result<(), ImportError> {
+        let TopicPermissionDefinition {
+            user,
+            vhost,
+            exchange,
+            write,
+            read,
+        } = permission;
+        let what = format!("topic permissions of user '{user}' for exchange '{exchange}' in vhost '{vhost}'");
+        let has_user = broker.users.get(&user).is_some() || self.users.iter().any(|own| own.name == user);
+        if !has_user || !vhosts.contains(&vhost) {
+            return Err(ImportError::object(what, "the user or the virtual host does not exist"));
+        }
+        let record = TopicPermissionRecord {
+            user,
+            vhost,
+            exchange,
+            write,
+            read,
+        };
+        TopicPermissions::default()
+            .with(&record)
+            .map_err(|error| ImportError::object(&what, error))?;
+        let existing = broker.users.topic_permissions(&record.user, &record.vhost);
+        let mut existing = existing.records(&record.user, &record.vhost).into_iter();
+        match existing.find(|known| known.exchange == record.exchange) {
+            Some(existing) if existing == record => return Ok(()),
+            Some(_) => self.note(Fate::Changed, what),
+            None => self.note(Fate::Made, what),
+        }
+        self.topic_permissions.push(record);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use super::queues;
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::{Fields, Request};
 use super::views::{MessageView, RoutedView};
+use crate::auth::Operation;
 use crate::json::{table_from_json, table_json};
 use crate::protocol::content::Properties;
 use crate::protocol::error::AmqpError;
@@ -85,7 +86,7 @@ fn publish_one(
 ) -> Result<bool, ApiError> {
     vhost.check_publish(&request.actor(vhost)?, exchange)?;
     let properties = given.properties();
-    let further_keys = check_properties(request, &properties)?;
+    let further_keys = check_properties(request, vhost, (exchange, routing_key), &properties)?;
     let without_bcc = properties.headers.and_then(|headers| without_key(headers, "BCC"));
     let sent = Properties {
         headers: without_bcc.as_deref().or(properties.headers),
@@ -133,8 +134,13 @@ fn publish_one(
     Ok(routed)
 }
 
-/// Expiration, user id, and the routing keys of CC and BCC.
-fn check_properties(request: &Request, properties: &Properties<'_>) -> Result<Vec<String>, ApiError> {
+/// Expiration, the routing keys of CC and BCC, topic permissions, and user id.
+fn check_properties(
+    request: &Request,
+    vhost: &Vhost,
+    (exchange, routing_key): (&str, &str),
+    properties: &Properties<'_>,
+) -> Result<Vec<String>, ApiError> {
     if properties.reply_to == Some(reply_to::PSEUDO_QUEUE) {
         return Err(ApiError::bad("fast reply consumer does not exist"));
     }
@@ -142,6 +148,8 @@ fn check_properties(request: &Request, properties: &Properties<'_>) -> Result<Ve
         check_expiration(expiration).map_err(ApiError::BadRequest)?;
     }
     let further_keys = further_routing_keys(properties.headers)?;
+    let keys = std::iter::once(routing_key).chain(further_keys.iter().map(String::as_str));
+    vhost.check_topics(&request.actor(vhost)?, Operation::Write, exchange, keys)?;
     let user = &request.caller()?.user;
     if let Some(user_id) = properties.user_id
         && user_id != user.name

@@ -23,6 +23,7 @@ mod routes;
 mod server;
 #[cfg(test)]
 mod testing;
+mod topic_permissions;
 mod users;
 mod vhosts;
 mod views;

@@ -85,6 +85,7 @@ impl Request {
         Ok(Actor {
             user: user.name.as_str().into(),
             permissions: permissions.unwrap_or_else(|| Arc::new(Permissions::none())),
+            topics: self.broker.users.topic_permissions(&user.name, &vhost.name),
             connection: None,
         })
     }

@@ -10,7 +10,7 @@ use super::request::Request;
 use super::server::Door;
 use super::{
     bindings, connections, consumers, definitions, exchanges, health, limits, messages, overview, policies, queues,
-    users, vhosts,
+    topic_permissions, users, vhosts,
 };
 
 /// Most bytes of the body of an ordinary request.
@@ -118,6 +118,8 @@ impl Route {
 
 const BINDINGS_BETWEEN: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}";
 const BINDING: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}/{key}";
+
+const TOPIC_PERMISSIONS: &str = "/api/topic-permissions/{vhost}/{user}";
 
 /// Every resource.
 pub const ROUTES: &[Route] = &[
@@ -298,6 +300,35 @@ pub const ROUTES: &[Route] = &[
         Administrator,
         Any,
         users::delete_permissions,
+    ),
+    get(
+        "/api/users/{user}/topic-permissions",
+        Administrator,
+        Any,
+        topic_permissions::of_user,
+    ),
+    get(
+        "/api/vhosts/{vhost}/topic-permissions",
+        Administrator,
+        Any,
+        topic_permissions::of_vhost,
+    ),
+    get("/api/topic-permissions", Administrator, Any, topic_permissions::list),
+    get(TOPIC_PERMISSIONS, Administrator, Any, topic_permissions::get),
+    change(Verb::Put, TOPIC_PERMISSIONS, Administrator, Any, topic_permissions::put),
+    change(
+        Verb::Delete,
+        TOPIC_PERMISSIONS,
+        Administrator,
+        Any,
+        topic_permissions::delete,
+    ),
+    change(
+        Verb::Delete,
+        "/api/topic-permissions/{vhost}/{user}/{exchange}",
+        Administrator,
+        Any,
+        topic_permissions::delete,
     ),
     get("/api/policies", Policymaker, Any, policies::list),
     get("/api/policies/{vhost}", Policymaker, Ruled, policies::list),

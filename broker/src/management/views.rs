@@ -480,6 +480,16 @@ pub struct PermissionView {
     pub read: String,
 }
 
+/// What restricts a user's routing keys at an exchange.
+#[derive(Serialize)]
+pub struct TopicPermissionView {
+    pub user: String,
+    pub vhost: String,
+    pub exchange: String,
+    pub write: String,
+    pub read: String,
+}
+
 /// A policy or operator policy.
 #[derive(Serialize)]
 pub struct PolicyView {

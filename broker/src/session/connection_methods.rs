@@ -7,6 +7,7 @@ use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::connection::{AMQPMethod, Blocked, CloseOk, Unblocked, UpdateSecretOk};
 
 use super::{Phase, Session, short};
+use crate::auth::TopicPermissions;
 use crate::auth::permissions::Permissions;
 use crate::protocol::error::AmqpError;
 use crate::protocol::method;
@@ -59,10 +60,21 @@ impl Session {
         // Whoever lost the access may do nothing more.
         let permissions = self.broker.users.access(&opened.actor.user, &opened.vhost.name);
         let permissions = permissions.unwrap_or_else(|| Arc::new(Permissions::none()));
-        opened.actor = Actor {
-            permissions,
-            ..opened.actor.clone()
-        };
+        let (user, vhost) = (opened.actor.user.clone(), opened.vhost.name.clone());
+        let topics = self.topic_permissions(&user, &vhost);
+        if let Some(opened) = &mut self.open {
+            opened.actor = Actor {
+                permissions,
+                topics,
+                ..opened.actor.clone()
+            };
+        }
+    }
+
+    /// What restricts the client's routing keys in the virtual host.
+    pub(super) fn topic_permissions(&self, user: &str, vhost: &str) -> Arc<TopicPermissions> {
+        let permissions = self.broker.users.topic_permissions(user, vhost);
+        permissions.for_client(self.client.client_id.as_deref())
     }
 
     /// A memory or disk alarm went on or off.

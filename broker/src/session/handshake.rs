@@ -234,6 +234,7 @@ impl Session {
             Some(AMQPValue::LongString(text)) => Some(text.to_string()),
             _ => None,
         };
+        self.client.client_id = text("client_id");
         self.info
             .set_client(text("connection_name"), text("product"), text("version"));
     }
@@ -352,6 +353,7 @@ impl Session {
         let actor = Actor {
             user: user.name.as_str().into(),
             permissions,
+            topics: self.topic_permissions(&user.name, name),
             connection: Some(self.info.id),
         };
         self.open = Some(Opened {

@@ -1,9 +1,11 @@
-//! What the broker looks at in a message's properties: reply-to, expiration, CC and BCC, user id, in RabbitMQ's order.
+//! What the broker looks at in a message's properties: reply-to, expiration, CC and BCC with topic permissions, user id, in
+//! RabbitMQ's order.
 
 use amq_protocol::types::AMQPValue;
 use leveret_routing::type_name;
 
 use super::{Session, reply_to};
+use crate::auth::permissions::Operation;
 use crate::protocol::content::{ContentHeader, Properties, properties_error};
 use crate::protocol::error::AmqpError;
 use crate::protocol::field_table::{decode_table, without_key};
@@ -23,12 +25,13 @@ pub struct Adjustments {
 }
 
 impl Session {
-    /// Reply-to, expiration, CC and BCC, user id.
+    /// Reply-to, expiration, CC and BCC, topic permissions, user id.
     pub(super) fn check_properties(
         &mut self,
         channel: u16,
         header: &ContentHeader<'_>,
         properties: &Properties<'_>,
+        unchecked: Unchecked<'_>,
     ) -> Result<Adjustments, AmqpError> {
         let failed = |text: String| AmqpError::new(ReplyCode::PreconditionFailed, text);
         let mut reply_name = None;
@@ -43,6 +46,7 @@ impl Session {
             check_expiration(expiration).map_err(failed)?;
         }
         let further_keys = further_routing_keys(properties.headers)?;
+        self.check_topics(&unchecked, &further_keys)?;
         if let Some(user_id) = properties.user_id {
             let user = self.info.user();
             if *user_id != *user && !self.broker.users.get(&user).is_some_and(|user| user.is_impersonator()) {
@@ -68,6 +72,26 @@ impl Session {
             header: Some(header),
             further_keys,
         })
+    }
+}
+
+/// Where a message goes, as far as topic permissions have not allowed it before.
+pub struct Unchecked<'a> {
+    /// The exchange.
+    pub exchange: &'a str,
+    /// Its routing key; none when a known route says that it was allowed.
+    pub routing_key: Option<&'a str>,
+}
+
+impl Session {
+    fn check_topics(&self, unchecked: &Unchecked<'_>, further_keys: &[String]) -> Result<(), AmqpError> {
+        let Some(opened) = &self.open else { return Ok(()) };
+        let keys = further_keys.iter().map(String::as_str);
+        let keys = unchecked.routing_key.into_iter().chain(keys);
+        let checked = opened
+            .vhost
+            .check_topics(&opened.actor, Operation::Write, unchecked.exchange, keys);
+        Ok(checked?)
     }
 }
 

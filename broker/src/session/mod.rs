@@ -102,6 +102,8 @@ struct Client {
     takes_consumer_cancel: bool,
     takes_blocked: bool,
     takes_authentication_failure: bool,
+    /// What it calls itself, for topic permissions.
+    client_id: Option<String>,
 }
 
 /// The virtual host the connection is open to, and as whom; gone when the connection closes.

@@ -1,7 +1,7 @@
 //! basic.publish: the checks, the way to the queues, and the batch that is handed to each queue at once.
 //!
 //! The order of the checks decides which mistake a client hears of; it is RabbitMQ's: immediate, size, write
-//! permission, exchange, internal, reply-to, expiration, CC and BCC, user id.
+//! permission, exchange, internal, reply-to, expiration, CC and BCC, topic permission, user id.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use leveret_storage::Ticket;
 use prometheus::local::LocalHistogram;
 
 use super::channel::ChannelMode;
+use super::message_checks::Unchecked;
 use super::route_cache::{Route, RouteCache};
 use super::tx::BufferedPublish;
 use super::{Pause, Session, reply_to};
@@ -240,7 +241,11 @@ impl Session {
         properties
             .check_headers()
             .map_err(|cause| properties_error(cause, header.properties))?;
-        let adjustments = self.check_properties(incoming.channel, header, &properties)?;
+        let unchecked = Unchecked {
+            exchange,
+            routing_key: cached.is_none().then_some(routing_key),
+        };
+        let adjustments = self.check_properties(incoming.channel, header, &properties, unchecked)?;
         let header_payload = adjustments.header.as_deref().unwrap_or(header.payload);
         let message = make(header_payload);
         if let (Some(route), true) = (cached, adjustments.further_keys.is_empty()) {

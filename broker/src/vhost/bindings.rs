@@ -22,7 +22,7 @@ impl Vhost {
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
-        self.check_queue_binding(actor, queue, exchange)?;
+        self.check_queue_binding(actor, queue, exchange, routing_key)?;
         let mut topology = self.topology.write();
         let destination = Destination::Queue(self.binding_queue(&topology, actor, queue, exchange)?);
         let (durable, replay) = self.bind(&mut topology, exchange, destination, routing_key, arguments)?;
@@ -39,7 +39,7 @@ impl Vhost {
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
-        self.check_queue_binding(actor, queue, exchange)?;
+        self.check_queue_binding(actor, queue, exchange, routing_key)?;
         let mut topology = self.topology.write();
         match self.binding_queue(&topology, actor, queue, exchange) {
             Ok(destination) => self.unbind(
@@ -54,7 +54,13 @@ impl Vhost {
         }
     }
 
-    fn check_queue_binding(&self, actor: &Actor, queue: &str, exchange: &str) -> Result<(), OperationError> {
+    fn check_queue_binding(
+        &self,
+        actor: &Actor,
+        queue: &str,
+        exchange: &str,
+        routing_key: &str,
+    ) -> Result<(), OperationError> {
         if reply_to::is_pseudo_queue(queue) {
             return Err(OperationError::ReplyQueueBinding);
         }
@@ -62,7 +68,8 @@ impl Vhost {
         if exchange.is_empty() {
             return Err(OperationError::DefaultExchange);
         }
-        actor.require(Operation::Read, exchange, || self.exchange_resource(exchange))
+        actor.require(Operation::Read, exchange, || self.exchange_resource(exchange))?;
+        self.check_topics(actor, Operation::Read, exchange, [routing_key])
     }
 
     /// The queue to bind; when the exchange is missing too, that is what the answer names.

@@ -72,6 +72,18 @@ pub enum OperationError {
         /// For whom.
         user: String,
     },
+    /// The user may not use this routing key at a topic exchange.
+    #[error("{} access to topic '{routing_key}' in {exchange} refused for user '{user}'", .operation.as_str())]
+    TopicRefused {
+        /// write or read.
+        operation: Operation,
+        /// The key.
+        routing_key: String,
+        /// The exchange.
+        exchange: Resource,
+        /// For whom.
+        user: String,
+    },
     /// A resource does not exist.
     #[error("no {0}")]
     NotFound(Resource),
@@ -167,6 +179,7 @@ impl OperationError {
     pub fn reply_code(&self) -> ReplyCode {
         match self {
             OperationError::AccessRefused { .. }
+            | OperationError::TopicRefused { .. }
             | OperationError::ReservedName { .. }
             | OperationError::DefaultExchange
             | OperationError::SystemExchange(_)

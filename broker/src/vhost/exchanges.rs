@@ -139,7 +139,7 @@ impl Vhost {
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
-        self.check_exchange_binding(actor, destination, source)?;
+        self.check_exchange_binding(actor, destination, source, routing_key)?;
         let mut topology = self.topology.write();
         let destination = Destination::Exchange(destination);
         let (durable, replay) = self.bind(&mut topology, source, destination, routing_key, arguments)?;
@@ -156,7 +156,7 @@ impl Vhost {
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<Durable, OperationError> {
-        self.check_exchange_binding(actor, destination, source)?;
+        self.check_exchange_binding(actor, destination, source, routing_key)?;
         self.unbind(
             &mut self.topology.write(),
             source,
@@ -166,14 +166,21 @@ impl Vhost {
         )
     }
 
-    fn check_exchange_binding(&self, actor: &Actor, destination: &str, source: &str) -> Result<(), OperationError> {
+    fn check_exchange_binding(
+        &self,
+        actor: &Actor,
+        destination: &str,
+        source: &str,
+        routing_key: &str,
+    ) -> Result<(), OperationError> {
         actor.require(Operation::Write, exchange_permission_name(destination), || {
             self.exchange_resource(destination)
         })?;
         if destination.is_empty() || source.is_empty() {
             return Err(OperationError::DefaultExchange);
         }
-        actor.require(Operation::Read, source, || self.exchange_resource(source))
+        actor.require(Operation::Read, source, || self.exchange_resource(source))?;
+        self.check_topics(actor, Operation::Read, source, [routing_key])
     }
 
     pub(super) fn exchange_key(&self, name: &str) -> DefinitionKey {

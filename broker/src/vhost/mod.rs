@@ -25,7 +25,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use leveret_routing::{Binding, ExchangeOptions, RoutingTable};
+use leveret_routing::{Binding, ExchangeKind, ExchangeOptions, RoutingTable};
 use leveret_storage::{Store, Ticket};
 use parking_lot::{Mutex, RwLock};
 use slab::Slab;
@@ -35,6 +35,7 @@ use paging::Paging;
 pub use queue_handle::QueueHandle;
 use queue_handle::Services;
 
+use crate::auth::TopicPermissions;
 use crate::auth::permissions::{Operation, Permissions};
 use crate::broker::ConnectionId;
 use crate::delays::DelayTimer;
@@ -49,6 +50,8 @@ pub struct Actor {
     pub user: Arc<str>,
     /// What the user may do in this virtual host.
     pub permissions: Arc<Permissions>,
+    /// What restricts its routing keys at topic exchanges.
+    pub topics: Arc<TopicPermissions>,
     /// The connection, which owns its exclusive queues; none for management.
     pub connection: Option<ConnectionId>,
 }
@@ -59,6 +62,7 @@ impl Actor {
         Actor {
             user: "operator".into(),
             permissions: Arc::new(Permissions::all()),
+            topics: Arc::default(),
             connection: None,
         }
     }
@@ -78,6 +82,30 @@ impl Actor {
             resource: resource(),
             user: self.user.to_string(),
         })
+    }
+
+    /// Refuses a routing key that is not for the user at this exchange. `is_topic` is asked only where there is a restriction.
+    fn require_topics<'a>(
+        &self,
+        operation: Operation,
+        exchange: &str,
+        routing_keys: impl IntoIterator<Item = &'a str>,
+        is_topic: impl FnOnce() -> bool,
+        resource: impl FnOnce() -> Resource,
+    ) -> Result<(), OperationError> {
+        if !self.topics.restricts(exchange) || !is_topic() {
+            return Ok(());
+        }
+        let mut keys = routing_keys.into_iter();
+        match keys.find(|key| !self.topics.allows(operation, exchange, key)) {
+            None => Ok(()),
+            Some(refused) => Err(OperationError::TopicRefused {
+                operation,
+                routing_key: refused.to_owned(),
+                exchange: resource(),
+                user: self.user.to_string(),
+            }),
+        }
     }
 
     /// Refuses unless the user has any permission on it, which is all that a passive declaration needs.
@@ -217,6 +245,24 @@ impl Vhost {
         let mut bindings: Vec<_> = self.topology.read().routing.bindings().collect();
         bindings.sort_by(|a, b| (&a.source, &a.routing_key).cmp(&(&b.source, &b.routing_key)));
         bindings
+    }
+
+    /// Refuses routing keys that are not for the user at this exchange, if it is one by topics; a delayed one may be.
+    pub fn check_topics<'a>(
+        &self,
+        actor: &Actor,
+        operation: Operation,
+        exchange: &str,
+        routing_keys: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), OperationError> {
+        let is_topic = || {
+            let topology = self.topology.read();
+            let found = topology.routing.exchange(exchange);
+            found.is_some_and(|found| found.options.routing_kind() == ExchangeKind::Topic)
+        };
+        actor.require_topics(operation, exchange, routing_keys, is_topic, || {
+            self.exchange_resource(exchange)
+        })
     }
 
     fn exchange_resource(&self, name: &str) -> Resource {

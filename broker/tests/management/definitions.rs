@@ -85,6 +85,7 @@ fn what_differs_is_changed_where_that_costs_no_messages() {
         "vhosts": [{"name": "/", "description": "d"}],
         "users": [{"name": "u", "password": "p", "tags": "monitoring"}],
         "permissions": [{"user": "u", "vhost": "/", "configure": ".*", "write": "", "read": ""}],
+        "topic_permissions": [{"user": "u", "vhost": "/", "exchange": "x", "write": "^w", "read": "^r"}],
         "queues": [{"name": "q", "vhost": "/", "durable": false, "auto_delete": false, "arguments": {}}],
         "exchanges": [{"name": "x", "vhost": "/", "type": "topic", "durable": true}],
         "bindings": [{"source": "x", "vhost": "/", "destination": "q", "destination_type": "queue", "routing_key": "k"}],
@@ -96,6 +97,7 @@ fn what_differs_is_changed_where_that_costs_no_messages() {
         "~ vhost '/'",
         "~ user 'u'",
         "~ permissions of user 'u' in vhost '/'",
+        "+ topic permissions of user 'u' for exchange 'x' in vhost '/'",
         "= exchange 'x' in vhost '/' differs and stays as it is",
         "= queue 'q' in vhost '/' differs and stays as it is",
         "+ binding of queue 'q' to exchange 'x' under 'k' in vhost '/'",
@@ -104,6 +106,10 @@ fn what_differs_is_changed_where_that_costs_no_messages() {
     api.expect(204, "POST", "/api/definitions", &file.to_string());
     assert_eq!(api.get("/api/queues/%2F/q")["durable"], true);
     assert_eq!(api.get("/api/users/u")["tags"], json!(["monitoring"]));
+    assert_eq!(
+        api.get("/api/definitions")["topic_permissions"],
+        file["topic_permissions"]
+    );
     assert_eq!(api.ask_as(Some("u:p"), "GET", "/api/whoami", "").status, 200);
 }
 

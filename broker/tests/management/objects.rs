@@ -490,3 +490,83 @@ fn policies_and_limits_are_set_shown_and_cleared() {
     api.expect(204, "DELETE", "/api/user-limits/guest/max-connections", "");
     assert_eq!(api.get("/api/user-limits"), json!([]));
 }
+
+#[test]
+fn topic_permissions_restrict_what_a_user_publishes_and_binds() {
+    let api = Api::start();
+    api.expect(201, "PUT", "/api/users/u", r#"{"password":"p","tags":"management"}"#);
+    let everything = r#"{"configure":".*","write":".*","read":".*"}"#;
+    api.expect(201, "PUT", "/api/permissions/%2F/u", everything);
+    let path = "/api/topic-permissions/%2F/u";
+    api.expect(404, "GET", path, "");
+    let restricted = r#"{"exchange":"amq.topic","write":"^{username}\\.","read":"^r"}"#;
+    api.expect(201, "PUT", path, restricted);
+    api.expect(204, "PUT", path, restricted);
+    let shown = json!([{"user": "u", "vhost": "/", "exchange": "amq.topic", "write": "^{username}\\.", "read": "^r"}]);
+    for path in [
+        path,
+        "/api/topic-permissions",
+        "/api/users/u/topic-permissions",
+        "/api/vhosts/%2F/topic-permissions",
+    ] {
+        assert_eq!(api.get(path), shown, "{path}");
+    }
+    assert_eq!(api.get("/api/definitions")["topic_permissions"], shown);
+    let as_user = |method: &str, path: &str, body: &str| api.ask_as(Some("u:p"), method, path, body);
+    assert_eq!(as_user("PUT", "/api/queues/%2F/q", "{}").status, 201);
+    for (key, headers, status) in [
+        ("u.x", "{}", 200),
+        ("v.x", "{}", 401),
+        ("u.x", r#"{"CC":["v.x"]}"#, 401),
+    ] {
+        let body = format!(r#"{{"routing_key":"{key}","payload":"","properties":{{"headers":{headers}}}}}"#);
+        let answer = as_user("POST", "/api/exchanges/%2F/amq.topic/publish", &body);
+        assert_eq!(answer.status, status, "{key} {headers}: {answer:?}");
+        if status == 401 {
+            let reason = "write access to topic 'v.x' in exchange 'amq.topic' in vhost '/' refused for user 'u'";
+            assert_eq!(answer.json()["reason"], reason);
+        }
+        let direct = as_user("POST", "/api/exchanges/%2F/amq.direct/publish", &body);
+        assert_eq!(direct.status, 200, "{direct:?}");
+    }
+    let bind = "/api/bindings/%2F/e/amq.topic/q/q";
+    assert_eq!(as_user("POST", bind, r#"{"routing_key":"x"}"#).status, 401);
+    assert_eq!(as_user("POST", bind, r#"{"routing_key":"r.x"}"#).status, 201);
+    for (body, reason) in [
+        (
+            r#"{"exchange":"x","write":"(","read":""}"#,
+            "bad regular expression '(': unclosed group",
+        ),
+        (r#"{"write":"","read":""}"#, "'exchange' is missing"),
+    ] {
+        assert_eq!(api.expect(400, "PUT", path, body).json()["reason"], reason);
+    }
+    api.expect(400, "PUT", "/api/topic-permissions/%2F/nobody", restricted);
+    api.expect(400, "PUT", "/api/topic-permissions/none/u", restricted);
+    api.expect(404, "DELETE", &format!("{path}/amq.direct"), "");
+    api.expect(204, "DELETE", &format!("{path}/amq.topic"), "");
+    api.expect(404, "DELETE", path, "");
+    assert_eq!(as_user("POST", bind, r#"{"routing_key":"x"}"#).status, 201);
+}
+
+#[test]
+fn topic_permissions_end_with_their_user_or_virtual_host() {
+    let api = Api::start();
+    api.expect(201, "PUT", "/api/vhosts/v", "");
+    for user in ["a", "b"] {
+        api.expect(
+            201,
+            "PUT",
+            &format!("/api/users/{user}"),
+            r#"{"password":"p","tags":""}"#,
+        );
+        let restricted = r#"{"exchange":"amq.topic","write":"","read":""}"#;
+        api.expect(201, "PUT", &format!("/api/topic-permissions/v/{user}"), restricted);
+    }
+    api.expect(204, "DELETE", "/api/users/a", "");
+    assert_eq!(api.get("/api/topic-permissions?columns=user"), json!([{"user": "b"}]));
+    api.expect(204, "DELETE", "/api/vhosts/v", "");
+    assert_eq!(api.get("/api/topic-permissions"), json!([]));
+    let stored = api.broker.store.definitions().unwrap();
+    assert!(!format!("{stored:?}").contains("topic_permission"));
+}

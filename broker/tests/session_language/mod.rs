@@ -6,7 +6,7 @@ mod show;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use leveret::auth::HashedPassword;
+use leveret::auth::{HashedPassword, TopicPermissionRecord};
 use leveret_storage::Crash;
 
 use crate::virtual_broker::client::{PROTOCOL_HEADER, octets};
@@ -132,6 +132,7 @@ impl Runner {
             "add-vhost" => drop(self.world().broker.add_vhost(words.at(0)).unwrap()),
             "delete-vhost" => drop(self.world().broker.delete_vhost(words.at(0)).unwrap()),
             "user" => self.put_user(words),
+            "topic-permission" => self.restrict_topics(words),
             "delete-user" => self.delete_user(words.at(0)),
             "status" => self.tell_status(),
             "deliver-due" => {
@@ -223,6 +224,23 @@ impl Runner {
         edit.set_tags(words.at(0), tags).unwrap();
         edit.set_permissions(words.at(0), "/", words.at(2), words.at(3), words.at(4))
             .unwrap();
+        broker.commit_users(edit).unwrap();
+    }
+
+    /// `topic-permission USER EXCHANGE WRITE READ`
+    fn restrict_topics(&mut self, words: &Words) {
+        let broker = self.world().broker.clone();
+        let mut edit = broker.users.edit();
+        let [user, exchange, write, read] = [0, 1, 2, 3].map(|index| words.at(index).to_owned());
+        let vhost = "/".to_owned();
+        edit.set_topic_permissions(TopicPermissionRecord {
+            user,
+            vhost,
+            exchange,
+            write,
+            read,
+        })
+        .unwrap();
         broker.commit_users(edit).unwrap();
     }
 

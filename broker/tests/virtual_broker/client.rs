@@ -112,6 +112,9 @@ fn start_ok(words: &Words) -> connection::StartOk {
     }
     let mut client_properties = words.arguments();
     client_properties.insert(short("capabilities"), AMQPValue::FieldTable(capabilities));
+    if let Some(client_id) = words.value("client_id") {
+        client_properties.insert(short("client_id"), AMQPValue::LongString(client_id.into()));
+    }
     let (user, password) = (
         words.value("user").unwrap_or("guest"),
         words.value("pass").unwrap_or("guest"),
