@@ -9,6 +9,7 @@
 //! recover POSITION MESSAGE [redelivered] [count=N]                 the store has it; it is paged
 //! room BYTES | load [N]            what may be in memory | the store answers the oldest load, with N messages or all
 //! lose MESSAGE                                                     the store cannot read it
+//! delivery-limit N | delivery-limit none                           deliveries of a message that may fail
 //! add CONSUMER [no_ack] [exclusive] [prefetch=N] [priority=N]      basic.consume; nothing is delivered yet
 //! resume CONSUMER                                                  it may have messages (again)
 //! consume CONSUMER ...                                             add and resume
@@ -278,6 +279,7 @@ impl Runner {
                 .retain(|_, (message, _)| *message.name != *words.0[0]),
             "room" => self.queue.as_mut().unwrap().allow(words.0[0].parse().unwrap()),
             "load" => self.load(&words),
+            "delivery-limit" => self.queue.as_mut().unwrap().limit_deliveries(words.0[0].parse().ok()),
             "add" => self.add(&words),
             "resume" => self.resume(words.0[0]),
             "consume" => {

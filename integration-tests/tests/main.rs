@@ -31,6 +31,7 @@ mod paging;
 mod policies;
 mod publishing;
 mod queues;
+mod redelivery;
 mod scale;
 mod stress;
 mod transactions;

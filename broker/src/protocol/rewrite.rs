@@ -1,7 +1,9 @@
 //! A content header with some properties replaced or removed, everything else byte for byte as it was.
 
-use crate::protocol::content::{ContentHeader, flag};
+use crate::protocol::content::{ContentHeader, Properties, flag};
 use crate::protocol::error::DecodeCause;
+use crate::protocol::field_table::with_long;
+use crate::protocol::message::Message;
 use crate::protocol::wire::{Reader, put_shortstr};
 
 /// What becomes of one property.
@@ -73,6 +75,27 @@ pub fn rewrite(header_payload: &[u8], changes: &HeaderChanges<'_>) -> Result<Vec
     })?;
     writer.finish(fixed_len)
 }
+
+/// The message as a consumer gets it that is told how many deliveries of it failed: with the header `x-delivery-count`. As it is
+/// if its properties are malformed.
+pub fn with_delivery_count(message: &Message, delivery_count: u32) -> Message {
+    let told = || {
+        let properties = Properties::parse(message.properties()).ok()?;
+        let headers = with_long(
+            properties.headers.unwrap_or(&[0; 4]),
+            DELIVERY_COUNT,
+            i64::from(delivery_count),
+        );
+        let changes = HeaderChanges {
+            headers: Change::Set(&headers),
+            ..HeaderChanges::default()
+        };
+        rewrite(message.header(), &changes).ok()
+    };
+    told().map_or_else(|| message.clone(), |header| message.with_header(&header))
+}
+
+const DELIVERY_COUNT: &str = "x-delivery-count";
 
 /// Walks the old properties and writes the new ones.
 struct Writer<'a> {

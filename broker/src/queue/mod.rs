@@ -12,7 +12,7 @@
 //! comes back by [`Sink::load`] and [`Queue::loaded`] when its turn comes.
 //!
 //! Where later features belong: per-message priorities are one [`Ready`] each; TTL and length limits act on the head
-//! of `Ready`, a full queue refuses in `publish`; the delivery limit acts in `requeue`; single active consumer is a
+//! of `Ready`, a full queue refuses in `publish`; single active consumer is a
 //! rule of `Consumers` about who may enter a ring. What has to be known of paged messages without loading them, such as
 //! when the first of them expires, is a further number of each stretch in `Behind`.
 
@@ -126,6 +126,7 @@ pub struct Totals {
     pub redelivered: u64,
     pub acked: u64,
     pub requeued: u64,
+    /// Given up because a consumer rejected them, or failed once too often.
     pub rejected: u64,
     pub purged: u64,
 }
@@ -143,6 +144,8 @@ pub struct Queue<M, C> {
     delivered_up_to_is_news: bool,
     /// Memory that ready messages may take.
     allowed_bytes: u64,
+    /// A message is given up when its deliveries failed more often than this; the highest number is no limit.
+    delivery_limit: u32,
     /// A ready message left in the operation that is under way.
     handed_out: bool,
     totals: Totals,
@@ -173,6 +176,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             delivered_up_to: None,
             delivered_up_to_is_news: false,
             allowed_bytes: u64::MAX,
+            delivery_limit: u32::MAX,
             handed_out: false,
             totals: Totals::default(),
         }
@@ -197,6 +201,11 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// Says how much memory ready messages may take from now on. More than that is paged; what is in memory stays there.
     pub fn allow(&mut self, bytes: u64) {
         self.allowed_bytes = bytes;
+    }
+
+    /// Says how many deliveries of a message may fail; with one more it is given up. `None` is without limit.
+    pub fn limit_deliveries(&mut self, limit: Option<u64>) {
+        self.delivery_limit = limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(u32::MAX);
     }
 
     /// Adds a consumer, which gets its first message when [`Queue::resume`] is called, so that consume-ok can go
@@ -268,8 +277,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         self.ready.peek().map(|entry| entry.message)
     }
 
-    /// An outstanding message, to be sent again to the consumer that has it.
-    pub fn unacked_message(&self, slot: Slot, position: Position) -> Option<&M> {
+    /// An outstanding message with its history, to be sent again to the consumer that has it.
+    pub fn unacked_message(&self, slot: Slot, position: Position) -> Option<(&M, History)> {
         self.unacked.get(slot, position)
     }
 

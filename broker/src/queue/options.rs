@@ -384,7 +384,7 @@ const ARGUMENTS: [Argument; 25] = [
     Argument {
         name: "x-delivery-limit",
         read: |value, it| integer_argument(value).map(|limit| it.delivery_limit = Some(limit)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::UsersAndOperators,
     },
     Argument {

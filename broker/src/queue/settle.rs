@@ -30,7 +30,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// Puts messages back to their places with the redelivered flag, then hands out what can be handed out.
     ///
     /// `failed` says whether this counts as a failed delivery: basic.reject and a lost consumer do, basic.nack is a
-    /// polite return (RabbitMQ 4.3, quorum queues). Returns how many were unknown.
+    /// polite return (RabbitMQ 4.3, quorum queues). What has failed too often by now is given up instead, with
+    /// [`DropReason::DeliveryLimit`]. Returns how many were unknown.
     pub fn requeue<S>(
         &mut self,
         messages: impl IntoIterator<Item = (Slot, Position)>,
@@ -42,6 +43,9 @@ impl<M: QueueMessage, C> Queue<M, C> {
     {
         self.settle_each(messages, sink, |queue, entry, sink| {
             let delivery_count = entry.history.delivery_count.saturating_add(u32::from(failed));
+            if failed && delivery_count > queue.delivery_limit {
+                return queue.give_up(entry, DropReason::DeliveryLimit, sink);
+            }
             queue.totals.requeued += 1;
             if queue.is_persisted(&entry.message) {
                 sink.requeued(entry.position, delivery_count);
@@ -63,9 +67,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         S: Sink<M, C> + ?Sized,
     {
         self.settle_each(messages, sink, |queue, entry, sink| {
-            queue.totals.rejected += 1;
-            queue.settle_if_persisted(entry.position, &entry.message, sink);
-            sink.dropped(entry.message, DropReason::Rejected);
+            queue.give_up(entry, DropReason::Rejected, sink);
         })
     }
 
@@ -100,6 +102,15 @@ impl<M: QueueMessage, C> Queue<M, C> {
         self.unacked = super::Unacked::new();
         self.deleted = true;
         deleted
+    }
+
+    fn give_up<S>(&mut self, entry: UnackedMessage<M>, reason: DropReason, sink: &mut S)
+    where
+        S: Sink<M, C> + ?Sized,
+    {
+        self.totals.rejected += 1;
+        self.settle_if_persisted(entry.position, &entry.message, sink);
+        sink.dropped(entry.message, reason);
     }
 
     /// Takes messages out of the unacked ones, lets `end` decide their fate, and spends the credit that came free

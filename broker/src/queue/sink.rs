@@ -46,6 +46,8 @@ pub enum Accept {
 pub enum DropReason {
     /// Rejected or nacked without requeue.
     Rejected,
+    /// Its deliveries failed more often than the queue allows.
+    DeliveryLimit,
 }
 
 /// Paged messages that a queue wants back: those from `from` up to `until`, which is excluded.

@@ -51,10 +51,10 @@ impl<M: QueueMessage> Unacked<M> {
         Some(entry)
     }
 
-    /// The message in a slot, if it is the one at this position.
-    pub(super) fn get(&self, slot: Slot, position: Position) -> Option<&M> {
+    /// The message in a slot and its history, if it is the one at this position.
+    pub(super) fn get(&self, slot: Slot, position: Position) -> Option<(&M, History)> {
         let entry = self.entries.get(slot as usize)?;
-        (entry.position == position).then_some(&entry.message)
+        (entry.position == position).then_some((&entry.message, entry.history))
     }
 
     /// All of them, in no particular order.

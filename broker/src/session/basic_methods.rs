@@ -17,6 +17,7 @@ use super::{Pause, Session, reply_to, short};
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
 use crate::protocol::reply_code::ReplyCode;
+use crate::protocol::rewrite::with_delivery_count;
 use crate::queue::{ConsumerSpec, GetOutcome};
 use crate::vhost::{OperationError, QueueHandle, Resource};
 
@@ -275,6 +276,11 @@ impl Session {
             }
         };
         counters.got(get.no_ack, got.redelivered);
+        let message = if got.delivery_count > 0 && queue.tells_delivery_count() {
+            with_delivery_count(&got.message, got.delivery_count)
+        } else {
+            got.message
+        };
         let mut outbox = self.outbox.lock();
         let frame_max = outbox.frame_max();
         let Some(channel) = outbox.channel(number) else {
@@ -292,7 +298,7 @@ impl Session {
             tag,
             got.redelivered,
             left,
-            &got.message.view(),
+            &message.view(),
             frame_max,
         );
         Ok(())

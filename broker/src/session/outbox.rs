@@ -29,6 +29,7 @@ use super::stock;
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
 use crate::protocol::message::Message;
+use crate::protocol::rewrite::with_delivery_count;
 use crate::queue::{Accept, ConsumerKey, Delivery};
 use crate::vhost::QueueHandle;
 
@@ -364,7 +365,14 @@ impl OutboxState {
         let Some(origin) = channel.origins.get(consumer.origin as usize) else {
             return Accept::Refused;
         };
-        let view = delivery.message.view();
+        let told;
+        let message = if delivery.delivery_count > 0 && origin.queue.tells_delivery_count() {
+            told = with_delivery_count(delivery.message, delivery.delivery_count);
+            &told
+        } else {
+            delivery.message
+        };
+        let view = message.view();
         stock::reserve(&mut self.bytes, view.len() + DELIVERY_ENVELOPE_BYTES);
         hot::write_deliver(
             &mut self.bytes,

@@ -8,6 +8,7 @@ use super::outbox::OUTBOX_BYTES_MAX;
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot::{self, Ack, Nack, Reject};
 use crate::protocol::reply_code::ReplyCode;
+use crate::protocol::rewrite::with_delivery_count;
 use crate::queue::Position;
 use crate::vhost::QueueHandle;
 use crate::vhost::queue_handle::Settlement;
@@ -184,9 +185,12 @@ impl Session {
         }
         for (queue, origin, unacked) in again {
             // Never hold the outbox while asking the queue: it may be delivering to this very connection.
-            let Some(message) = queue.unacked_message(unacked.slot, unacked.position) else {
+            let Some((mut message, delivery_count)) = queue.unacked_message(unacked.slot, unacked.position) else {
                 continue;
             };
+            if delivery_count > 0 && queue.tells_delivery_count() {
+                message = with_delivery_count(&message, delivery_count);
+            }
             let mut outbox = self.outbox.lock();
             if outbox.bytes_waiting() >= OUTBOX_BYTES_MAX {
                 self.settles.add(Settlement::Requeue { failed: false }, &queue, unacked);

@@ -25,7 +25,7 @@ struct Fallen {
 }
 
 impl Vhost {
-    /// Settles deliveries of one queue, given by slot and position. Those that are rejected go to its dead-letter exchange.
+    /// Settles deliveries of one queue, given by slot and position. Those that it gives up go to its dead-letter exchange.
     pub fn settle(
         &self,
         queue: &Arc<QueueHandle>,
@@ -33,7 +33,7 @@ impl Vhost {
         entries: &[(u32, Position)],
         scratch: &mut Scratch,
     ) -> Option<Ticket> {
-        if settlement != Settlement::Reject || !queue.has_dead_letter_exchange() {
+        if !queue.may_dead_letter(settlement) {
             return queue.settle(settlement, entries, scratch);
         }
         let _hold = self.store.hold();
@@ -149,5 +149,6 @@ impl Vhost {
 fn death_reason(reason: DropReason) -> DeathReason {
     match reason {
         DropReason::Rejected => DeathReason::Rejected,
+        DropReason::DeliveryLimit => DeathReason::DeliveryLimit,
     }
 }

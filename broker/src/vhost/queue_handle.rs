@@ -19,7 +19,8 @@ use crate::policy::Applied;
 use crate::protocol::message::Message;
 use crate::queue::{
     Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments,
-    GetOutcome, Load, Loaded, Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions, Sink, Totals,
+    GetOutcome, Load, Loaded, Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions, QueueType, Sink,
+    Totals,
 };
 use crate::session::outbox::{Consumer, Event, Outbox, OutboxGuard, wake};
 use crate::vhost::flow::{self, Demand, WaitingPublishers};
@@ -162,6 +163,7 @@ impl QueueHandle {
     /// Puts these policies in force, in place of those before.
     pub fn apply_policies(&self, policies: Applied) {
         let arguments = policies.effective_arguments(&self.properties.arguments);
+        self.lock().limit_deliveries(arguments.delivery_limit);
         *self.policies.write() = Arc::new(InForce { policies, arguments });
     }
 
@@ -175,7 +177,7 @@ impl QueueHandle {
         Published { ticket, demand }
     }
 
-    /// Settles deliveries given by slot and position. What is rejected for a dead-letter exchange is in the scratch afterwards:
+    /// Settles deliveries given by slot and position. What is given up for a dead-letter exchange is in the scratch afterwards:
     /// see [`Vhost::settle`](super::Vhost::settle).
     pub fn settle(&self, settlement: Settlement, entries: &[(u32, Position)], scratch: &mut Scratch) -> Option<Ticket> {
         let entries = entries.iter().copied();
@@ -190,6 +192,24 @@ impl QueueHandle {
     /// Whether what it gives up goes somewhere.
     pub fn has_dead_letter_exchange(&self) -> bool {
         self.policies.read().arguments.dead_letter_exchange.is_some()
+    }
+
+    /// Whether messages may leave it for a dead-letter exchange when they are settled in this way.
+    pub(super) fn may_dead_letter(&self, settlement: Settlement) -> bool {
+        match settlement {
+            Settlement::Ack | Settlement::Requeue { failed: false } => false,
+            Settlement::Reject => self.has_dead_letter_exchange(),
+            Settlement::Requeue { failed: true } => {
+                let arguments = &self.policies.read().arguments;
+                arguments.delivery_limit.is_some() && arguments.dead_letter_exchange.is_some()
+            }
+        }
+    }
+
+    /// Whether consumers are told how often the delivery of a message failed: on queues for which that number means something.
+    pub fn tells_delivery_count(&self) -> bool {
+        let arguments = &self.policies.read().arguments;
+        arguments.delivery_limit.is_some() || arguments.queue_type == QueueType::Quorum
     }
 
     /// Adds a consumer; `started` runs before its first delivery, with the queue locked.
@@ -278,9 +298,11 @@ impl QueueHandle {
         (queue.counts(), queue.totals())
     }
 
-    /// The message of an outstanding delivery, for redelivering it to the same consumer.
-    pub fn unacked_message(&self, slot: u32, position: Position) -> Option<Message> {
-        self.lock().unacked_message(slot, position).cloned()
+    /// The message of an outstanding delivery and how many deliveries of it failed, for redelivering it to the same consumer.
+    pub fn unacked_message(&self, slot: u32, position: Position) -> Option<(Message, u32)> {
+        let queue = self.lock();
+        let (message, history) = queue.unacked_message(slot, position)?;
+        Some((message.clone(), history.delivery_count))
     }
 
     /// Lets a publisher wait until consumers have caught up; false when they have.
