@@ -5,7 +5,7 @@
 //! committing them.
 //!
 //! ```text
-//! queue [durable] [first=POSITION]
+//! queue [durable] [single-active] [first=POSITION]
 //! recover POSITION MESSAGE [redelivered] [count=N]                 the store has it; it is paged
 //! room BYTES | load [N]            what may be in memory | the store answers the oldest load, with N messages or all
 //! lose MESSAGE                                                     the store cannot read it
@@ -14,7 +14,7 @@
 //! resume CONSUMER                                                  it may have messages (again)
 //! consume CONSUMER ...                                             add and resume
 //! refuse CONSUMER | allow CONSUMER                                 from now on its outbox is full | has room
-//! cancel CONSUMER
+//! cancel CONSUMER | consumers          who is active
 //! publish MESSAGE ...              NAME, NAME! is persistent, NAME:5 has a body of 5 bytes
 //! ack MESSAGE ... | requeue MESSAGE ... [failed] | reject MESSAGE ...
 //! get [no_ack] | purge | delete | counts | totals
@@ -269,6 +269,7 @@ impl Runner {
                 let first_position = Position(words.value("first").unwrap_or(0));
                 self.queue = Some(Queue::new(QueueOptions {
                     durable: words.has("durable"),
+                    single_active_consumer: words.has("single-active"),
                     first_position,
                 }));
             }
@@ -289,6 +290,7 @@ impl Runner {
             "refuse" => assert!(self.world.refusing.insert(words.0[0].to_owned())),
             "allow" => assert!(self.world.refusing.remove(words.0[0])),
             "cancel" => self.cancel(words.0[0]),
+            "consumers" => self.consumers(),
             "publish" => self.publish(&words),
             "ack" | "requeue" | "reject" => self.settle(command, &words),
             "get" => self.get(words.has("no_ack")),
@@ -355,11 +357,24 @@ impl Runner {
 
     /// Keeps the key, so that a script can show that a key outlives its consumer without harm.
     fn cancel(&mut self, name: &str) {
-        match self.queue.as_mut().unwrap().remove_consumer(self.keys[name]) {
+        match self
+            .queue
+            .as_mut()
+            .unwrap()
+            .remove_consumer(self.keys[name], &mut self.world)
+        {
             Some(removed) if removed.was_last => self.world.say(format!("{} gone, it was the last", removed.handle)),
             Some(removed) => self.world.say(format!("{} gone", removed.handle)),
             None => self.world.say(format!("{name} is not there")),
         }
+    }
+
+    fn consumers(&mut self) {
+        let views = self.queue.as_ref().unwrap().consumers();
+        let told: Vec<_> = views
+            .map(|view| format!("{} {:?}", view.spec.handle, view.activity))
+            .collect();
+        self.world.say(told.join(", "));
     }
 
     fn publish(&mut self, words: &Words<'_>) {

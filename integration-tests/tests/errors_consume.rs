@@ -1,5 +1,6 @@
 //! The catalogue (ERRORS.md in this package), section 7, without permissions, limits and streams. Test names begin with the row.
 
+use lapin::types::AMQPValue;
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::client::{arguments, text};
 use leveret_integration_tests::raw::{AMQPClass, AMQPFrame, Login, Method, RawClient, basic, channel, make};
@@ -74,6 +75,38 @@ fn row_111_exclusive_use() {
         };
         let _ok = client.call(1, cancel);
     }
+}
+
+#[test]
+fn row_111_exclusive_use_of_a_queue_with_a_single_active_consumer() {
+    let broker = TestBroker::get();
+    let mut client = RawClient::with_channel(broker.amqp());
+    let single = arguments([("x-single-active-consumer", AMQPValue::Boolean(true))]);
+    let queue = client.call(1, make::queue_declare_with("", single)).queue.to_string();
+    let exclusive = basic::Consume {
+        exclusive: true,
+        ..make::basic_consume(&queue)
+    };
+    client.send(1, exclusive);
+    let text = format!("ACCESS_REFUSED - queue '{queue}' in vhost '/' in exclusive use");
+    client.expect_channel_close(1, 403, (60, 20), text);
+}
+
+#[test]
+fn row_121_a_get_on_a_quorum_queue_with_a_single_active_consumer() {
+    let broker = TestBroker::get();
+    let mut client = RawClient::with_channel(broker.amqp());
+    let single = arguments([
+        ("x-single-active-consumer", AMQPValue::Boolean(true)),
+        ("x-queue-type", text("quorum")),
+    ]);
+    let queue = client.call(1, make::queue_declare_with("", single)).queue.to_string();
+    client.send(1, make::basic_get(&queue));
+    let text = format!(
+        "RESOURCE_LOCKED - cannot obtain access to locked queue '{queue}' in vhost '/'. basic.get operations are not \
+         supported by quorum queues with single active consumer"
+    );
+    client.expect_channel_close(1, 405, (60, 70), text);
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod publishing;
 mod queues;
 mod redelivery;
 mod scale;
+mod single_active;
 mod stress;
 mod transactions;
 mod upkeep;

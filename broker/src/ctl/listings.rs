@@ -15,6 +15,7 @@ use super::rows::{
 use crate::broker::{Broker, ConnectionId, ConnectionInfo};
 use crate::clock;
 use crate::json::table_json;
+use crate::queue::Activity;
 use crate::vhost::{QueueHandle, Vhost};
 
 pub fn vhosts(broker: &Broker, columns: &[String]) -> Result<Table, CtlError> {
@@ -155,10 +156,11 @@ pub fn consumers(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<T
                     view.spec.prefetch_count,
                     view.spec.exclusive,
                     view.spec.priority,
+                    view.activity,
                 )
             })
             .collect();
-        for (outbox, channel, origin, no_ack, prefetch_count, exclusive, priority) in specs {
+        for (outbox, channel, origin, no_ack, prefetch_count, exclusive, priority, activity) in specs {
             let consumer_tag = outbox.lock().consumer_tag(channel, origin).unwrap_or_default();
             let connection = connections.iter().find(|info| info.outbox.is(&outbox));
             let name = connection.map(|info| info.name.clone()).unwrap_or_default();
@@ -168,7 +170,8 @@ pub fn consumers(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<T
                 consumer_tag,
                 ack_required: !no_ack,
                 prefetch_count,
-                active: true,
+                active: activity != Activity::Waiting,
+                activity_status: activity.name().to_owned(),
                 exclusive,
                 priority: i64::from(priority),
                 arguments: Value::Object(Map::new()),

@@ -229,6 +229,7 @@ row! {
         ack_required: bool,
         prefetch_count: u16,
         active: bool,
+        activity_status: String,
         exclusive: bool,
         priority: i64,
         arguments: Value,

@@ -11,6 +11,7 @@ use super::reply::Outcome;
 use super::request::Request;
 use super::views::{ChannelDetails, ConsumerView, QueueName};
 use crate::broker::{Broker, ConnectionInfo};
+use crate::queue::Activity;
 use crate::vhost::{QueueHandle, Vhost};
 
 impl Row for ConsumerView {
@@ -49,6 +50,17 @@ pub fn of_vhost(broker: &Broker, vhost: &Vhost) -> Vec<ConsumerView> {
     rows
 }
 
+/// The tag of the consumer that is active where only one may be.
+pub fn single_active_tag(queue: &QueueHandle) -> Option<String> {
+    let (outbox, channel, origin) = {
+        let queue = queue.lock();
+        let handle = &queue.single_active_consumer()?.spec.handle;
+        (handle.outbox.clone(), handle.channel, handle.origin)
+    };
+    let outbox = outbox.lock();
+    outbox.consumer_tag(channel, origin)
+}
+
 /// The consumers of a queue.
 pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> Vec<ConsumerView> {
     // Copied under the queue's lock; the outboxes are looked at after it is released.
@@ -64,12 +76,13 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
                 spec.exclusive,
                 spec.prefetch_count,
                 spec.priority,
+                view.activity,
             )
         })
         .collect();
     let views = specs
         .into_iter()
-        .filter_map(|(consumer, no_ack, exclusive, prefetch_count, priority)| {
+        .filter_map(|(consumer, no_ack, exclusive, prefetch_count, priority, activity)| {
             let (outbox, channel, origin) = consumer;
             let info = connections.0.get(&outbox.key())?;
             let consumer_tag = outbox.lock().consumer_tag(channel, origin).unwrap_or_default();
@@ -90,8 +103,8 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
                     node: node.to_owned(),
                 },
                 ack_required: !no_ack,
-                active: true,
-                activity_status: "up",
+                active: activity != Activity::Waiting,
+                activity_status: activity.name(),
                 exclusive,
                 prefetch_count,
                 arguments: priority.into_iter().collect::<Map<_, _>>(),

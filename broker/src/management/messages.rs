@@ -276,7 +276,7 @@ pub fn get(request: &Request) -> Outcome {
     let truncate = fields
         .number("truncate")?
         .map_or(usize::MAX, |bytes| bytes.try_into().unwrap_or(usize::MAX));
-    let queue = vhost.readable_queue(&request.actor(&vhost)?, queues::find(request)?.name.as_ref())?;
+    let queue = vhost.gettable_queue(&request.actor(&vhost)?, queues::find(request)?.name.as_ref())?;
     let got = take(request, &vhost, &queue, count.min(GET_MESSAGES_MAX), mode)?;
     let views = got.iter().map(|got| view(got, encoding == "auto", truncate));
     Reply::json(&views.collect::<Vec<_>>())

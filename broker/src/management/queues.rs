@@ -29,6 +29,7 @@ pub struct QueueRow {
     rates: QueueRates,
     policies: Applied,
     owner: Option<ConnectionDetails>,
+    single_active_consumer_tag: Option<String>,
     consumers: Option<Vec<ConsumerView>>,
 }
 
@@ -59,7 +60,7 @@ impl QueueRow {
             consumer_capacity: capacity,
             consumer_utilisation: capacity,
             exclusive_consumer_tag: None,
-            single_active_consumer_tag: None,
+            single_active_consumer_tag: self.single_active_consumer_tag.as_deref(),
             owner_pid_details: self.owner.as_ref(),
             depth: DepthView::new(&Depth::of_queue(counts), &self.rates.depth),
             memory: counts.memory_bytes,
@@ -132,6 +133,7 @@ impl<'a> Rows<'a> {
             rates: self.request.rates.queue(queue.id.0),
             policies: queue.in_force().policies.clone(),
             owner: owner.and_then(|owner| self.owners.get(&owner).cloned()),
+            single_active_consumer_tag: consumers::single_active_tag(&queue),
             consumers: None,
             queue,
         }

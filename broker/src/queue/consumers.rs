@@ -4,9 +4,14 @@
 //! turns out to be without credit, or refuses, leaves the ring, and joins at the end when it can take messages again;
 //! who has its credit back before its turn comes keeps its place. So choosing costs the same for one consumer and for
 //! ten thousand, and equal consumers with free credit never differ by more than one message.
+//!
+//! Of a queue with a single active consumer only that one is in a ring.
+
+use std::cmp::Reverse;
 
 use slab::Slab;
 
+use super::single_active::{Candidate, SingleActive};
 use super::{Accept, Delivery, Sink};
 
 /// A slab of consumers that once grew beyond this many entries is freed when the last consumer leaves.
@@ -35,6 +40,28 @@ pub struct ConsumerSpec<C> {
     pub priority: i32,
 }
 
+/// Whether a consumer may have messages at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// As all consumers of its queue.
+    Up,
+    /// It is the one active consumer of its queue.
+    SingleActive,
+    /// Another one is.
+    Waiting,
+}
+
+impl Activity {
+    /// As RabbitMQ's listings say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activity::Up => "up",
+            Activity::SingleActive => "single_active",
+            Activity::Waiting => "waiting",
+        }
+    }
+}
+
 /// A consumer as the outside may see it.
 #[derive(Debug)]
 pub struct ConsumerView<'a, C> {
@@ -43,6 +70,7 @@ pub struct ConsumerView<'a, C> {
     pub unacked: u32,
     /// Refused a message, or was never resumed.
     pub stalled: bool,
+    pub activity: Activity,
 }
 
 struct Consumer<C> {
@@ -79,10 +107,12 @@ pub(super) struct Consumers<C> {
     last_generation: u32,
     exclusive: bool,
     had_any: bool,
+    /// Boxed because few queues have it.
+    single_active: Option<Box<SingleActive>>,
 }
 
 impl<C> Consumers<C> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(single_active: bool) -> Self {
         Self {
             entries: Slab::new(),
             levels: Vec::new(),
@@ -90,6 +120,7 @@ impl<C> Consumers<C> {
             last_generation: 0,
             exclusive: false,
             had_any: false,
+            single_active: single_active.then(Box::default),
         }
     }
 
@@ -123,12 +154,19 @@ impl<C> Consumers<C> {
         };
         // Four thousand million consumers do not fit into memory, so the index does fit into 32 bits.
         let index = self.entries.insert(consumer) as u32;
+        if let Some(candidate) = self.candidate(index)
+            && let Some(single_active) = &mut self.single_active
+        {
+            single_active.add(candidate);
+            self.hand_over();
+        }
         ConsumerKey { index, generation }
     }
 
     pub(super) fn remove(&mut self, key: ConsumerKey) -> Option<C> {
         self.get(key)?;
         self.leave_ring(key.index);
+        let candidate = self.candidate(key.index);
         let consumer = self.entries.try_remove(key.index as usize)?;
         if let Ok(level) = self.level_of(consumer.spec.priority) {
             self.levels[level].consumers -= 1;
@@ -136,6 +174,10 @@ impl<C> Consumers<C> {
                 self.levels.remove(level);
                 self.first_level = 0;
             }
+        }
+        if let (Some(candidate), Some(single_active)) = (candidate, &mut self.single_active) {
+            single_active.remove(candidate);
+            self.hand_over();
         }
         if self.entries.is_empty() {
             self.exclusive = false;
@@ -153,7 +195,7 @@ impl<C> Consumers<C> {
         *self = Self {
             had_any: self.had_any,
             last_generation: self.last_generation,
-            ..Self::new()
+            ..Self::new(self.single_active.is_some())
         };
         entries.into_iter().map(|(_, consumer)| consumer.spec.handle).collect()
     }
@@ -191,6 +233,9 @@ impl<C> Consumers<C> {
         let Some(consumer) = self.get_mut(key) else { return };
         consumer.unacked = consumer.unacked.saturating_sub(1);
         self.enter_ring_if_ready(key.index);
+        if self.single_active.is_some() {
+            self.hand_over();
+        }
     }
 
     /// The consumer can take messages again. False when there is no such consumer.
@@ -215,6 +260,11 @@ impl<C> Consumers<C> {
         self.exclusive
     }
 
+    /// Whether only one consumer at a time is active.
+    pub(super) fn has_single_active(&self) -> bool {
+        self.single_active.is_some()
+    }
+
     /// Whether there was ever a consumer.
     pub(super) fn had_any(&self) -> bool {
         self.had_any
@@ -225,11 +275,66 @@ impl<C> Consumers<C> {
     }
 
     pub(super) fn view(&self, key: ConsumerKey) -> Option<ConsumerView<'_, C>> {
-        self.get(key).map(|consumer| consumer.view(key.index))
+        self.get(key).map(|consumer| self.view_of(consumer, key.index))
     }
 
     pub(super) fn views(&self) -> impl Iterator<Item = ConsumerView<'_, C>> {
-        self.entries.iter().map(|(index, consumer)| consumer.view(index as u32))
+        self.entries
+            .iter()
+            .map(|(index, consumer)| self.view_of(consumer, index as u32))
+    }
+
+    fn view_of<'a>(&self, consumer: &'a Consumer<C>, index: u32) -> ConsumerView<'a, C> {
+        let activity = match &self.single_active {
+            None => Activity::Up,
+            Some(single_active) if single_active.active() == Some(index) => Activity::SingleActive,
+            Some(_) => Activity::Waiting,
+        };
+        ConsumerView {
+            key: ConsumerKey {
+                index,
+                generation: consumer.generation,
+            },
+            spec: &consumer.spec,
+            unacked: consumer.unacked,
+            stalled: consumer.stalled,
+            activity,
+        }
+    }
+
+    /// The one that is active where only one may be.
+    pub(super) fn single_active(&self) -> Option<ConsumerView<'_, C>> {
+        let index = self.single_active.as_ref()?.active()?;
+        let consumer = self.entries.get(index as usize)?;
+        Some(self.view_of(consumer, index))
+    }
+
+    /// How a consumer stands among those of a queue with a single active consumer.
+    fn candidate(&self, index: u32) -> Option<Candidate> {
+        let consumer = self.entries.get(index as usize)?;
+        Some(Candidate {
+            priority: Reverse(consumer.spec.priority),
+            generation: consumer.generation,
+            index,
+        })
+    }
+
+    /// Lets another consumer be the single active one, if it is time.
+    fn hand_over(&mut self) {
+        let Some(single_active) = &mut self.single_active else {
+            return;
+        };
+        let active = single_active.active();
+        let holds = active.and_then(|active| self.entries.get(active as usize));
+        let next = single_active.hand_over(holds.map_or(0, |consumer| consumer.unacked));
+        if let Some(active) = active
+            && !single_active.may_take(active)
+        {
+            self.leave_ring(active);
+        }
+        if let Some(next) = next {
+            self.enter_ring_if_ready(next);
+        }
     }
 
     fn get(&self, key: ConsumerKey) -> Option<&Consumer<C>> {
@@ -290,6 +395,11 @@ impl<C> Consumers<C> {
         if consumer.in_ring || consumer.stalled || !consumer.has_credit() {
             return;
         }
+        if let Some(single_active) = &self.single_active
+            && !single_active.may_take(index)
+        {
+            return;
+        }
         let Ok(level) = self.level_of(consumer.spec.priority) else {
             return;
         };
@@ -331,17 +441,5 @@ impl<C> Consumers<C> {
 impl<C> Consumer<C> {
     fn has_credit(&self) -> bool {
         self.spec.no_ack || self.spec.prefetch_count == 0 || self.unacked < u32::from(self.spec.prefetch_count)
-    }
-
-    fn view(&self, index: u32) -> ConsumerView<'_, C> {
-        ConsumerView {
-            key: ConsumerKey {
-                index,
-                generation: self.generation,
-            },
-            spec: &self.spec,
-            unacked: self.unacked,
-            stalled: self.stalled,
-        }
     }
 }

@@ -12,8 +12,7 @@
 //! comes back by [`Sink::load`] and [`Queue::loaded`] when its turn comes.
 //!
 //! Where later features belong: per-message priorities are one [`Ready`] each; TTL and length limits act on the head
-//! of `Ready`, a full queue refuses in `publish`; single active consumer is a
-//! rule of `Consumers` about who may enter a ring. What has to be known of paged messages without loading them, such as
+//! of `Ready`, a full queue refuses in `publish`; What has to be known of paged messages without loading them, such as
 //! when the first of them expires, is a further number of each stretch in `Behind`.
 
 mod behind;
@@ -26,6 +25,7 @@ mod fresh;
 mod options;
 mod ready;
 mod settle;
+mod single_active;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -37,7 +37,7 @@ use self::consumers::Consumers;
 use self::ready::Ready;
 use self::unacked::Unacked;
 
-pub use self::consumers::{ConsumerKey, ConsumerSpec, ConsumerView};
+pub use self::consumers::{Activity, ConsumerKey, ConsumerSpec, ConsumerView};
 pub use self::dispatch::{GetOutcome, Got, PublishOutcome};
 pub use self::effective::EffectiveArguments;
 pub use self::equivalence::{Difference, QueueProperties, first_difference};
@@ -71,6 +71,8 @@ pub trait QueueMessage: Clone {
 pub struct QueueOptions {
     /// Persistent messages are handed to [`Sink::persist`].
     pub durable: bool,
+    /// Only one of its consumers gets messages, and another one when that leaves.
+    pub single_active_consumer: bool,
     /// The first position to give out; after a restart, higher than any position ever persisted.
     pub first_position: Position,
 }
@@ -83,7 +85,7 @@ pub struct QueueGone;
 /// Why a consumer was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ConsumeError {
-    /// There is an exclusive consumer, or an exclusive one is asked for while there are others.
+    /// There is an exclusive consumer, or an exclusive one is asked for while there are others or may be.
     #[error("the queue is in exclusive use")]
     InExclusiveUse,
     #[error(transparent)]
@@ -169,7 +171,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         Self {
             ready: Ready::new(),
             unacked: Unacked::new(),
-            consumers: Consumers::new(),
+            consumers: Consumers::new(options.single_active_consumer),
             durable: options.durable,
             deleted: false,
             next_position: options.first_position,
@@ -214,7 +216,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if self.deleted {
             return Err(QueueGone.into());
         }
-        if self.consumers.has_exclusive() || (spec.exclusive && self.consumers.len() > 0) {
+        let is_shared = self.consumers.len() > 0 || self.consumers.has_single_active();
+        if self.consumers.has_exclusive() || (spec.exclusive && is_shared) {
             return Err(ConsumeError::InExclusiveUse);
         }
         Ok(self.consumers.add(spec))
@@ -237,9 +240,15 @@ impl<M: QueueMessage, C> Queue<M, C> {
     }
 
     /// Removes a consumer. Its unacked messages stay with its channel, which settles or requeues them. `None` when it
-    /// is not there (any more).
-    pub fn remove_consumer(&mut self, key: ConsumerKey) -> Option<RemovedConsumer<C>> {
+    /// is not there (any more). Where only one is active, the next one gets messages at once.
+    pub fn remove_consumer<S>(&mut self, key: ConsumerKey, sink: &mut S) -> Option<RemovedConsumer<C>>
+    where
+        S: Sink<M, C> + ?Sized,
+    {
         let handle = self.consumers.remove(key)?;
+        if self.consumers.has_single_active() {
+            self.dispatch(sink);
+        }
         Some(RemovedConsumer {
             handle,
             was_last: self.consumers.len() == 0,
@@ -306,6 +315,11 @@ impl<M: QueueMessage, C> Queue<M, C> {
 
     pub fn consumers(&self) -> impl Iterator<Item = ConsumerView<'_, C>> {
         self.consumers.views()
+    }
+
+    /// The consumer that is active where only one may be.
+    pub fn single_active_consumer(&self) -> Option<ConsumerView<'_, C>> {
+        self.consumers.single_active()
     }
 
     fn is_persisted(&self, message: &M) -> bool {

@@ -372,7 +372,7 @@ const ARGUMENTS: [Argument; 25] = [
     Argument {
         name: "x-single-active-consumer",
         read: |value, it| boolean(value).map(|is_single| it.single_active_consumer = is_single),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::Nobody,
     },
     Argument {

@@ -12,6 +12,7 @@ use leveret_routing::type_name;
 use leveret_storage::QueueId;
 
 use super::channel::{ChannelConsumer, server_only};
+use super::deliveries::ChannelDeliveries;
 use super::outbox::Consumer;
 use super::{Pause, Session, reply_to, short};
 use crate::protocol::error::AmqpError;
@@ -216,6 +217,22 @@ impl Session {
         }
     }
 
+    /// Takes the consumers of a closed channel out of their queues.
+    pub(super) fn leave_queues(
+        &self,
+        deliveries: &ChannelDeliveries,
+        consumers: impl Iterator<Item = ChannelConsumer>,
+    ) {
+        for consumer in consumers {
+            if let ChannelConsumer::Queue { queue, origin } = consumer
+                && let Some(key) = deliveries.origins.get(origin as usize).and_then(|origin| origin.key)
+                && let Some(opened) = &self.open
+            {
+                opened.vhost.cancel(&queue, key);
+            }
+        }
+    }
+
     /// A consumer's queue is gone: the client is told, if it wants to be.
     ///
     /// Meanwhile the client may have cancelled the consumer and put another in its place.
@@ -258,7 +275,7 @@ impl Session {
     fn get(&mut self, number: u16, get: &Get) -> Result<(), AmqpError> {
         let name = self.queue_name(number, get.queue.as_str())?;
         let Some(opened) = &self.open else { return Ok(()) };
-        let queue = opened.vhost.readable_queue(&opened.actor, &name)?;
+        let queue = opened.vhost.gettable_queue(&opened.actor, &name)?;
         let got = queue.get(get.no_ack, &self.outbox, &mut self.scratch);
         let got = got.map_err(|_| OperationError::NotFound(Resource::queue(&name, &self.info.vhost())))?;
         let counters = &self.broker.counters;

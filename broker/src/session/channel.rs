@@ -249,10 +249,11 @@ impl Session {
         if let Some(token) = reply_token {
             self.broker.reply_targets.remove(&token);
         }
-        self.end_consumers(number, consumers.into_values());
         let deliveries = self.outbox.lock().close_channel(number);
         if let Some(deliveries) = deliveries {
+            // Whoever takes over finds in its place what was not acknowledged.
             self.requeue_all(&deliveries);
+            self.leave_queues(&deliveries, consumers.into_values());
         }
         self.broker.counters.channels_closed.inc();
     }

@@ -96,6 +96,7 @@ impl Session {
         self.flush();
         // The last publishes may have met congestion, but the client's close-ok must still be read.
         self.pause = None;
+        self.outbox.lock().take_nothing_more();
         for number in 1..self.channels.len() {
             self.release_channel(number as u16);
         }

@@ -260,6 +260,13 @@ impl OutboxState {
         self.events.pop_front()
     }
 
+    /// Refuses deliveries from now on, so that none of its channels gets what another one gives back.
+    pub fn take_nothing_more(&mut self) {
+        for channel in self.channels.iter_mut().flatten() {
+            channel.active = false;
+        }
+    }
+
     /// Refuses everything from now on: the socket is gone.
     pub fn close(&mut self) {
         self.closed = true;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Actor, OperationError, QueueHandle, Vhost};
 use crate::auth::permissions::Operation;
-use crate::queue::{ConsumeError, ConsumerKey, ConsumerSpec};
+use crate::queue::{ConsumeError, ConsumerKey, ConsumerSpec, QueueType};
 use crate::session::outbox::Consumer;
 
 impl Vhost {
@@ -12,6 +12,16 @@ impl Vhost {
     pub fn readable_queue(&self, actor: &Actor, name: &str) -> Result<Arc<QueueHandle>, OperationError> {
         actor.require(Operation::Read, name, || self.queue_resource(name))?;
         self.usable_queue(actor, name)
+    }
+
+    /// The queue that this user may read from with basic.get.
+    pub fn gettable_queue(&self, actor: &Actor, name: &str) -> Result<Arc<QueueHandle>, OperationError> {
+        let queue = self.readable_queue(actor, name)?;
+        let arguments = &queue.properties.arguments;
+        if arguments.single_active_consumer && arguments.queue_type == QueueType::Quorum {
+            return Err(OperationError::NoGet(self.queue_resource(name)));
+        }
+        Ok(queue)
     }
 
     /// Starts a consumer; `started` runs before its first delivery.

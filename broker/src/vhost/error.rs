@@ -116,6 +116,11 @@ pub enum OperationError {
          exclusive property value does not match that of the original declaration."
     )]
     ResourceLocked(Resource),
+    /// basic.get on a quorum queue with a single active consumer.
+    #[error(
+        "cannot obtain access to locked {0}. basic.get operations are not supported by quorum queues with single active consumer"
+    )]
+    NoGet(Resource),
     /// if-unused on something in use.
     #[error("{0} in use")]
     InUse(Resource),
@@ -189,7 +194,7 @@ impl OperationError {
             OperationError::NotFound(_) | OperationError::NoPreviousQueue | OperationError::NoSuchPolicy { .. } => {
                 ReplyCode::NotFound
             }
-            OperationError::ResourceLocked(_) => ReplyCode::ResourceLocked,
+            OperationError::ResourceLocked(_) | OperationError::NoGet(_) => ReplyCode::ResourceLocked,
             OperationError::InUse(_)
             | OperationError::NotEmpty(_)
             | OperationError::Inequivalent(_)

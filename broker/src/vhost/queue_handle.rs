@@ -128,6 +128,7 @@ impl QueueHandle {
         let first_position = Position(store.next_position(id).0);
         let options = QueueOptions {
             durable: properties.durable,
+            single_active_consumer: properties.arguments.single_active_consumer,
             first_position,
         };
         let in_force = InForce {
@@ -226,7 +227,8 @@ impl QueueHandle {
 
     /// Removes a consumer. True when it was the last one of a queue that is deleted with its last consumer.
     pub fn cancel(&self, key: ConsumerKey) -> bool {
-        let removed = self.lock().remove_consumer(key);
+        let mut scratch = Scratch::default();
+        let (_, removed) = self.with(&mut scratch, |queue, sink| queue.remove_consumer(key, sink));
         removed.is_some_and(|removed| removed.was_last) && self.properties.auto_delete
     }
 

@@ -18,7 +18,7 @@ fn requeuing_hundreds_of_thousands_of_messages_in_any_order_takes_linear_time() 
     let key = queue.add_consumer(spec(0)).unwrap();
     queue.resume(key, &mut sink);
     queue.publish((0..MESSAGES).map(Number), &mut sink);
-    queue.remove_consumer(key);
+    queue.remove_consumer(key, &mut sink);
     assert_eq!(queue.counts().unacked as u64, MESSAGES);
 
     // Backwards, every second one, then the others forwards.
@@ -87,7 +87,7 @@ fn ten_thousand_consumers_of_as_many_priorities_come_and_go() {
     queue.publish([Number(0)], &mut sink);
     assert_eq!(queue.counts().ready, 1);
     for key in keys {
-        assert!(queue.remove_consumer(key).is_some());
+        assert!(queue.remove_consumer(key, &mut sink).is_some());
     }
     assert_eq!(queue.counts().consumers, 0);
 }

@@ -189,7 +189,7 @@ impl Pair {
     fn new() -> Self {
         let queue = Queue::new(QueueOptions {
             durable: true,
-            first_position: Position(0),
+            ..QueueOptions::default()
         });
         let (outside, keys, model) = (Outside::default(), BTreeMap::new(), Model::default());
         Self {
@@ -319,7 +319,7 @@ impl Pair {
     fn cancel(&mut self, consumer: usize) {
         self.model.cancel(consumer);
         let key = self.keys.remove(&consumer).unwrap();
-        let removed = self.queue.remove_consumer(key);
+        let removed = self.queue.remove_consumer(key, &mut self.outside);
         assert_eq!(
             removed,
             Some(RemovedConsumer {
@@ -327,7 +327,7 @@ impl Pair {
                 was_last: self.model.clients.is_empty()
             })
         );
-        assert_eq!(self.queue.remove_consumer(key), None);
+        assert_eq!(self.queue.remove_consumer(key, &mut self.outside), None);
     }
 
     fn get(&mut self, no_ack: bool) {
@@ -499,7 +499,7 @@ proptest! {
         for (batch, prefetch_count, guest_leaves) in steps {
             queue.publish((0..batch as u64).map(Number), &mut outside);
             if guest_leaves {
-                guests.pop().map(|key| queue.remove_consumer(key));
+                guests.pop().map(|key| queue.remove_consumer(key, &mut outside));
             } else {
                 let key = queue.add_consumer(ConsumerSpec { prefetch_count, ..spec(100) }).unwrap();
                 queue.resume(key, &mut outside);
