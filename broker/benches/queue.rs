@@ -7,7 +7,9 @@ mod virtual_broker;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use leveret::protocol::{Message, hot, wire};
-use leveret::queue::{Accept, ConsumerSpec, Delivery, DropReason, Load, Position, Queue, QueueOptions, Sink, Slot};
+use leveret::queue::{
+    Accept, ConsumerSpec, Delivery, DropReason, ExpiresAt, Load, Position, Queue, QueueOptions, Sink, Slot,
+};
 use virtual_broker::client::octets;
 use virtual_broker::words::Words;
 use virtual_broker::{Wire, World};
@@ -22,14 +24,18 @@ const HEADER: [u8; 15] = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 0x10, 0, 1];
 struct Taken(Vec<(Slot, Position)>);
 
 impl Sink<Message, ()> for Taken {
+    fn now_millis(&mut self) -> u64 {
+        0
+    }
+
     fn deliver(&mut self, _consumer: &(), delivery: Delivery<'_, Message>) -> Accept {
         self.0.push((delivery.slot, delivery.position));
         Accept::Taken
     }
 
-    fn persist(&mut self, _position: Position, _message: &Message) {}
+    fn persist(&mut self, _position: Position, _message: &Message, _expires_at: ExpiresAt) {}
 
-    fn spill(&mut self, _position: Position, _message: &Message) {}
+    fn spill(&mut self, _position: Position, _message: &Message, _expires_at: ExpiresAt) {}
 
     fn load(&mut self, _load: Load) {}
 

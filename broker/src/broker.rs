@@ -13,7 +13,6 @@ use crate::alarms::Alarms;
 use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
 
 use crate::config::Config;
-use crate::delays::DelayTimer;
 use crate::limits::UserLimits;
 use crate::metrics::Counters;
 use crate::metrics::rates::LatestRates;
@@ -23,6 +22,7 @@ use crate::protocol::reply_code::ReplyCode;
 use crate::session::outbox::{Event, Outbox};
 use crate::session::reply_to::ReplyTargets;
 use crate::settings::{self, Setting};
+use crate::timer::Timer;
 use crate::vhost::paging::Paging;
 use crate::vhost::queue_handle::Services;
 use crate::vhost::{About, Vhost};
@@ -66,8 +66,8 @@ pub struct Broker {
     listeners: Mutex<Vec<Listener>>,
     vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
     user_limits: RwLock<HashMap<String, UserLimits>>,
-    /// Wakes the task that delivers delayed messages.
-    pub delay_timer: Arc<DelayTimer>,
+    /// Wakes the task that does what is due.
+    pub timer: Arc<Timer>,
     /// Held while a connection is counted and let into its virtual host.
     admission: Mutex<()>,
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionInfo>>>,
@@ -339,7 +339,7 @@ impl Broker {
             listeners: Mutex::default(),
             vhosts: RwLock::default(),
             user_limits: RwLock::default(),
-            delay_timer: Arc::default(),
+            timer: Arc::default(),
             admission: Mutex::default(),
             connections: Mutex::default(),
             open_connections: Arc::default(),
@@ -374,7 +374,7 @@ impl Broker {
 
     /// Enters a virtual host that is stored already.
     pub fn recover_vhost(&self, record: &VhostRecord) -> Arc<Vhost> {
-        let vhost = Arc::new(Vhost::new(&record.name, self.services(), self.delay_timer.clone()));
+        let vhost = Arc::new(Vhost::new(&record.name, self.services(), self.timer.clone()));
         vhost.set_about(About {
             description: record.description.clone(),
             tags: record.tags.clone(),
@@ -397,7 +397,7 @@ impl Broker {
         if vhosts.contains_key(name) {
             return Err(AdminError::VhostExists(name.to_owned()));
         }
-        let vhost = Arc::new(Vhost::new(name, self.services(), self.delay_timer.clone()));
+        let vhost = Arc::new(Vhost::new(name, self.services(), self.timer.clone()));
         vhosts.insert(name.to_owned(), vhost.clone());
         Ok(self.store_about(&vhost, about))
     }

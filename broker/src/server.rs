@@ -25,7 +25,7 @@ use crate::settings::Setting;
 use crate::vhost::paging::Paging;
 use crate::vhost::queue_handle;
 use crate::vhost::recovery::RecoveryError;
-use crate::{alarms, clock, delays, management};
+use crate::{alarms, clock, management, timer};
 
 /// How often an orderly stop looks whether all connections are gone.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -122,7 +122,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     }
     tokio::spawn(ctl.serve(broker.clone()));
     tokio::spawn(alarms::watch(broker.clone()));
-    tokio::spawn(delays::run(broker.clone()));
+    tokio::spawn(timer::run(broker.clone()));
     tracing::info!(
         data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "Leveret is ready for clients"
     );

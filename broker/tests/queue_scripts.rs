@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! queue [durable] [single-active] [first=POSITION]
-//! recover POSITION MESSAGE [redelivered] [count=N]                 the store has it; it is paged
+//! recover POSITION MESSAGE [redelivered] [count=N] [until=N]       the store has it; it is paged
 //! room BYTES | load [N]            what may be in memory | the store answers the oldest load, with N messages or all
 //! lose MESSAGE                                                     the store cannot read it
 //! delivery-limit N | delivery-limit none                           deliveries of a message that may fail
@@ -15,7 +15,9 @@
 //! consume CONSUMER ...                                             add and resume
 //! refuse CONSUMER | allow CONSUMER                                 from now on its outbox is full | has room
 //! cancel CONSUMER | consumers          who is active
-//! publish MESSAGE ...              NAME, NAME! is persistent, NAME:5 has a body of 5 bytes
+//! publish MESSAGE ...              NAME, NAME! is persistent, NAME:5 has a body of 5 bytes, NAME~9 expires after 9 ms
+//! ttl N | ttl none | at N          how long messages live that are published from now on | the time is N ms
+//! due                              the queue does what it has to do by itself; after each command it releases what it gave up
 //! ack MESSAGE ... | requeue MESSAGE ... [failed] | reject MESSAGE ...
 //! get [no_ack] | purge | delete | counts | totals
 //! ```
@@ -29,12 +31,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 
 use leveret::queue::{
-    Accept, ConsumerKey, ConsumerSpec, Delivery, DropReason, GetOutcome, History, Load, Loaded, NO_SLOT, Position,
-    Queue, QueueMessage, QueueOptions, Recovered, Sink, Slot,
+    Accept, ConsumerKey, ConsumerSpec, Delivery, DropReason, ExpiresAt, GetOutcome, History, Load, Loaded, NO_SLOT,
+    Position, Queue, QueueMessage, QueueOptions, Recovered, Sink, Slot,
 };
 
 #[test]
@@ -95,11 +98,15 @@ struct Message {
     name: Arc<str>,
     body_len: usize,
     persistent: bool,
+    time_to_live: Option<u64>,
 }
 
 impl Message {
-    /// `NAME`, `NAME!`, `NAME:5`, `NAME:5!`
+    /// `NAME`, `NAME!`, `NAME:5`, `NAME:5!`, `NAME:5!~9`
     fn parse(word: &str) -> Self {
+        let (word, time_to_live) = word
+            .split_once('~')
+            .map_or((word, None), |(word, millis)| (word, Some(millis.parse().unwrap())));
         let (word, persistent) = word.strip_suffix('!').map_or((word, false), |word| (word, true));
         let (name, body_len) = word
             .split_once(':')
@@ -108,6 +115,7 @@ impl Message {
             name: name.into(),
             body_len,
             persistent,
+            time_to_live,
         }
     }
 }
@@ -128,6 +136,10 @@ impl QueueMessage for Message {
     fn memory_size(&self) -> usize {
         self.body_len + 100
     }
+
+    fn time_to_live_millis(&self) -> Option<u64> {
+        self.time_to_live
+    }
 }
 
 /// All that is outside the queue.
@@ -138,8 +150,9 @@ struct World {
     /// Where each message was last seen on its way out.
     handed_out: BTreeMap<String, (Slot, Position)>,
     persisted: BTreeMap<Position, (Message, History)>,
-    spilled: BTreeMap<Position, Message>,
+    spilled: BTreeMap<Position, (Message, History)>,
     loads: VecDeque<Load>,
+    now: u64,
 }
 
 impl World {
@@ -157,7 +170,7 @@ impl World {
         let persisted = self.persisted.range(range.clone());
         let persisted = persisted.map(|(position, (message, history))| (*position, *history, message.clone()));
         let spilled = self.spilled.range(range);
-        let spilled = spilled.map(|(position, message)| (*position, History::default(), message.clone()));
+        let spilled = spilled.map(|(position, (message, history))| (*position, *history, message.clone()));
         let mut messages: Vec<_> = persisted.chain(spilled).collect();
         messages.sort_by_key(|(position, ..)| *position);
         let until = messages.get(count).map_or(load.until, |(position, ..)| *position);
@@ -167,6 +180,10 @@ impl World {
 }
 
 impl Sink<Message, String> for World {
+    fn now_millis(&mut self) -> u64 {
+        self.now
+    }
+
     fn deliver(&mut self, consumer: &String, delivery: Delivery<'_, Message>) -> Accept {
         let name = &delivery.message.name;
         if self.refusing.contains(consumer) {
@@ -183,18 +200,23 @@ impl Sink<Message, String> for World {
         Accept::Taken
     }
 
-    fn persist(&mut self, position: Position, message: &Message) {
-        self.say(format!("persist {} at {}", message.name, position.0));
+    fn persist(&mut self, position: Position, message: &Message, expires_at: ExpiresAt) {
+        self.say(format!(
+            "persist {} at {}{}",
+            message.name,
+            position.0,
+            until(expires_at)
+        ));
         assert!(
             self.persisted.last_key_value().is_none_or(|(last, _)| *last < position),
             "positions rise"
         );
-        self.persisted.insert(position, (message.clone(), History::default()));
+        self.persisted.insert(position, (message.clone(), expiring(expires_at)));
     }
 
-    fn spill(&mut self, position: Position, message: &Message) {
-        self.say(format!("spill {} at {}", message.name, position.0));
-        self.spilled.insert(position, message.clone());
+    fn spill(&mut self, position: Position, message: &Message, expires_at: ExpiresAt) {
+        self.say(format!("spill {} at {}{}", message.name, position.0, until(expires_at)));
+        self.spilled.insert(position, (message.clone(), expiring(expires_at)));
     }
 
     fn load(&mut self, load: Load) {
@@ -235,6 +257,17 @@ impl Sink<Message, String> for World {
     fn dropped(&mut self, message: Message, reason: DropReason) {
         self.say(format!("dropped {} {reason:?}", message.name));
     }
+}
+
+fn expiring(expires_at: ExpiresAt) -> History {
+    History {
+        expires_at,
+        ..History::default()
+    }
+}
+
+fn until(expires_at: ExpiresAt) -> String {
+    expires_at.map_or(String::new(), |at| format!(" until {at}"))
 }
 
 fn history(redelivered: bool, delivery_count: u32) -> String {
@@ -278,6 +311,9 @@ impl Runner {
                 .world
                 .persisted
                 .retain(|_, (message, _)| *message.name != *words.0[0]),
+            "ttl" => self.queue.as_mut().unwrap().set_message_ttl(words.0[0].parse().ok()),
+            "at" => self.world.now = words.0[0].parse().unwrap(),
+            "due" => self.queue.as_mut().unwrap().do_what_is_due(&mut self.world),
             "room" => self.queue.as_mut().unwrap().allow(words.0[0].parse().unwrap()),
             "load" => self.load(&words),
             "delivery-limit" => self.queue.as_mut().unwrap().limit_deliveries(words.0[0].parse().ok()),
@@ -303,6 +339,7 @@ impl Runner {
             "totals" => self.world.say(format!("{:?}", self.queue.as_ref().unwrap().totals())),
             unknown => panic!("unknown command {unknown}"),
         }
+        self.queue.as_mut().unwrap().release_given_up(&mut self.world);
     }
 
     fn recover(&mut self, words: &Words<'_>) {
@@ -314,6 +351,7 @@ impl Runner {
         let history = History {
             redelivered: words.has("redelivered"),
             delivery_count: words.value("count").unwrap_or(0),
+            expires_at: words.value("until").and_then(NonZeroU64::new),
         };
         self.queue.as_mut().unwrap().recover(Recovered {
             from: position,

@@ -244,6 +244,14 @@ pub fn delivery_mode_and_priority(properties: &[u8]) -> (u8, u8) {
     scan_delivery_mode_and_priority(properties).unwrap_or_default()
 }
 
+/// Whether the properties, flags first, say how long the message may live.
+#[inline]
+pub fn has_expiration(properties: &[u8]) -> bool {
+    properties
+        .first_chunk::<2>()
+        .is_some_and(|flags| u16::from_be_bytes(*flags) & flag::EXPIRATION != 0)
+}
+
 fn scan_delivery_mode_and_priority(properties: &[u8]) -> Result<(u8, u8), DecodeCause> {
     let mut reader = Reader::new(properties);
     let flags = reader.u16()?;

@@ -9,10 +9,13 @@
 //! A body up to [`INLINE_BODY_MAX_BYTES`] lies in the same allocation; a larger one is kept apart as [`Bytes`], so that it
 //! need not be copied.
 
-use crate::protocol::content::{BASIC_CLASS_ID, ContentHeader, PERSISTENT, delivery_mode_and_priority};
+use crate::protocol::content::{
+    BASIC_CLASS_ID, ContentHeader, PERSISTENT, Properties, delivery_mode_and_priority, has_expiration,
+};
 use crate::protocol::wire::Reader;
 use bytes::Bytes;
 use std::mem::MaybeUninit;
+use std::num::NonZeroU64;
 use triomphe::{Arc, HeaderWithLength, ThinArc, UniqueArc};
 
 /// Largest body in octets that is copied into the message's own allocation.
@@ -22,6 +25,9 @@ pub const INLINE_BODY_MAX_BYTES: usize = 4096;
 const STORED_VERSION: u8 = 1;
 /// First octet of the stored form of a message whose x-death header is the broker's and not a client's.
 const STORED_VERSION_DEAD: u8 = 2;
+/// First octet of the stored form of a message that expires: its time in eight octets follows, then the stored form of
+/// the message without it.
+const STORED_VERSION_EXPIRING: u8 = 3;
 /// Octets of the stored form before the exchange.
 const STORED_PREFIX_LEN: usize = 5;
 /// Octets of a content header before its properties.
@@ -36,6 +42,7 @@ struct MessageHead {
     delivery_mode: u8,
     priority: u8,
     exchange_len: u8,
+    has_expiration: bool,
     /// A body that is not in the slice. Boxed to keep the many small messages small.
     large_body: Option<Box<Bytes>>,
 }
@@ -51,6 +58,7 @@ impl MessageHead {
             delivery_mode,
             priority,
             exchange_len: exchange_and_key.first().copied().unwrap_or(0),
+            has_expiration: has_expiration(properties),
             large_body: large_body.map(Box::new),
         }
     }
@@ -255,6 +263,16 @@ impl Message {
         self.head().priority
     }
 
+    /// Its `expiration` in milliseconds, if it has one and that is a number.
+    #[inline]
+    pub fn expiration_millis(&self) -> Option<u64> {
+        if !self.head().has_expiration {
+            return None;
+        }
+        let properties = Properties::parse(self.properties()).ok()?;
+        properties.expiration?.parse().ok()
+    }
+
     /// The stored form in two parts, to be written one after the other; the second is empty unless the body is large.
     pub fn stored_parts(&self) -> [&[u8]; 2] {
         let large_body = self.head().large_body.as_deref().map_or(&[][..], |body| body);
@@ -267,8 +285,25 @@ impl Message {
         first.len() + second.len()
     }
 
+    /// Appends what stands before the stored form of a message that expires, in milliseconds since 1970.
+    pub fn put_stored_expiry(expires_at_millis: NonZeroU64, out: &mut Vec<u8>) {
+        out.push(STORED_VERSION_EXPIRING);
+        out.extend_from_slice(&expires_at_millis.get().to_be_bytes());
+    }
+
+    /// When a stored message expires, if it does, and its stored form without that.
+    pub fn split_stored_expiry(stored: &[u8]) -> (Option<NonZeroU64>, &[u8]) {
+        match stored.split_first_chunk::<9>() {
+            Some(([STORED_VERSION_EXPIRING, millis @ ..], rest)) => {
+                (NonZeroU64::new(u64::from_be_bytes(*millis)), rest)
+            }
+            _ => (None, stored),
+        }
+    }
+
     /// Octets of the body of a stored form, from what stands before the body. 0 if it is malformed.
     pub fn stored_body_len(stored: &[u8]) -> u64 {
+        let (_, stored) = Message::split_stored_expiry(stored);
         let find = || {
             let mut names = Reader::new(stored.get(STORED_PREFIX_LEN..)?);
             names.shortstr().ok()?;
@@ -282,6 +317,7 @@ impl Message {
 
     /// Reads a stored form, which must fill the slice.
     pub fn from_stored(stored: &[u8]) -> Result<Message, StoredMessageError> {
+        let (_, stored) = Message::split_stored_expiry(stored);
         let malformed = StoredMessageError::Malformed;
         let (&[version, l0, l1, l2, l3], rest) = stored.split_first_chunk::<STORED_PREFIX_LEN>().ok_or(malformed)?;
         if version != STORED_VERSION && version != STORED_VERSION_DEAD {
@@ -445,10 +481,10 @@ mod tests {
     #[test]
     fn an_unknown_stored_version_is_named() {
         let mut octets = stored(&message("x", "k", &BasicProperties::default(), b"!"));
-        octets[0] = 3;
+        octets[0] = 4;
         assert_eq!(
             Message::from_stored(&octets).unwrap_err(),
-            StoredMessageError::UnknownVersion(3)
+            StoredMessageError::UnknownVersion(4)
         );
     }
 
@@ -488,7 +524,7 @@ mod tests {
                 *first = STORED_VERSION;
             }
             if let Ok(message) = Message::from_stored(&bytes) {
-                prop_assert_eq!(stored(&message), bytes);
+                prop_assert_eq!(stored(&message), Message::split_stored_expiry(&bytes).1);
                 let _ = (message.exchange(), message.routing_key(), message.properties());
             }
         }

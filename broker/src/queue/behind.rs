@@ -35,6 +35,8 @@ struct Stretch<M> {
     /// What stands behind them, in memory.
     kept: Fresh<M>,
     memory_bytes: u64,
+    /// Something stands behind it, in memory, though not here.
+    ended: bool,
 }
 
 impl<M: QueueMessage> Behind<M> {
@@ -59,6 +61,7 @@ impl<M: QueueMessage> Behind<M> {
                 paged_body_bytes: 0,
                 kept: Fresh::new(),
                 memory_bytes: 0,
+                ended: false,
             });
         }
         if let Some(stretch) = self.stretches.back_mut() {
@@ -89,7 +92,19 @@ impl<M: QueueMessage> Behind<M> {
     pub(super) fn ends_paged(&self) -> bool {
         self.stretches
             .back()
-            .is_some_and(|stretch| stretch.kept.messages.is_empty())
+            .is_some_and(|stretch| stretch.kept.messages.is_empty() && !stretch.ended)
+    }
+
+    /// What is paged from now on does not belong to the last stretch, because something else stands in between.
+    pub(super) fn end_stretch(&mut self) {
+        if let Some(stretch) = self.stretches.back_mut() {
+            stretch.ended = true;
+        }
+    }
+
+    /// Where the first stretch begins.
+    pub(super) fn first(&self) -> Option<Position> {
+        self.stretches.front().map(|stretch| stretch.from)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,9 +1,12 @@
 //! Messages on their way in and out: publish, page and load, hand to consumers, basic.get.
 
 use super::consumers::{ConsumerKey, Taker};
+use super::expiry::has_expired;
 use super::ready::Entry;
 use super::unacked::UnackedMessage;
-use super::{Delivery, History, Load, Loaded, NO_SLOT, Position, Queue, QueueGone, QueueMessage, Sink, Slot};
+use super::{
+    Delivery, DropReason, History, Load, Loaded, NO_SLOT, Position, Queue, QueueGone, QueueMessage, Sink, Slot,
+};
 
 /// A load asks for so much, and the next is asked for when less than this is left, if the queue may hold it: enough for
 /// consumers to be busy with while the next is read.
@@ -78,6 +81,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if self.deleted {
             return Err(QueueGone);
         }
+        self.give_up_expired_head(sink);
         let slot = if no_ack {
             Some(NO_SLOT)
         } else {
@@ -182,26 +186,33 @@ impl<M: QueueMessage, C> Queue<M, C> {
         } else {
             None
         };
+        let history = History {
+            expires_at: self.expiry_of(&message, sink),
+            ..History::default()
+        };
         if let Some(taker) = taker {
-            self.count_delivery(taker, History::default());
+            self.count_delivery(taker, history);
         }
         if taker == Some(Taker::NoAck) {
             return;
         }
         let persisted = self.is_persisted(&message);
         if persisted {
-            sink.persist(position, &message);
+            sink.persist(position, &message, history.expires_at);
         }
         match taker {
-            Some(Taker::Settles(consumer)) => self.keep_unacked(position, message, History::default(), Some(consumer)),
+            Some(Taker::Settles(consumer)) => self.keep_unacked(position, message, history, Some(consumer)),
+            Some(Taker::NoAck) | None if has_expired(history.expires_at, sink) => {
+                self.put_aside(position, message, DropReason::Expired);
+            }
             Some(Taker::NoAck) | None if self.must_page(persisted, &message) => {
                 if !persisted {
-                    sink.spill(position, &message);
+                    sink.spill(position, &message, history.expires_at);
                 }
                 self.ready
                     .page(position, self.next_position, 1, message.body_len() as u64);
             }
-            Some(Taker::NoAck) | None => self.ready.push(position, message),
+            Some(Taker::NoAck) | None => self.ready.push(position, message, history.expires_at),
         }
     }
 
@@ -230,6 +241,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
     }
 
     fn offer_head<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) -> Option<Taker> {
+        self.give_up_expired_head(sink);
         let Entry {
             position,
             history,
@@ -239,6 +251,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         let History {
             redelivered,
             delivery_count,
+            ..
         } = history;
         let delivery = Delivery {
             position,

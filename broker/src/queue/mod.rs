@@ -11,8 +11,8 @@
 //! What is ready beyond [`Queue::allow`] is *paged*: it is in the store, by [`Sink::persist`] or [`Sink::spill`], and
 //! comes back by [`Sink::load`] and [`Queue::loaded`] when its turn comes.
 //!
-//! Where later features belong: per-message priorities are one [`Ready`] each; TTL and length limits act on the head
-//! of `Ready`, a full queue refuses in `publish`; What has to be known of paged messages without loading them, such as
+//! Where later features belong: per-message priorities are one [`Ready`] each; length limits act on the head
+//! of `Ready`, a full queue refuses in `publish`. What has to be known of paged messages without loading them, such as
 //! when the first of them expires, is a further number of each stretch in `Behind`.
 
 mod behind;
@@ -21,6 +21,7 @@ mod dispatch;
 mod effective;
 mod equivalence;
 mod erlang_term;
+mod expiry;
 mod fresh;
 mod options;
 mod ready;
@@ -34,6 +35,7 @@ mod unacked;
 use thiserror::Error;
 
 use self::consumers::Consumers;
+use self::expiry::GivenUp;
 use self::ready::Ready;
 use self::unacked::Unacked;
 
@@ -41,6 +43,7 @@ pub use self::consumers::{Activity, ConsumerKey, ConsumerSpec, ConsumerView};
 pub use self::dispatch::{GetOutcome, Got, PublishOutcome};
 pub use self::effective::EffectiveArguments;
 pub use self::equivalence::{Difference, QueueProperties, first_difference};
+pub use self::expiry::ExpiresAt;
 pub use self::options::{
     ArgumentError, ByPolicy, DeadLetterStrategy, DelayedRetry, InvalidReason, MAX_EXPIRY_MS, Overflow, PolicyArgument,
     QueueArguments, QueueType, STREAM_ARGUMENTS, Support, dead_letter_exchange, integer, known_arguments,
@@ -64,6 +67,9 @@ pub trait QueueMessage: Clone {
 
     /// Bytes of memory that the message keeps alive, shared or not.
     fn memory_size(&self) -> usize;
+
+    /// How long it wants to live in a queue; `None` is for ever.
+    fn time_to_live_millis(&self) -> Option<u64>;
 }
 
 /// What a queue is told when it is made.
@@ -131,6 +137,8 @@ pub struct Totals {
     /// Given up because a consumer rejected them, or failed once too often.
     pub rejected: u64,
     pub purged: u64,
+    /// Left because their time to live was over.
+    pub expired: u64,
 }
 
 /// One queue. `M` is a handle of a message, `C` the broker's handle of a consumer, into which the queue never looks.
@@ -148,6 +156,10 @@ pub struct Queue<M, C> {
     allowed_bytes: u64,
     /// A message is given up when its deliveries failed more often than this; the highest number is no limit.
     delivery_limit: u32,
+    /// How long messages may live here.
+    message_ttl_millis: Option<u64>,
+    /// Messages on their way out.
+    given_up: Vec<GivenUp<M>>,
     /// A ready message left in the operation that is under way.
     handed_out: bool,
     totals: Totals,
@@ -179,6 +191,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
             delivered_up_to_is_news: false,
             allowed_bytes: u64::MAX,
             delivery_limit: u32::MAX,
+            message_ttl_millis: None,
+            given_up: Vec::new(),
             handed_out: false,
             totals: Totals::default(),
         }

@@ -1,16 +1,17 @@
 //! The messages that wait for a consumer, in order of position.
 //!
 //! Messages that were never handed out are the many: they cost one handle each, because their positions follow from
-//! runs of consecutive numbers. Messages that came back are the few: they carry their history and are merged in by
-//! position.
+//! runs of consecutive numbers. Messages that came back, and those that expire, stand apart: they carry their history and are
+//! merged in by position, and any of them can leave at any time.
 //!
 //! When there are more than memory allows, the later ones are *paged*: see [`Behind`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 
 use super::behind::Behind;
 use super::fresh::Fresh;
-use super::{Load, Loaded, Position, QueueMessage};
+use super::{ExpiresAt, Load, Loaded, Position, QueueMessage};
 
 /// What a message has been through before it became ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct History {
     pub delivery_count: u32,
     /// Somebody may have seen it.
     pub redelivered: bool,
+    /// When it expires, whatever happens to it.
+    pub expires_at: ExpiresAt,
 }
 
 /// A ready message with its place and its history.
@@ -30,7 +33,9 @@ pub(super) struct Entry<T> {
 
 pub(super) struct Ready<M> {
     fresh: Fresh<M>,
-    returned: BTreeMap<Position, (M, History)>,
+    apart: BTreeMap<Position, (M, History)>,
+    /// Those of them that expire.
+    expiring: BTreeSet<(NonZeroU64, Position)>,
     behind: Behind<M>,
     /// Of all that are in memory.
     body_bytes: u64,
@@ -41,7 +46,8 @@ impl<M: QueueMessage> Ready<M> {
     pub(super) fn new() -> Self {
         Self {
             fresh: Fresh::new(),
-            returned: BTreeMap::new(),
+            apart: BTreeMap::new(),
+            expiring: BTreeSet::new(),
             behind: Behind::new(),
             body_bytes: 0,
             memory_bytes: 0,
@@ -64,7 +70,7 @@ impl<M: QueueMessage> Ready<M> {
 
     /// Whether the message that leaves next is paged.
     pub(super) fn is_head_paged(&self) -> bool {
-        self.is_paging() && self.fresh.messages.is_empty() && self.returned.is_empty()
+        self.is_paging() && self.fresh.messages.is_empty() && !self.apart_is_next()
     }
 
     #[cfg(test)]
@@ -74,7 +80,7 @@ impl<M: QueueMessage> Ready<M> {
 
     /// The next load to ask for, unless one is under way or there is more than `ahead_bytes` to hand out before.
     pub(super) fn next_load(&mut self, ahead_bytes: u64) -> Option<Load> {
-        if self.memory_bytes - self.behind.memory_bytes() > ahead_bytes {
+        if !self.is_head_paged() && self.memory_bytes - self.behind.memory_bytes() > ahead_bytes {
             return None;
         }
         self.behind.next_load(ahead_bytes)
@@ -101,7 +107,15 @@ impl<M: QueueMessage> Ready<M> {
     }
 
     /// Appends a message that was never handed out. Its position is higher than that of all appended before.
-    pub(super) fn push(&mut self, position: Position, message: M) {
+    pub(super) fn push(&mut self, position: Position, message: M, expires_at: ExpiresAt) {
+        if expires_at.is_some() {
+            self.behind.end_stretch();
+            let history = History {
+                expires_at,
+                ..History::default()
+            };
+            return self.put_back(position, history, message);
+        }
         self.count_in(&message);
         if self.is_paging() {
             self.behind.push(position, message);
@@ -113,29 +127,49 @@ impl<M: QueueMessage> Ready<M> {
     /// Puts a message back to its place.
     pub(super) fn put_back(&mut self, position: Position, history: History, message: M) {
         self.count_in(&message);
-        self.returned.insert(position, (message, history));
+        if let Some(expires_at) = history.expires_at {
+            self.expiring.insert((expires_at, position));
+        }
+        self.apart.insert(position, (message, history));
     }
 
     /// Takes the message with the lowest position.
     pub(super) fn pop(&mut self) -> Option<Entry<M>> {
-        let entry = if self.returned_is_next() {
-            let (position, (message, history)) = self.returned.pop_first()?;
-            Entry {
-                position,
-                history,
-                message,
-            }
-        } else {
-            let (position, message) = self.fresh.pop()?;
-            Entry {
-                position,
-                history: History::default(),
-                message,
-            }
-        };
-        self.body_bytes -= entry.message.body_len() as u64;
-        self.memory_bytes -= entry.message.memory_size() as u64;
-        Some(entry)
+        if self.apart_is_next() {
+            let (position, _) = self.apart.first_key_value()?;
+            return self.take_apart(*position);
+        }
+        let (position, message) = self.fresh.pop()?;
+        self.count_out(&message);
+        Some(Entry {
+            position,
+            history: History::default(),
+            message,
+        })
+    }
+
+    /// When the first of those in memory expires.
+    pub(super) fn first_expiry(&self) -> ExpiresAt {
+        self.expiring.first().map(|(expires_at, _)| *expires_at)
+    }
+
+    /// Takes a message whose time is over.
+    pub(super) fn take_expired(&mut self, now_millis: u64) -> Option<Entry<M>> {
+        let (_, position) = self.expiring.first().filter(|(at, _)| at.get() <= now_millis)?;
+        self.take_apart(*position)
+    }
+
+    fn take_apart(&mut self, position: Position) -> Option<Entry<M>> {
+        let (message, history) = self.apart.remove(&position)?;
+        if let Some(expires_at) = history.expires_at {
+            self.expiring.remove(&(expires_at, position));
+        }
+        self.count_out(&message);
+        Some(Entry {
+            position,
+            history,
+            message,
+        })
     }
 
     /// Gives memory back after a burst; cheap when there is nothing to give.
@@ -144,8 +178,8 @@ impl<M: QueueMessage> Ready<M> {
     }
 
     pub(super) fn peek(&self) -> Option<Entry<&M>> {
-        if self.returned_is_next() {
-            let (position, (message, history)) = self.returned.first_key_value()?;
+        if self.apart_is_next() {
+            let (position, (message, history)) = self.apart.first_key_value()?;
             return Some(Entry {
                 position: *position,
                 history: *history,
@@ -161,11 +195,11 @@ impl<M: QueueMessage> Ready<M> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.fresh.messages.is_empty() && self.returned.is_empty() && !self.is_paging()
+        self.fresh.messages.is_empty() && self.apart.is_empty() && !self.is_paging()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.fresh.messages.len() + self.returned.len() + self.behind.len()
+        self.fresh.messages.len() + self.apart.len() + self.behind.len()
     }
 
     /// How many are in the store only.
@@ -186,10 +220,18 @@ impl<M: QueueMessage> Ready<M> {
         self.memory_bytes += message.memory_size() as u64;
     }
 
-    fn returned_is_next(&self) -> bool {
-        match self.returned.first_key_value() {
-            None => false,
-            Some((position, _)) => self.fresh.peek().is_none_or(|(fresh, _)| *position < fresh),
+    fn count_out(&mut self, message: &M) {
+        self.body_bytes -= message.body_len() as u64;
+        self.memory_bytes -= message.memory_size() as u64;
+    }
+
+    fn apart_is_next(&self) -> bool {
+        let Some((position, _)) = self.apart.first_key_value() else {
+            return false;
+        };
+        match self.fresh.peek() {
+            Some((fresh, _)) => *position < fresh,
+            None => self.behind.first().is_none_or(|paged| *position < paged),
         }
     }
 }
@@ -218,6 +260,10 @@ mod tests {
         fn memory_size(&self) -> usize {
             self.0
         }
+
+        fn time_to_live_millis(&self) -> Option<u64> {
+            None
+        }
     }
 
     fn positions(ready: &mut Ready<Body>) -> Vec<u64> {
@@ -228,13 +274,13 @@ mod tests {
     fn gaps_between_positions_are_kept() {
         let mut ready = Ready::new();
         for position in [3, 4, 5, 9, 20, 21] {
-            ready.push(Position(position), Body(1));
+            ready.push(Position(position), Body(1), None);
         }
         assert_eq!(ready.pop().map(|entry| entry.position), Some(Position(3)));
         ready.put_back(Position(3), History::default(), Body(1));
         ready.put_back(Position(10), History::default(), Body(1));
         assert_eq!(positions(&mut ready), [3, 4, 5, 9, 10, 20, 21]);
-        ready.push(Position(30), Body(1));
+        ready.push(Position(30), Body(1), None);
         assert_eq!(positions(&mut ready), [30]);
         assert!(ready.is_empty() && ready.body_bytes() == 0);
     }
@@ -243,7 +289,7 @@ mod tests {
     fn memory_is_given_back_after_a_burst() {
         let mut ready = Ready::new();
         for position in 0..100_000 {
-            ready.push(Position(position), Body(1));
+            ready.push(Position(position), Body(1), None);
         }
         let full = ready.fresh.messages.capacity();
         while ready.len() > 10_000 {

@@ -55,6 +55,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
                 History {
                     delivery_count,
                     redelivered: true,
+                    ..entry.history
                 },
                 entry.message,
             );
@@ -100,6 +101,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         };
         self.ready = super::Ready::new();
         self.unacked = super::Unacked::new();
+        self.given_up = Vec::new();
         self.deleted = true;
         deleted
     }

@@ -1,6 +1,6 @@
 //! What a queue asks of the world: a [`Sink`] is handed to every operation and receives its effects in order.
 
-use super::History;
+use super::{ExpiresAt, History};
 
 /// The place of a message in its queue.
 ///
@@ -48,6 +48,8 @@ pub enum DropReason {
     Rejected,
     /// Its deliveries failed more often than the queue allows.
     DeliveryLimit,
+    /// Its time to live was over.
+    Expired,
 }
 
 /// Paged messages that a queue wants back: those from `from` up to `until`, which is excluded.
@@ -70,18 +72,21 @@ pub struct Loaded<M> {
 
 /// The receiver of a queue's effects. Called while the queue's lock is held, in the order in which things happen.
 pub trait Sink<M, C> {
+    /// The time, in milliseconds since 1970, the same throughout an operation. Only asked when something may expire.
+    fn now_millis(&mut self) -> u64;
+
     /// Hands one message to a consumer. On refusal nothing was taken and the queue marks the consumer as stalled
     /// until it is resumed.
     fn deliver(&mut self, consumer: &C, delivery: Delivery<'_, M>) -> Accept;
 
     /// The message must outlive a crash. Called in rising order of position, once per persistent message of a durable
     /// queue, while the message is the last one drawn from the iterator given to `publish`. Not called for a message
-    /// that went straight to a `no_ack` consumer: it is settled already.
-    fn persist(&mut self, position: Position, message: &M);
+    /// that went straight to a `no_ack` consumer: it is settled already. It comes back with the same time of expiry.
+    fn persist(&mut self, position: Position, message: &M, expires_at: ExpiresAt);
 
     /// The queue keeps no message here, because it has more than memory allows. It is not persisted, and must come back by
     /// [`load`](Self::load) as long as the process lives. Called in the same order as [`persist`](Self::persist).
-    fn spill(&mut self, position: Position, message: &M);
+    fn spill(&mut self, position: Position, message: &M, expires_at: ExpiresAt);
 
     /// The queue wants paged messages back. Somebody reads them, and hands them to [`Queue::loaded`](super::Queue::loaded). There
     /// is one load at a time, but for one that nobody waits for any more.

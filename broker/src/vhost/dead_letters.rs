@@ -37,10 +37,23 @@ impl Vhost {
             return queue.settle(settlement, entries, scratch);
         }
         let _hold = self.store.hold();
+        self.publish_what_it_gives_up(queue, scratch, |scratch| queue.settle(settlement, entries, scratch))
+    }
+
+    /// Runs one step of a queue and publishes what the queue gives up in it. The caller holds
+    /// the store.
+    pub(super) fn publish_what_it_gives_up(
+        &self,
+        queue: &Arc<QueueHandle>,
+        scratch: &mut Scratch,
+        step: impl FnOnce(&mut Scratch) -> Option<Ticket>,
+    ) -> Option<Ticket> {
         let durably = std::mem::replace(&mut scratch.durably, true);
-        let settled = queue.settle(settlement, entries, scratch);
+        let held = std::mem::replace(&mut scratch.held, true);
+        let settled = step(scratch);
         let moved = self.publish_dead_letters(queue, scratch);
         scratch.durably = durably;
+        scratch.held = held;
         settled.max(moved)
     }
 
@@ -150,5 +163,6 @@ fn death_reason(reason: DropReason) -> DeathReason {
     match reason {
         DropReason::Rejected => DeathReason::Rejected,
         DropReason::DeliveryLimit => DeathReason::DeliveryLimit,
+        DropReason::Expired => DeathReason::Expired,
     }
 }

@@ -21,7 +21,6 @@ use parking_lot::Mutex;
 use super::queue_handle::Scratch;
 use super::routes::Publication;
 use super::{Durable, OperationError, Vhost};
-use crate::delays::DelayTimer;
 use crate::protocol::content::{ContentHeader, Properties};
 use crate::protocol::field_table::{decode_table, with_long};
 use crate::protocol::message::Message;
@@ -29,6 +28,7 @@ use crate::protocol::rewrite::{Change, HeaderChanges, rewrite};
 use crate::protocol::wire::{Reader, put_shortstr};
 use crate::queue::integer;
 use crate::settings::{self, Setting};
+use crate::timer::Timer;
 
 /// A header: milliseconds to wait. Delivered messages have it negated, as RabbitMQ's plug-in does, so that no further
 /// exchange delays them.
@@ -67,7 +67,7 @@ pub fn due_millis(header: impl Fn(&str) -> Option<AMQPValue>, now_millis: u64) -
 /// All delayed messages of a virtual host.
 pub struct DelayedMessages {
     by_exchange: Mutex<HashMap<Arc<str>, Waiting>>,
-    timer: Arc<DelayTimer>,
+    timer: Arc<Timer>,
 }
 
 /// The delayed messages of one exchange.
@@ -110,7 +110,7 @@ struct Due {
 }
 
 impl DelayedMessages {
-    pub(super) fn new(timer: Arc<DelayTimer>) -> DelayedMessages {
+    pub(super) fn new(timer: Arc<Timer>) -> DelayedMessages {
         DelayedMessages {
             by_exchange: Mutex::default(),
             timer,
@@ -289,16 +289,11 @@ impl Vhost {
         self.delayed.add(&self.store, &self.name, delay, negated(message))
     }
 
-    /// When the first delayed message is due.
-    pub fn next_due_millis(&self) -> Option<u64> {
-        self.delayed.next_due_millis()
-    }
-
     /// Routes delayed messages whose time has come, a batch of them; how many.
     ///
     /// While the store is held, what a message adds to queues and its removal from the log become one write.
     pub fn deliver_due(&self, now_millis: u64) -> usize {
-        if self.next_due_millis().is_none_or(|due| due > now_millis) {
+        if self.delayed.next_due_millis().is_none_or(|due| due > now_millis) {
             return 0;
         }
         let _hold = self.store.hold();

@@ -9,6 +9,7 @@
 pub mod bindings;
 pub mod consumers;
 pub mod dead_letters;
+pub mod deadlines;
 pub mod delayed;
 pub mod error;
 pub mod exchanges;
@@ -38,10 +39,10 @@ use queue_handle::Services;
 use crate::auth::TopicPermissions;
 use crate::auth::permissions::{Operation, Permissions};
 use crate::broker::ConnectionId;
-use crate::delays::DelayTimer;
 use crate::limits::VhostLimits;
 use crate::metrics::Counters;
 use crate::policy::Policies;
+use crate::timer::Timer;
 
 /// Who asks for an operation.
 #[derive(Clone)]
@@ -129,6 +130,7 @@ pub struct Vhost {
     generation: AtomicU64,
     histories: history::Histories,
     delayed: delayed::DelayedMessages,
+    deadlines: Arc<deadlines::Deadlines>,
     limits: RwLock<VhostLimits>,
     store: Store,
     counters: Arc<Counters>,
@@ -159,8 +161,8 @@ struct Topology {
 }
 
 impl Vhost {
-    /// An empty virtual host with the predeclared exchanges; the timer is that of delayed messages.
-    pub fn new(name: &str, services: Services, timer: Arc<DelayTimer>) -> Vhost {
+    /// An empty virtual host with the predeclared exchanges; the timer calls it when something is due.
+    pub fn new(name: &str, services: Services, timer: Arc<Timer>) -> Vhost {
         let Services {
             store,
             counters,
@@ -178,7 +180,8 @@ impl Vhost {
             }),
             generation: AtomicU64::new(1),
             histories: history::Histories::default(),
-            delayed: delayed::DelayedMessages::new(timer),
+            delayed: delayed::DelayedMessages::new(timer.clone()),
+            deadlines: Arc::new(deadlines::Deadlines::new(timer)),
             limits: RwLock::default(),
             store,
             counters,

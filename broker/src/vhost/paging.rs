@@ -166,6 +166,7 @@ impl QueueHandle {
                 let history = History {
                     delivery_count: stored.delivery_count,
                     redelivered: stored.redelivered,
+                    expires_at: Message::split_stored_expiry(stored.payload).0,
                 };
                 messages.push((Position(stored.position.0), history, message));
             }

@@ -12,6 +12,7 @@ use std::task::Waker;
 use leveret_storage::{QueueId, Store, Ticket, Weighed};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock};
 
+use super::deadlines::{Deadlines, NEVER};
 use super::paging::Paging;
 use crate::broker::ConnectionId;
 use crate::metrics::Counters;
@@ -19,8 +20,8 @@ use crate::policy::Applied;
 use crate::protocol::message::Message;
 use crate::queue::{
     Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments,
-    GetOutcome, Load, Loaded, Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions, QueueType, Sink,
-    Totals,
+    ExpiresAt, GetOutcome, Load, Loaded, Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions,
+    QueueType, Sink, Totals,
 };
 use crate::session::outbox::{Consumer, Event, Outbox, OutboxGuard, wake};
 use crate::vhost::flow::{self, Demand, WaitingPublishers};
@@ -63,7 +64,8 @@ pub struct QueueHandle {
     pub(super) store: Store,
     counters: Arc<Counters>,
     paging: Arc<Paging>,
-    /// For loads, which outlive the call that asks for them.
+    deadlines: Arc<Deadlines>,
+    /// For loads and deadlines, which outlive the call that asks for them.
     this: Weak<QueueHandle>,
 }
 
@@ -74,6 +76,8 @@ struct State {
     waiting_gets: Vec<Outbox>,
     /// The memory that was last reported to `Paging`.
     reported_bytes: u64,
+    /// The deadline that was last told to `Deadlines`.
+    due_millis: u64,
 }
 
 /// What all queues need.
@@ -119,6 +123,7 @@ impl QueueHandle {
         vhost: Arc<str>,
         properties: QueueProperties,
         services: Services,
+        deadlines: Arc<Deadlines>,
     ) -> Arc<QueueHandle> {
         let Services {
             store,
@@ -139,6 +144,7 @@ impl QueueHandle {
             queue: Queue::new(options),
             waiting_gets: Vec::new(),
             reported_bytes: 0,
+            due_millis: NEVER,
         };
         Arc::new_cyclic(|this| QueueHandle {
             id,
@@ -152,6 +158,7 @@ impl QueueHandle {
             store,
             counters,
             paging,
+            deadlines,
             this: this.clone(),
         })
     }
@@ -164,7 +171,10 @@ impl QueueHandle {
     /// Puts these policies in force, in place of those before.
     pub fn apply_policies(&self, policies: Applied) {
         let arguments = policies.effective_arguments(&self.properties.arguments);
-        self.lock().limit_deliveries(arguments.delivery_limit);
+        let mut queue = self.lock();
+        queue.limit_deliveries(arguments.delivery_limit);
+        queue.set_message_ttl(arguments.message_ttl_ms);
+        drop(queue);
         *self.policies.write() = Arc::new(InForce { policies, arguments });
     }
 
@@ -187,6 +197,15 @@ impl QueueHandle {
             Settlement::Requeue { failed } => queue.requeue(entries, failed, sink),
             Settlement::Reject => queue.reject(entries, sink),
         });
+        ticket
+    }
+
+    /// Does what the queue has to do by itself by now. What it gives up for a dead-letter exchange is in the scratch afterwards,
+    /// if that is [held](Scratch::held).
+    pub(super) fn do_what_is_due(&self, scratch: &mut Scratch) -> Option<Ticket> {
+        // Its deadline is over; another is told when this is done.
+        self.state.lock().due_millis = NEVER;
+        let (ticket, ()) = self.with(scratch, |queue, sink| queue.do_what_is_due(sink));
         ticket
     }
 
@@ -355,13 +374,22 @@ impl QueueHandle {
             guard: None,
             durable: self.properties.durable,
             queue: self,
+            now_millis: None,
         };
         let result = step(&mut state.queue, &mut effects);
+        if state.queue.has_given_up() && (effects.scratch.held || !self.has_dead_letter_exchange()) {
+            state.queue.release_given_up(&mut effects);
+        }
         effects.release_outbox();
         let ticket = effects.scratch.submit(&self.store, self.id);
         let caught_up = self.waiting_publishers.any() && flow::is_short(&state.queue.counts());
         self.paging
             .report(&mut state.reported_bytes, state.queue.memory_bytes());
+        let due_millis = state.queue.next_due_millis();
+        if due_millis < state.due_millis {
+            self.deadlines.set(&self.this, self.id, state.due_millis, due_millis);
+            state.due_millis = due_millis;
+        }
         let mut waiting_gets = Vec::new();
         if !state.waiting_gets.is_empty() && !state.queue.is_head_paged() {
             waiting_gets = std::mem::take(&mut state.waiting_gets);
@@ -394,8 +422,10 @@ fn notify_loaded(waiting: Vec<Outbox>) {
 /// Buffers of one caller that are used again for each batch.
 #[derive(Default)]
 pub struct Scratch {
-    persist: Vec<(Position, Message)>,
-    spill: Vec<(Position, Message)>,
+    persist: Vec<(Position, Message, ExpiresAt)>,
+    spill: Vec<(Position, Message, ExpiresAt)>,
+    /// The beginning of a stored message, for one that expires.
+    stamped: Vec<u8>,
     /// With the size of the body.
     settled: Vec<(Position, usize)>,
     /// All below but these.
@@ -409,6 +439,9 @@ pub struct Scratch {
     dropped: Vec<(Message, DropReason)>,
     /// Settlements are waited for too, as tx.commit does.
     pub durably: bool,
+    /// The store is held, and the caller publishes what queues give up. Otherwise a queue with a dead-letter exchange keeps
+    /// that until somebody calls it so.
+    pub(super) held: bool,
     wakers: Vec<Waker>,
     delivered: Delivered,
 }
@@ -439,11 +472,13 @@ impl Scratch {
             return None;
         }
         let mut writer = store.writer();
-        for (position, message) in self.persist.drain(..) {
-            writer.append(queue, storage_position(position), &message.stored_parts());
+        for (position, message, expires_at) in self.persist.drain(..) {
+            let parts = stored_parts(&message, expires_at, &mut self.stamped);
+            writer.append(queue, storage_position(position), &parts);
         }
-        for (position, message) in self.spill.drain(..) {
-            writer.spill(queue, storage_position(position), &message.stored_parts());
+        for (position, message, expires_at) in self.spill.drain(..) {
+            let parts = stored_parts(&message, expires_at, &mut self.stamped);
+            writer.spill(queue, storage_position(position), &parts);
         }
         for settled in self.settled.drain(..) {
             if self.durably {
@@ -477,6 +512,18 @@ impl Scratch {
     }
 }
 
+/// A message's stored form, with the time of its expiry; that is put together with the first part, which must tell the weight.
+fn stored_parts<'a>(message: &'a Message, expires_at: ExpiresAt, stamped: &'a mut Vec<u8>) -> [&'a [u8]; 2] {
+    let [first, second] = message.stored_parts();
+    let Some(expires_at) = expires_at else {
+        return [first, second];
+    };
+    stamped.clear();
+    Message::put_stored_expiry(expires_at, stamped);
+    stamped.extend_from_slice(first);
+    [stamped, second]
+}
+
 pub(super) fn storage_position(position: Position) -> leveret_storage::Position {
     leveret_storage::Position(position.0)
 }
@@ -501,6 +548,8 @@ pub struct Effects<'a> {
     guard: Option<OutboxGuard>,
     durable: bool,
     queue: &'a QueueHandle,
+    /// Read when it was first asked for.
+    now_millis: Option<u64>,
 }
 
 impl Effects<'_> {
@@ -512,6 +561,10 @@ impl Effects<'_> {
 }
 
 impl Sink<Message, Consumer> for Effects<'_> {
+    fn now_millis(&mut self) -> u64 {
+        *self.now_millis.get_or_insert_with(|| self.queue.deadlines.now_millis())
+    }
+
     fn deliver(&mut self, consumer: &Consumer, delivery: Delivery<'_, Message>) -> Accept {
         let guard = match &mut self.guard {
             Some(guard) if consumer.outbox.is_held_by(guard) => guard,
@@ -533,12 +586,12 @@ impl Sink<Message, Consumer> for Effects<'_> {
         accept
     }
 
-    fn persist(&mut self, position: Position, message: &Message) {
-        self.scratch.persist.push((position, message.clone()));
+    fn persist(&mut self, position: Position, message: &Message, expires_at: ExpiresAt) {
+        self.scratch.persist.push((position, message.clone(), expires_at));
     }
 
-    fn spill(&mut self, position: Position, message: &Message) {
-        self.scratch.spill.push((position, message.clone()));
+    fn spill(&mut self, position: Position, message: &Message, expires_at: ExpiresAt) {
+        self.scratch.spill.push((position, message.clone(), expires_at));
     }
 
     fn load(&mut self, load: Load) {
@@ -600,5 +653,9 @@ impl QueueMessage for Message {
 
     fn memory_size(&self) -> usize {
         Message::memory_size(self)
+    }
+
+    fn time_to_live_millis(&self) -> Option<u64> {
+        self.expiration_millis()
     }
 }

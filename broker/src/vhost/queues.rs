@@ -144,7 +144,15 @@ impl Vhost {
             counters: self.counters.clone(),
             paging: self.paging.clone(),
         };
-        let queue = QueueHandle::new(id, index, name.into(), self.name.clone(), properties, services);
+        let queue = QueueHandle::new(
+            id,
+            index,
+            name.into(),
+            self.name.clone(),
+            properties,
+            services,
+            self.deadlines.clone(),
+        );
         topology.apply_to_queue(&queue);
         topology.queues.insert(queue.clone());
         topology.by_name.insert(queue.name.clone(), queue.clone());

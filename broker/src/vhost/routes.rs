@@ -10,10 +10,10 @@ use super::delayed::{Delay, due_millis};
 use super::exchanges::exchange_permission_name;
 use super::{Actor, OperationError, QueueHandle, Vhost};
 use crate::auth::permissions::Operation;
-use crate::delays::unix_millis;
 use crate::protocol::content::Properties;
 use crate::protocol::field_table::decode_table;
 use crate::protocol::message::Message;
+use crate::timer::unix_millis;
 
 /// A message on its way to queues.
 pub struct Publication<'a> {

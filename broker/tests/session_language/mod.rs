@@ -136,7 +136,7 @@ impl Runner {
             "delete-user" => self.delete_user(words.at(0)),
             "status" => self.tell_status(),
             "deliver-due" => {
-                let later = leveret::delays::unix_millis() + seconds(words.at(0)).as_millis() as u64;
+                let later = leveret::timer::unix_millis() + seconds(words.at(0)).as_millis() as u64;
                 self.world().broker.vhost("/").unwrap().deliver_due(later);
             }
             "policy" | "clear-policy" | "vhost-limits" | "user-limits" | "in-force" => {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use leveret::broker::Broker;
 use leveret::config::Config;
 use leveret::server;
+use leveret::vhost::Vhost;
 use leveret_storage::{Crash, MemoryDisk, Store, StoreOptions};
 use prometheus::Registry;
 
@@ -23,6 +24,8 @@ pub struct World {
     pub disk: MemoryDisk,
     /// The virtual time.
     pub now: Instant,
+    /// How far the time of day was moved.
+    ahead: Duration,
     /// Nobody reads paged messages back.
     pub loads_are_held: bool,
     config: Config,
@@ -38,6 +41,7 @@ impl World {
             broker,
             disk,
             now: Instant::now(),
+            ahead: Duration::ZERO,
             loads_are_held: false,
             config,
             options,
@@ -71,6 +75,7 @@ impl World {
     pub fn crash(&mut self, crash: Crash) {
         self.disk = self.disk.crash(crash);
         self.broker = start(&self.config, &self.options, &self.disk);
+        self.broker.timer.set_ahead(self.ahead);
     }
 
     /// Moves the time to `target`, calling every connection's timeout on its way, and lets each do what follows.
@@ -93,6 +98,15 @@ impl World {
             }
         }
         self.now = target;
+        self.ahead += duration;
+        self.broker.timer.set_ahead(self.ahead);
+        self.do_what_is_due();
+    }
+
+    /// What the broker's timer would do by now.
+    pub fn do_what_is_due(&self) {
+        let due = |vhost: &Arc<Vhost>| vhost.do_what_is_due(self.broker.timer.now_millis());
+        while self.broker.vhosts().iter().map(due).sum::<usize>() > 0 {}
     }
 
     /// Lets all connections work until none has anything to do.

@@ -26,6 +26,10 @@ impl QueueMessage for Number {
     fn memory_size(&self) -> usize {
         8
     }
+
+    fn time_to_live_millis(&self) -> Option<u64> {
+        None
+    }
 }
 
 fn spec(handle: usize) -> ConsumerSpec<usize> {

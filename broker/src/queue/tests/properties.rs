@@ -98,6 +98,10 @@ impl Outside {
 }
 
 impl Sink<Number, usize> for Outside {
+    fn now_millis(&mut self) -> u64 {
+        panic!("nothing expires");
+    }
+
     fn deliver(&mut self, consumer: &usize, delivery: Delivery<'_, Number>) -> Accept {
         if self.refusing.contains(consumer) {
             self.effects.push(Effect::Refused { consumer: *consumer });
@@ -123,13 +127,13 @@ impl Sink<Number, usize> for Outside {
         Accept::Taken
     }
 
-    fn persist(&mut self, position: Position, message: &Number) {
+    fn persist(&mut self, position: Position, message: &Number, _expires_at: ExpiresAt) {
         assert!(self.on_disk.last_key_value().is_none_or(|(last, _)| *last < position.0));
         self.on_disk.insert(position.0, *message);
         self.effects.push(Effect::Persist(position.0));
     }
 
-    fn spill(&mut self, position: Position, message: &Number) {
+    fn spill(&mut self, position: Position, message: &Number, _expires_at: ExpiresAt) {
         assert!(!message.is_persistent());
         self.spilled.insert(position.0, *message);
     }
@@ -520,15 +524,19 @@ pub(super) struct Counting {
 }
 
 impl Sink<Number, usize> for Counting {
+    fn now_millis(&mut self) -> u64 {
+        panic!("nothing expires");
+    }
+
     fn deliver(&mut self, consumer: &usize, delivery: Delivery<'_, Number>) -> Accept {
         *self.taken.entry(*consumer).or_default() += 1;
         self.slots.push((delivery.slot, delivery.position));
         Accept::Taken
     }
 
-    fn persist(&mut self, _position: Position, _message: &Number) {}
+    fn persist(&mut self, _position: Position, _message: &Number, _expires_at: ExpiresAt) {}
 
-    fn spill(&mut self, _position: Position, _message: &Number) {}
+    fn spill(&mut self, _position: Position, _message: &Number, _expires_at: ExpiresAt) {}
 
     fn load(&mut self, _load: Load) {}
 

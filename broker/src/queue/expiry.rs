@@ -1,0 +1,114 @@
+//! What a queue does when its time has come: messages whose time to live is over leave it.
+//!
+//! An expired message is never handed out. What is in memory leaves when it has expired, wherever it stands: a message that
+//! lives longer does not shield those behind it. A queue in which nothing expires never asks for the time.
+//!
+//! What a queue gives up for a reason of its own is put aside until [`Queue::release_given_up`], because whoever publishes it as
+//! a dead letter must have made sure first that leaving this queue and entering another become one write.
+
+use std::num::NonZeroU64;
+
+use super::ready::Entry;
+use super::{DropReason, Position, Queue, QueueMessage, Sink};
+
+/// So many expired messages leave in one operation, before others have their turn.
+const EXPIRED_BATCH_MESSAGES: usize = 4096;
+
+/// The deadline of a queue that has nothing to do by itself.
+const NEVER: u64 = u64::MAX;
+
+/// When a message expires, in milliseconds since 1970; `None` is never.
+pub type ExpiresAt = Option<NonZeroU64>;
+
+/// A message that has left the queue, though the world does not know yet.
+pub(super) struct GivenUp<M> {
+    position: Position,
+    message: M,
+    reason: DropReason,
+}
+
+impl<M: QueueMessage, C> Queue<M, C> {
+    /// Says how long messages live that are published from now on. What a message itself asks for counts if it is less.
+    pub fn set_message_ttl(&mut self, millis: Option<u64>) {
+        self.message_ttl_millis = millis;
+    }
+
+    /// When the queue has something to do by itself, in milliseconds since 1970: the time to call [`Queue::do_what_is_due`]. The
+    /// highest number is never.
+    pub fn next_due_millis(&self) -> u64 {
+        if !self.given_up.is_empty() {
+            return 0;
+        }
+        self.ready.first_expiry().map_or(NEVER, NonZeroU64::get)
+    }
+
+    /// Does what the queue has to do by itself by now, or some of it.
+    pub fn do_what_is_due<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
+        if self.deleted {
+            return;
+        }
+        let now = sink.now_millis();
+        for _ in 0..EXPIRED_BATCH_MESSAGES {
+            let Some(entry) = self.ready.take_expired(now) else {
+                break;
+            };
+            self.put_aside(entry.position, entry.message, DropReason::Expired);
+        }
+        self.finish(sink);
+    }
+
+    /// Whether there is something to [release](Queue::release_given_up).
+    pub fn has_given_up(&self) -> bool {
+        !self.given_up.is_empty()
+    }
+
+    /// Settles and drops what the queue has given up.
+    pub fn release_given_up<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
+        for GivenUp {
+            position,
+            message,
+            reason,
+        } in std::mem::take(&mut self.given_up)
+        {
+            self.settle_if_persisted(position, &message, sink);
+            sink.dropped(message, reason);
+        }
+    }
+
+    pub(super) fn put_aside(&mut self, position: Position, message: M, reason: DropReason) {
+        match reason {
+            DropReason::Rejected | DropReason::DeliveryLimit => {}
+            DropReason::Expired => self.totals.expired += 1,
+        }
+        self.given_up.push(GivenUp {
+            position,
+            message,
+            reason,
+        });
+    }
+
+    /// When a message that is published now expires.
+    pub(super) fn expiry_of<S: Sink<M, C> + ?Sized>(&self, message: &M, sink: &mut S) -> ExpiresAt {
+        let millis = match (message.time_to_live_millis(), self.message_ttl_millis) {
+            (None, None) => return None,
+            (Some(own), Some(of_queue)) => own.min(of_queue),
+            (Some(millis), None) | (None, Some(millis)) => millis,
+        };
+        NonZeroU64::new(sink.now_millis().saturating_add(millis))
+    }
+
+    /// Gives up what has expired at the head of the queue, so that what is there then may be handed out.
+    pub(super) fn give_up_expired_head<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
+        while let Some(expires_at) = self.ready.peek().and_then(|entry| entry.history.expires_at)
+            && has_expired(Some(expires_at), sink)
+            && let Some(Entry { position, message, .. }) = self.ready.pop()
+        {
+            self.put_aside(position, message, DropReason::Expired);
+        }
+    }
+}
+
+/// Whether the time of a message is over.
+pub(super) fn has_expired<M, C, S: Sink<M, C> + ?Sized>(expires_at: ExpiresAt, sink: &mut S) -> bool {
+    expires_at.is_some_and(|at| at.get() <= sink.now_millis())
+}
