@@ -15,6 +15,7 @@ mod limits;
 mod listing;
 mod messages;
 mod overview;
+mod parameters;
 mod policies;
 mod queues;
 mod reply;

@@ -142,13 +142,14 @@ impl Session {
         ] {
             capabilities.insert(short(capability), AMQPValue::Boolean(true));
         }
+        let cluster_name = self.broker.cluster_name();
         let mut properties = FieldTable::default();
         properties.insert(short("capabilities"), AMQPValue::FieldTable(capabilities));
         for (name, value) in [
             ("product", config.product.as_str()),
             ("version", config.product_version.as_str()),
             ("platform", "Rust"),
-            ("cluster_name", self.broker.cluster_name()),
+            ("cluster_name", cluster_name.as_str()),
             ("information", "Licensed under the Apache License 2.0"),
         ] {
             properties.insert(short(name), AMQPValue::LongString(LongString::from(value)));
