@@ -20,6 +20,7 @@ mod errors_queue;
 mod errors_setup;
 mod errors_tx;
 mod exchanges;
+mod fairness;
 mod flow;
 mod garbage;
 mod heartbeats;

@@ -391,7 +391,7 @@ impl Session {
             self.commit_happened(now);
         }
         if self.outbox.take_flow_over() {
-            self.flow_is_over();
+            self.flow_is_over(now);
         }
         loop {
             let Some(event) = self.outbox.lock().next_event() else {
