@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use leveret_storage::{Definition, DefinitionKey, PermissionRecord, Store, Ticket, UserRecord, VhostRecord};
@@ -18,6 +18,8 @@ use crate::limits::UserLimits;
 use crate::metrics::Counters;
 use crate::metrics::rates::LatestRates;
 use crate::names::Names;
+use crate::net::tls::Tls;
+use crate::net::tls::peer::TlsInfo;
 use crate::protocol::error::AmqpError;
 use crate::protocol::reply_code::ReplyCode;
 use crate::session::outbox::{Event, Outbox};
@@ -69,6 +71,8 @@ pub struct Broker {
     cluster_name: String,
     global_parameters: RwLock<BTreeMap<String, Value>>,
     listeners: Mutex<Vec<Listener>>,
+    /// What TLS listeners give new connections; unset without any.
+    pub tls: OnceLock<Arc<Tls>>,
     vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
     user_limits: RwLock<HashMap<String, UserLimits>>,
     /// Wakes the task that does what is due.
@@ -77,10 +81,11 @@ pub struct Broker {
     admission: Mutex<()>,
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionInfo>>>,
     open_connections: Arc<AtomicUsize>,
+    arriving: Arc<AtomicUsize>,
     next_connection: AtomicU64,
 }
 
-/// The place of one open connection among those that are counted, given free when it is dropped.
+/// The place of one connection among those that are counted, given free when it is dropped.
 pub struct OpenPlace(Arc<AtomicUsize>);
 
 impl Drop for OpenPlace {
@@ -101,6 +106,8 @@ pub struct ConnectionInfo {
     pub local: SocketAddr,
     /// The way to its client.
     pub outbox: Outbox,
+    /// How it is encrypted, and whom its client's certificate names.
+    pub tls: Option<TlsInfo>,
     /// When it was accepted.
     pub connected_at: Instant,
     channels: AtomicU16,
@@ -135,6 +142,7 @@ impl ConnectionInfo {
             peer,
             local,
             outbox: Outbox::new(frame_max),
+            tls: None,
             connected_at: now,
             channels: AtomicU16::new(0),
             publishes: AtomicBool::new(false),
@@ -144,6 +152,18 @@ impl ConnectionInfo {
             heartbeat_seconds: AtomicU16::new(0),
             identity: RwLock::default(),
         }
+    }
+
+    /// The same over TLS, if it is.
+    pub fn with_tls(self, tls: Option<TlsInfo>) -> ConnectionInfo {
+        ConnectionInfo { tls, ..self }
+    }
+
+    /// The user name that the client's certificate has proven, or why there is none.
+    pub fn certificate_login(&self) -> Result<&str, &'static str> {
+        let tls = self.tls.as_ref().ok_or("the connection is not encrypted")?;
+        let peer = tls.peer.as_ref().ok_or("the client has shown no certificate")?;
+        peer.login.as_deref().map_err(|reason| *reason)
     }
 
     /// What is known of the client.
@@ -278,7 +298,7 @@ pub enum LimitReached {
 /// An address that the broker listens on. Prints as `amqp 127.0.0.1:5672`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// What it is for: amqp, management or metrics.
+    /// What it is for: amqp, management or metrics, or amqp_tls and so on.
     pub purpose: &'static str,
     /// Its address.
     pub address: SocketAddr,
@@ -346,12 +366,14 @@ impl Broker {
             cluster_name,
             global_parameters: RwLock::default(),
             listeners: Mutex::default(),
+            tls: OnceLock::new(),
             vhosts: RwLock::default(),
             user_limits: RwLock::default(),
             timer: Arc::default(),
             admission: Mutex::default(),
             connections: Mutex::default(),
             open_connections: Arc::default(),
+            arriving: Arc::default(),
             next_connection: AtomicU64::new(1),
         }
     }
@@ -636,6 +658,17 @@ impl Broker {
             })
             .ok()
             .map(|_| OpenPlace(count.clone()))
+    }
+
+    /// A place for an AMQP client on its way in, as in its TLS handshake.
+    pub fn take_arriving_place(&self) -> OpenPlace {
+        self.arriving.fetch_add(1, Ordering::AcqRel);
+        OpenPlace(self.arriving.clone())
+    }
+
+    /// AMQP clients on their way in; their sockets are not counted elsewhere.
+    pub fn arriving(&self) -> usize {
+        self.arriving.load(Ordering::Acquire)
     }
 
     /// A socket is gone.

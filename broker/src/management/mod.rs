@@ -31,4 +31,4 @@ mod views;
 
 pub use access::Rights;
 pub use routes::{ROUTES, Route, Verb, VhostRule};
-pub use server::{Door, serve};
+pub use server::Door;

@@ -68,7 +68,10 @@ impl Row for NodeView {
 /// The name that RabbitMQ gives to what is spoken on a listener.
 pub fn protocol(purpose: &'static str) -> &'static str {
     match purpose {
+        "amqp_tls" => "amqp/ssl",
         "management" => "http",
+        "management_tls" => "https",
+        "metrics_tls" => "https/prometheus",
         "metrics" => "http/prometheus",
         other => other,
     }
@@ -101,7 +104,7 @@ fn listeners(broker: &Broker) -> Vec<ListenerView> {
 fn contexts(broker: &Broker) -> Vec<ContextView> {
     let all = broker.listeners().into_iter();
     let contexts = all
-        .filter(|listener| listener.purpose == "management")
+        .filter(|listener| listener.purpose.starts_with("management"))
         .map(|listener| ContextView {
             node: broker.node_name.clone(),
             description: "Management API",

@@ -515,7 +515,7 @@ pub const ROUTES: &[Route] = &[
         "/api/health/checks/certificate-expiration/{within}/{unit}",
         Management,
         Any,
-        health::always,
+        health::certificate_expiration,
     ),
     get(
         "/api/health/checks/reached-target-cluster-size",
