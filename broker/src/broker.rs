@@ -15,6 +15,7 @@ use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
 
 use crate::config::Config;
 use crate::limits::UserLimits;
+use crate::logins::Logins;
 use crate::metrics::Counters;
 use crate::metrics::rates::LatestRates;
 use crate::names::Names;
@@ -62,6 +63,8 @@ pub struct Broker {
     pub alarms: Alarms,
     /// Failed logins by source.
     pub throttle: Mutex<LoginThrottle>,
+    /// The turns of slow logins.
+    pub logins: Logins,
     /// The node's name with the host's name filled in.
     pub node_name: String,
     /// When the broker started.
@@ -360,6 +363,7 @@ impl Broker {
             reply_targets: ReplyTargets::default(),
             alarms: Alarms::default(),
             throttle: Mutex::default(),
+            logins: Logins::default(),
             node_name,
             started: now,
             stopping: AtomicBool::new(false),
