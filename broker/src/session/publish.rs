@@ -26,7 +26,7 @@ use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::wire::exchange_and_key_texts;
 use crate::vhost::QueueHandle;
 use crate::vhost::delayed::Delay;
-use crate::vhost::routes::Publication;
+use crate::vhost::routes::{Publication, Targets};
 
 /// Groups kept for their buffers between batches.
 const GROUPS_KEPT: usize = 16;
@@ -263,8 +263,7 @@ impl Session {
         let targets = vhost.route(&publication, &mut self.publisher.route_buffer)?;
         if reply_token.is_some() || targets.varies || !adjustments.further_keys.is_empty() {
             let publish = BufferedPublish {
-                queues: targets.queues,
-                delays: targets.delays,
+                targets,
                 reply_token: reply_token.map(str::to_owned),
                 message,
                 mandatory: incoming.mandatory,
@@ -312,8 +311,10 @@ impl Session {
             return self.buffer_publish(
                 incoming.channel,
                 BufferedPublish {
-                    queues,
-                    delays: Vec::new(),
+                    targets: Targets {
+                        queues,
+                        ..Targets::default()
+                    },
                     reply_token: None,
                     message,
                     mandatory: incoming.mandatory,
@@ -408,12 +409,12 @@ impl Session {
     /// Publishes a message whose targets are known, as a transaction keeps them.
     pub(super) fn publish_buffered(&mut self, channel: u16, publish: BufferedPublish) {
         let BufferedPublish {
-            queues,
-            delays,
+            targets,
             reply_token,
             message,
             mandatory,
         } = publish;
+        let Targets { queues, delays, .. } = targets;
         let incoming = Incoming {
             channel,
             mandatory,

@@ -325,13 +325,7 @@ impl Vhost {
         let Ok(targets) = self.route(&publication, buffer) else {
             return;
         };
-        for queue in &targets.queues {
-            queue.publish(&mut vec![due.message.clone()], scratch);
-        }
-        for delay in &targets.delays {
-            self.delay(delay, &due.message);
-        }
-        match targets.queues.len() + targets.delays.len() {
+        match self.deliver(&targets, &due.message, scratch, |_, _| {}).taken_by {
             0 => self.counters.unroutable_dropped.inc(),
             routed => self.counters.routed.inc_by(routed as u64),
         }

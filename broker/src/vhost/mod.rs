@@ -11,6 +11,7 @@ pub mod consumers;
 pub mod dead_letters;
 pub mod deadlines;
 pub mod delayed;
+pub mod delivery;
 pub mod error;
 pub mod exchanges;
 pub mod flow;

@@ -28,6 +28,7 @@ pub struct Publication<'a> {
 }
 
 /// Where a message goes.
+#[derive(Default)]
 pub struct Targets {
     /// Each queue once.
     pub queues: Vec<Arc<QueueHandle>>,
