@@ -113,7 +113,7 @@ fn publish_one(
     let delivered = vhost.deliver(&targets, &message, &mut Scratch::default(), |_, _| {});
     let taken_by = delivered.taken_by + usize::from(replied);
     counters.routed.inc_by(taken_by as u64);
-    let routed = taken_by > 0;
+    let routed = taken_by > 0 || delivered.duplicate;
     if !routed {
         // As RabbitMQ counts it: the publisher is told.
         counters.unroutable_returned.inc();
