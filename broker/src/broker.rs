@@ -584,6 +584,7 @@ impl Broker {
             Setting::VhostLimits { vhost, limits } => vhost_of(&vhost)?.recover_limits(limits),
             Setting::DelayedLog { vhost, exchange, log } => vhost_of(&vhost)?.recover_delayed(&exchange, log),
             Setting::GlobalParameter { name, value } => drop(self.global_parameters.write().insert(name, value)),
+            Setting::DeduplicationLog { vhost, owner, log } => vhost_of(&vhost)?.recover_deduplication(owner, log),
             // They came back with the users.
             Setting::TopicPermission(_) => {}
             Setting::UserLimits { user, limits } => drop(self.user_limits.write().insert(user, limits)),

@@ -6,6 +6,7 @@ mod connections;
 mod consuming;
 mod crash;
 mod dead_letters;
+mod deduplication;
 mod definitions;
 mod delayed;
 mod direct_reply_to;
