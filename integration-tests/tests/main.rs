@@ -29,6 +29,7 @@ mod metrics;
 mod nested_tables;
 mod paging;
 mod policies;
+mod priorities;
 mod publishing;
 mod queues;
 mod redelivery;
