@@ -1,13 +1,14 @@
 //! The broker: virtual hosts, users, store, connections and counters, shared by every door.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use leveret_storage::{Definition, DefinitionKey, PermissionRecord, Store, Ticket, UserRecord, VhostRecord};
 use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
 
 use crate::alarms::Alarms;
 use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
@@ -17,6 +18,8 @@ use crate::limits::UserLimits;
 use crate::metrics::Counters;
 use crate::metrics::rates::LatestRates;
 use crate::names::Names;
+use crate::net::tls::Tls;
+use crate::net::tls::peer::TlsInfo;
 use crate::protocol::error::AmqpError;
 use crate::protocol::reply_code::ReplyCode;
 use crate::session::outbox::{Event, Outbox};
@@ -29,6 +32,9 @@ use crate::vhost::{About, Vhost};
 
 /// So long after a flow pause a connection is shown to be in flow.
 const FLOW_SHOWN: Duration = Duration::from_secs(1);
+
+/// The global parameter that names the cluster.
+pub const CLUSTER_NAME: &str = "cluster_name";
 
 /// A connection for the life of the process; numbers are not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,7 +69,10 @@ pub struct Broker {
     /// The broker says goodbye to its clients.
     pub stopping: AtomicBool,
     cluster_name: String,
+    global_parameters: RwLock<BTreeMap<String, Value>>,
     listeners: Mutex<Vec<Listener>>,
+    /// What TLS listeners give new connections; unset without any.
+    pub tls: OnceLock<Arc<Tls>>,
     vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
     user_limits: RwLock<HashMap<String, UserLimits>>,
     /// Wakes the task that does what is due.
@@ -72,10 +81,11 @@ pub struct Broker {
     admission: Mutex<()>,
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionInfo>>>,
     open_connections: Arc<AtomicUsize>,
+    arriving: Arc<AtomicUsize>,
     next_connection: AtomicU64,
 }
 
-/// The place of one open connection among those that are counted, given free when it is dropped.
+/// The place of one connection among those that are counted, given free when it is dropped.
 pub struct OpenPlace(Arc<AtomicUsize>);
 
 impl Drop for OpenPlace {
@@ -96,6 +106,8 @@ pub struct ConnectionInfo {
     pub local: SocketAddr,
     /// The way to its client.
     pub outbox: Outbox,
+    /// How it is encrypted, and whom its client's certificate names.
+    pub tls: Option<TlsInfo>,
     /// When it was accepted.
     pub connected_at: Instant,
     channels: AtomicU16,
@@ -130,6 +142,7 @@ impl ConnectionInfo {
             peer,
             local,
             outbox: Outbox::new(frame_max),
+            tls: None,
             connected_at: now,
             channels: AtomicU16::new(0),
             publishes: AtomicBool::new(false),
@@ -139,6 +152,18 @@ impl ConnectionInfo {
             heartbeat_seconds: AtomicU16::new(0),
             identity: RwLock::default(),
         }
+    }
+
+    /// The same over TLS, if it is.
+    pub fn with_tls(self, tls: Option<TlsInfo>) -> ConnectionInfo {
+        ConnectionInfo { tls, ..self }
+    }
+
+    /// The user name that the client's certificate has proven, or why there is none.
+    pub fn certificate_login(&self) -> Result<&str, &'static str> {
+        let tls = self.tls.as_ref().ok_or("the connection is not encrypted")?;
+        let peer = tls.peer.as_ref().ok_or("the client has shown no certificate")?;
+        peer.login.as_deref().map_err(|reason| *reason)
     }
 
     /// What is known of the client.
@@ -273,7 +298,7 @@ pub enum LimitReached {
 /// An address that the broker listens on. Prints as `amqp 127.0.0.1:5672`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// What it is for: amqp, management or metrics.
+    /// What it is for: amqp, management or metrics, or amqp_tls and so on.
     pub purpose: &'static str,
     /// Its address.
     pub address: SocketAddr,
@@ -297,6 +322,9 @@ pub enum AdminError {
     /// The name cannot be sent in AMQP.
     #[error("a virtual host's name must have 1 to 255 bytes")]
     VhostNameLength,
+    /// The cluster's name is a text.
+    #[error("the name of the cluster must be a text")]
+    ClusterName,
     /// A user or permission cannot be changed so.
     #[error("{0}")]
     Auth(#[from] crate::auth::AuthError),
@@ -336,20 +364,65 @@ impl Broker {
             started: now,
             stopping: AtomicBool::new(false),
             cluster_name,
+            global_parameters: RwLock::default(),
             listeners: Mutex::default(),
+            tls: OnceLock::new(),
             vhosts: RwLock::default(),
             user_limits: RwLock::default(),
             timer: Arc::default(),
             admission: Mutex::default(),
             connections: Mutex::default(),
             open_connections: Arc::default(),
+            arriving: Arc::default(),
             next_connection: AtomicU64::new(1),
         }
     }
 
-    /// The cluster's name, the node's unless another is configured.
-    pub fn cluster_name(&self) -> &str {
-        &self.cluster_name
+    /// The cluster's name: that of the global parameter, of the configuration, or of the node.
+    pub fn cluster_name(&self) -> String {
+        let parameters = self.global_parameters.read();
+        let set = parameters.get(CLUSTER_NAME).and_then(Value::as_str);
+        set.unwrap_or(&self.cluster_name).to_owned()
+    }
+
+    /// All global parameters, by name.
+    pub fn global_parameters(&self) -> Vec<(String, Value)> {
+        let parameters = self.global_parameters.read();
+        let named = parameters.iter().map(|(name, value)| (name.clone(), value.clone()));
+        named.collect()
+    }
+
+    /// Sets a global parameter; the commit to wait for.
+    pub fn set_global_parameter(&self, name: &str, value: Value) -> Result<Ticket, AdminError> {
+        if name == CLUSTER_NAME && !value.is_string() {
+            return Err(AdminError::ClusterName);
+        }
+        self.check_store()?;
+        let mut parameters = self.global_parameters.write();
+        parameters.insert(name.to_owned(), value.clone());
+        let mut writer = self.store.writer();
+        let name = name.to_owned();
+        writer.put(&Setting::GlobalParameter { name, value }.to_definition());
+        Ok(writer.submit())
+    }
+
+    /// Clears a global parameter; the commit to wait for, none if there was no such parameter.
+    pub fn clear_global_parameter(&self, name: &str) -> Result<Option<Ticket>, AdminError> {
+        self.check_store()?;
+        let mut parameters = self.global_parameters.write();
+        if parameters.remove(name).is_none() {
+            return Ok(None);
+        }
+        let mut writer = self.store.writer();
+        writer.delete(&settings::global_parameter(name));
+        Ok(Some(writer.submit()))
+    }
+
+    fn check_store(&self) -> Result<(), AdminError> {
+        match self.store.failed() {
+            Some(error) => Err(leveret_storage::StorageError::Failed(error).into()),
+            None => Ok(()),
+        }
     }
 
     /// The virtual host of that name.
@@ -378,6 +451,7 @@ impl Broker {
         vhost.set_about(About {
             description: record.description.clone(),
             tags: record.tags.clone(),
+            default_queue_type: record.default_queue_type.clone(),
         });
         self.vhosts.write().insert(record.name.clone(), vhost.clone());
         vhost
@@ -416,6 +490,7 @@ impl Broker {
             name: vhost.name.to_string(),
             description: about.description.clone(),
             tags: about.tags.clone(),
+            default_queue_type: about.default_queue_type.clone(),
         }));
         vhost.set_about(about);
         writer.submit()
@@ -451,9 +526,7 @@ impl Broker {
 
     /// Stores changes of users or permissions in one write.
     pub fn store_user_changes(&self, changes: &[RecordChange]) -> Result<Ticket, AdminError> {
-        if let Some(error) = self.store.failed() {
-            return Err(leveret_storage::StorageError::Failed(error).into());
-        }
+        self.check_store()?;
         let mut writer = self.store.writer();
         write_user_changes(&mut writer, changes);
         Ok(writer.submit())
@@ -474,9 +547,7 @@ impl Broker {
 
     /// Replaces the limits of a user; the commit to wait for. What is open stays open.
     pub fn set_user_limits(&self, user: &str, limits: UserLimits) -> Result<Ticket, AdminError> {
-        if let Some(error) = self.store.failed() {
-            return Err(leveret_storage::StorageError::Failed(error).into());
-        }
+        self.check_store()?;
         if self.users.get(user).is_none() {
             return Err(crate::auth::AuthError::NoSuchUser { name: user.to_owned() }.into());
         }
@@ -508,6 +579,7 @@ impl Broker {
             }
             Setting::VhostLimits { vhost, limits } => vhost_of(&vhost)?.recover_limits(limits),
             Setting::DelayedLog { vhost, exchange, log } => vhost_of(&vhost)?.recover_delayed(&exchange, log),
+            Setting::GlobalParameter { name, value } => drop(self.global_parameters.write().insert(name, value)),
             // They came back with the users.
             Setting::TopicPermission(_) => {}
             Setting::UserLimits { user, limits } => drop(self.user_limits.write().insert(user, limits)),
@@ -586,6 +658,17 @@ impl Broker {
             })
             .ok()
             .map(|_| OpenPlace(count.clone()))
+    }
+
+    /// A place for an AMQP client on its way in, as in its TLS handshake.
+    pub fn take_arriving_place(&self) -> OpenPlace {
+        self.arriving.fetch_add(1, Ordering::AcqRel);
+        OpenPlace(self.arriving.clone())
+    }
+
+    /// AMQP clients on their way in; their sockets are not counted elsewhere.
+    pub fn arriving(&self) -> usize {
+        self.arriving.load(Ordering::Acquire)
     }
 
     /// A socket is gone.

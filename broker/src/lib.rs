@@ -25,6 +25,7 @@ pub mod perf;
 pub mod policy;
 pub mod protocol;
 pub mod queue;
+pub mod reload;
 pub mod server;
 pub mod session;
 pub mod settings;

@@ -20,12 +20,15 @@ use crate::config::{Config, FsyncPolicy};
 use crate::ctl::server::{CtlBindError, CtlServer};
 use crate::definitions::{Document, Plan};
 use crate::metrics::{Counters, endpoint, process, rates};
+use crate::net::entrance::Entrance;
 use crate::net::listener::{self, ListenError};
+use crate::net::tls::files::TlsError;
+use crate::net::tls::{self, Purpose, Tls, TlsSettings};
 use crate::settings::Setting;
 use crate::vhost::paging::Paging;
 use crate::vhost::queue_handle;
 use crate::vhost::recovery::RecoveryError;
-use crate::{alarms, clock, management, timer};
+use crate::{alarms, clock, management, reload, timer};
 
 /// How often an orderly stop looks whether all connections are gone.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -70,6 +73,9 @@ pub enum StartError {
     /// An address is taken or not there.
     #[error("{0}")]
     Listen(#[from] ListenError),
+    /// Certificates or keys cannot be used.
+    #[error("serve TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The control socket cannot be opened.
     #[error("{0}")]
     Ctl(CtlBindError),
@@ -92,34 +98,17 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let config = &broker.config;
     // Before anybody is told that the broker listens: who hears that may stop it.
     let mut stop_signals = StopSignals::listen()?;
-    let amqp = listener::bind_all(&config.amqp_listen, "amqp")?;
-    let metrics = listener::bind_all(&config.metrics_listen, "metrics")?;
-    let management = listener::bind_all(&config.management_listen, "management")?;
+    let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
+    let tls = load_tls(&broker)?;
+    let doors = Doors::bind(config)?;
     let ctl = CtlServer::bind(&config.ctl_socket_path()).map_err(StartError::Ctl)?;
-    broker.set_listeners(described(&[
-        ("amqp", &amqp),
-        ("management", &management),
-        ("metrics", &metrics),
-    ]));
+    broker.set_listeners(doors.described());
     let (stop, stopped) = watch::channel(false);
-    for listener in amqp {
-        tokio::spawn(listener::accept_amqp(listener, broker.clone(), stopped.clone()));
+    if let Some(tls) = &tls {
+        tokio::spawn(tls::watch_files(tls.clone(), stopped.clone()));
     }
-    for listener in metrics {
-        tokio::spawn(endpoint::serve(
-            listener,
-            broker.clone(),
-            registry.clone(),
-            stopped.clone(),
-        ));
-    }
-    if !management.is_empty() {
-        tokio::spawn(rates::watch(broker.clone()));
-    }
-    let door = management::Door::new(broker.clone());
-    for listener in management {
-        tokio::spawn(management::serve(listener, door.clone(), stopped.clone()));
-    }
+    tokio::spawn(reload::at_hangup(hangup, broker.clone()));
+    doors.open(&broker, &registry, tls, &stopped);
     tokio::spawn(ctl.serve(broker.clone()));
     tokio::spawn(alarms::watch(broker.clone()));
     tokio::spawn(timer::run(broker.clone()));
@@ -134,16 +123,78 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn described(listeners: &[(&'static str, &Vec<TcpListener>)]) -> Vec<Listener> {
-    let addresses = |listeners: &[TcpListener]| -> Vec<_> {
-        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
-        addresses.collect()
+/// The listeners, by what is spoken on them.
+struct Doors {
+    amqp: Vec<TcpListener>,
+    amqp_tls: Vec<TcpListener>,
+    metrics: Vec<TcpListener>,
+    metrics_tls: Vec<TcpListener>,
+    management: Vec<TcpListener>,
+    management_tls: Vec<TcpListener>,
+}
+
+impl Doors {
+    fn bind(config: &Config) -> Result<Doors, ListenError> {
+        Ok(Doors {
+            amqp: listener::bind_all(&config.amqp_listen, "amqp")?,
+            amqp_tls: listener::bind_all(&config.tls_listen, "amqp_tls")?,
+            metrics: listener::bind_all(&config.metrics_listen, "metrics")?,
+            metrics_tls: listener::bind_all(&config.metrics_tls_listen, "metrics_tls")?,
+            management: listener::bind_all(&config.management_listen, "management")?,
+            management_tls: listener::bind_all(&config.management_tls_listen, "management_tls")?,
+        })
+    }
+
+    fn described(&self) -> Vec<Listener> {
+        let all = [
+            ("amqp", &self.amqp),
+            ("amqp_tls", &self.amqp_tls),
+            ("management", &self.management),
+            ("management_tls", &self.management_tls),
+            ("metrics", &self.metrics),
+            ("metrics_tls", &self.metrics_tls),
+        ];
+        let listeners = all.into_iter().flat_map(|(purpose, listeners)| {
+            let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+            addresses.map(move |address| Listener { purpose, address })
+        });
+        listeners.collect()
+    }
+
+    /// Lets clients come in until `stop` changes.
+    fn open(self, broker: &Arc<Broker>, registry: &Registry, tls: Option<Arc<Tls>>, stop: &watch::Receiver<bool>) {
+        let entrance = |purpose, tls: &Option<Arc<Tls>>| Entrance::new(broker, purpose, tls.clone());
+        for (listeners, tls) in [(self.amqp, &None), (self.amqp_tls, &tls)] {
+            for listener in listeners {
+                let entrance = entrance(Purpose::Amqp, tls);
+                tokio::spawn(listener::accept_amqp(listener, entrance, broker.clone(), stop.clone()));
+            }
+        }
+        if !self.management.is_empty() || !self.management_tls.is_empty() {
+            tokio::spawn(rates::watch(broker.clone()));
+        }
+        let management = management::Door::new(broker.clone()).site();
+        let metrics = endpoint::site(broker.clone(), registry.clone());
+        for (site, listeners, tls) in [
+            (&management, self.management, &None),
+            (&management, self.management_tls, &tls),
+            (&metrics, self.metrics, &None),
+            (&metrics, self.metrics_tls, &tls),
+        ] {
+            for listener in listeners {
+                tokio::spawn(site.clone().serve(listener, entrance(Purpose::Http, tls), stop.clone()));
+            }
+        }
+    }
+}
+
+/// Reads the certificates, if there are any. A file that cannot be used ends the start.
+fn load_tls(broker: &Broker) -> Result<Option<Arc<Tls>>, TlsError> {
+    let Some(settings) = TlsSettings::of(&broker.config) else {
+        return Ok(None);
     };
-    let described = listeners.iter().flat_map(|(purpose, listeners)| {
-        let addresses = addresses(listeners).into_iter();
-        addresses.map(|address| Listener { purpose, address })
-    });
-    described.collect()
+    let tls = Arc::new(Tls::load(settings)?);
+    Ok(Some(broker.tls.get_or_init(|| tls).clone()))
 }
 
 /// What an operator can do about a store that does not open.

@@ -2,6 +2,7 @@
 
 use leveret_storage::{Definition, DefinitionKey, SettingRecord};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::auth::TopicPermissionRecord;
 use crate::limits::{UserLimits, VhostLimits};
@@ -45,6 +46,13 @@ pub enum Setting {
     },
     /// What restricts a user's routing keys at an exchange.
     TopicPermission(TopicPermissionRecord),
+    /// A fact about the whole broker, under a name that somebody chose.
+    GlobalParameter {
+        /// Its name.
+        name: String,
+        /// Any JSON.
+        value: Value,
+    },
 }
 
 impl Setting {
@@ -67,6 +75,7 @@ impl Setting {
             Setting::VhostLimits { vhost, .. } => vhost_limits_key(vhost),
             Setting::DelayedLog { vhost, exchange, .. } => in_vhost("delayed_log", vhost, exchange),
             Setting::UserLimits { user, .. } => user_limits_key(user),
+            Setting::GlobalParameter { name, .. } => global_parameter_key(name),
             Setting::TopicPermission(record) => topic_permission_key(&record.user, &record.vhost, &record.exchange),
         }
     }
@@ -100,6 +109,13 @@ pub fn user_limits(user: &str) -> DefinitionKey {
     }
 }
 
+/// The key of a stored global parameter.
+pub fn global_parameter(name: &str) -> DefinitionKey {
+    DefinitionKey::Setting {
+        key: global_parameter_key(name),
+    }
+}
+
 /// The key of a stored topic permission.
 pub fn topic_permission(user: &str, vhost: &str, exchange: &str) -> DefinitionKey {
     DefinitionKey::Setting {
@@ -130,6 +146,10 @@ fn topic_permission_key(user: &str, vhost: &str, exchange: &str) -> String {
 
 fn vhost_limits_key(vhost: &str) -> String {
     format!("vhost_limits/{vhost}")
+}
+
+fn global_parameter_key(name: &str) -> String {
+    format!("global_parameter/{name}")
 }
 
 fn user_limits_key(user: &str) -> String {

@@ -87,6 +87,7 @@ fn the_example_file_has_every_key_and_its_default() {
         Config {
             users: Vec::new(),
             vhosts: Vec::new(),
+            tls_hosts: Vec::new(),
             ..config
         },
         Config::default()

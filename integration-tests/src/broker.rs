@@ -106,6 +106,22 @@ impl Broker {
         self.management
     }
 
+    /// Where it listens for what the log calls `protocol`, such as `amqp_tls`.
+    pub fn listener(&self, protocol: &str) -> SocketAddr {
+        self.log
+            .wait_for_listener(protocol)
+            .unwrap_or_else(|reason| panic!("{reason}\n{}", self.log.tail()))
+    }
+
+    /// Waits for a line of the log with this text.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) {
+        wait::until(&format!("the log says {text}"), || {
+            let lines = self.log.lines();
+            lines.iter().any(|line| line.contains(text)).then_some(())
+        });
+    }
+
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
@@ -142,6 +158,11 @@ impl Broker {
     /// Sends SIGTERM and returns at once.
     pub fn terminate(&self) {
         self.signal("-TERM");
+    }
+
+    /// Sends SIGHUP and returns at once.
+    pub fn hang_up(&self) {
+        self.signal("-HUP");
     }
 
     /// Sends SIGKILL and returns at once; [`Broker::kill`] waits for the end.

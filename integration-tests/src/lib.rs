@@ -5,6 +5,7 @@
 //! - [`client`] holds the few lines that most lapin tests begin with.
 //! - [`crash`] kills brokers and cuts the power, and knows what must be there afterwards.
 //! - [`wait`] waits for conditions. Tests do not sleep.
+//! - [`certificates`] are made with openssl, [`tunnel`] carries clients over TLS.
 //! - [`ctl`] runs `leveret ctl`, [`scrape`] reads the metrics.
 //!
 //! # Environment
@@ -17,6 +18,7 @@
 //! | `LEVERET_TEST_CTL` | program that takes the place of `leveret ctl` for that broker |
 
 pub mod broker;
+pub mod certificates;
 pub mod client;
 pub mod crash;
 pub mod ctl;
@@ -25,6 +27,7 @@ pub mod random;
 pub mod raw;
 pub mod scrape;
 pub mod shared;
+pub mod tunnel;
 pub mod wait;
 
 pub use broker::Broker;

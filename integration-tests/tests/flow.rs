@@ -34,9 +34,11 @@ fn counts(perf: Child) -> (u64, u64) {
     (count("published"), count("received"))
 }
 
+/// Runs on a machine that others use too may be unlucky; a broker that starves consumers does it in each.
+const RUNS_MAX: usize = 5;
+
 /// A matter of rates; what holds whatever the machine does is in `broker/tests/flow.rs`.
 #[test]
-#[ignore = "an unoptimised broker on a machine that others use may take its consumers for slow: run it alone"]
 fn publishers_at_full_speed_leave_consumers_their_turn() {
     for options in [
         &["--publishers", "2", "--prefetch", "200", "--ack-every", "1"][..],
@@ -51,11 +53,13 @@ fn publishers_at_full_speed_leave_consumers_their_turn() {
         ],
         &["--publishers", "2"],
     ] {
-        let broker = Broker::start();
-        let (published, received) = counts(perf(&broker, options));
-        println!("{published} published, {received} received with {options:?}");
-        assert!(published > 0);
-        assert!(received * 4 >= published, "{received} of {published} with {options:?}");
+        let fair = (0..RUNS_MAX).any(|_| {
+            let broker = Broker::start();
+            let (published, received) = counts(perf(&broker, options));
+            println!("{published} published, {received} received with {options:?}");
+            published > 0 && received * 4 >= published
+        });
+        assert!(fair, "consumers are starved with {options:?}");
     }
 }
 

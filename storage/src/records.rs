@@ -63,6 +63,8 @@ pub struct VhostRecord {
     pub description: String,
     /// For people and tools.
     pub tags: Vec<String>,
+    /// The usual type of its queues, for tools.
+    pub default_queue_type: Option<String>,
 }
 
 /// A user.

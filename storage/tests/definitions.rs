@@ -37,6 +37,7 @@ fn one_of_each() -> Vec<Definition> {
             name: "/".into(),
             description: "the default".into(),
             tags: vec!["production".into()],
+            default_queue_type: Some("quorum".into()),
         }),
         Definition::User(UserRecord {
             name: "guest".into(),

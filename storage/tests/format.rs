@@ -54,6 +54,7 @@ fn definitions() -> Vec<Definition> {
             name: "/".into(),
             description: "Default virtual host".into(),
             tags: vec!["a".into()],
+            default_queue_type: None,
         }),
         Definition::User(UserRecord {
             name: "guest".into(),

@@ -7,14 +7,16 @@ use thiserror::Error;
 
 use super::Secret;
 
-/// The mechanisms this broker offers, in the order of `connection.start`.
-pub const OFFERED: [Mechanism; 2] = [Mechanism::Plain, Mechanism::AmqPlain];
+/// The mechanisms this broker knows, in the order of `connection.start`.
+const KNOWN: [Mechanism; 3] = [Mechanism::Plain, Mechanism::AmqPlain, Mechanism::External];
 
 /// A SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mechanism {
     Plain,
     AmqPlain,
+    /// The client's certificate has said who it is; the response says nothing.
+    External,
 }
 
 impl Mechanism {
@@ -23,27 +25,32 @@ impl Mechanism {
         match self {
             Self::Plain => "PLAIN",
             Self::AmqPlain => "AMQPLAIN",
+            Self::External => "EXTERNAL",
         }
     }
 
     /// Reads the mechanism of `start-ok`. Names are case-sensitive, as in RabbitMQ.
     pub fn from_name(name: &str) -> Result<Self, SaslError> {
-        OFFERED
+        KNOWN
             .into_iter()
             .find(|mechanism| mechanism.name() == name)
             .ok_or_else(|| SaslError::UnknownMechanism { name: name.to_owned() })
     }
 
-    /// The space-separated list for `connection.start`.
-    pub fn offered() -> String {
-        OFFERED.map(Self::name).join(" ")
+    /// The space-separated list for `connection.start`, with EXTERNAL for those whose certificate names a user.
+    pub fn offered(has_certificate: bool) -> String {
+        let offered = KNOWN
+            .into_iter()
+            .filter(|mechanism| has_certificate || *mechanism != Self::External);
+        offered.map(Self::name).collect::<Vec<_>>().join(" ")
     }
 
-    /// Reads the response bytes of `start-ok`.
-    pub fn credentials(self, response: &[u8]) -> Result<Credentials, SaslError> {
+    /// Reads the response bytes of `start-ok`; none where the response says nothing.
+    pub fn credentials(self, response: &[u8]) -> Result<Option<Credentials>, SaslError> {
         match self {
-            Self::Plain => parse_plain(response),
-            Self::AmqPlain => parse_amqplain(response),
+            Self::Plain => parse_plain(response).map(Some),
+            Self::AmqPlain => parse_amqplain(response).map(Some),
+            Self::External => Ok(None),
         }
     }
 }
@@ -61,6 +68,9 @@ pub enum SaslError {
     /// 503 in RabbitMQ's log.
     #[error("unknown authentication mechanism '{name}'")]
     UnknownMechanism { name: String },
+    /// The same.
+    #[error("invalid authentication mechanism 'EXTERNAL': {reason}")]
+    NoCertificate { reason: &'static str },
     /// 502 in RabbitMQ's log.
     #[error("{mechanism} response: {reason}")]
     Malformed {
@@ -158,14 +168,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn login(username: &str, password: &[u8]) -> Result<Credentials, SaslError> {
-        Ok(Credentials {
+    fn login(username: &str, password: &[u8]) -> Result<Option<Credentials>, SaslError> {
+        Ok(Some(Credentials {
             username: username.to_owned(),
             password: Secret::new(password),
-        })
+        }))
     }
 
-    fn refused(result: Result<Credentials, SaslError>) -> &'static str {
+    fn refused(result: Result<Option<Credentials>, SaslError>) -> &'static str {
         match result {
             Err(SaslError::Malformed { reason, .. }) => reason,
             other => panic!("{other:?}"),
@@ -183,11 +193,13 @@ mod tests {
 
     #[test]
     fn mechanisms_are_offered_and_found_by_name() {
-        assert_eq!(Mechanism::offered(), "PLAIN AMQPLAIN");
+        assert_eq!(Mechanism::offered(false), "PLAIN AMQPLAIN");
+        assert_eq!(Mechanism::offered(true), "PLAIN AMQPLAIN EXTERNAL");
         assert_eq!(Mechanism::from_name("PLAIN"), Ok(Mechanism::Plain));
         assert_eq!(Mechanism::from_name("AMQPLAIN"), Ok(Mechanism::AmqPlain));
-        let error = Mechanism::from_name("EXTERNAL").unwrap_err();
-        assert_eq!(error.to_string(), "unknown authentication mechanism 'EXTERNAL'");
+        assert_eq!(Mechanism::from_name("EXTERNAL"), Ok(Mechanism::External));
+        let error = Mechanism::from_name("GSSAPI").unwrap_err();
+        assert_eq!(error.to_string(), "unknown authentication mechanism 'GSSAPI'");
     }
 
     #[test]

@@ -59,6 +59,18 @@ impl LoginThrottle {
         delay_of(count)
     }
 
+    /// How often each source failed, those with the most failures first.
+    pub fn failures(&self, now: Instant) -> Vec<(IpAddr, u32)> {
+        let forgotten = self.old.iter().filter(|(key, _)| !self.young.contains_key(*key));
+        let recent = self.young.iter().chain(forgotten).filter(|(_, failures)| {
+            let age = now.saturating_duration_since(failures.last);
+            age < FORGET_AFTER
+        });
+        let mut listed: Vec<_> = recent.map(|(key, failures)| (*key, failures.count)).collect();
+        listed.sort_by_key(|(key, count)| (std::cmp::Reverse(*count), *key));
+        listed
+    }
+
     /// How many sources are remembered.
     pub fn sources(&self) -> usize {
         self.young.len() + self.old.keys().filter(|key| !self.young.contains_key(*key)).count()

@@ -93,10 +93,23 @@ impl Users {
         if !verified {
             return Err(LoginRefused::WrongPassword { name: name_owned() });
         }
-        if self.is_loopback_user(name) && !peer.to_canonical().is_loopback() {
-            return Err(LoginRefused::OnlyViaLocalhost { name: name_owned() });
-        }
+        self.check_source(name, peer)?;
         Ok(user)
+    }
+
+    /// The user whose name a certificate has proven. No password is asked for.
+    pub fn authenticate_by_certificate(&self, name: &str, peer: IpAddr) -> Result<Arc<User>, LoginRefused> {
+        let unknown = || LoginRefused::UnknownUser { name: name.to_owned() };
+        let user = self.get(name).ok_or_else(unknown)?;
+        self.check_source(name, peer)?;
+        Ok(user)
+    }
+
+    fn check_source(&self, name: &str, peer: IpAddr) -> Result<(), LoginRefused> {
+        if self.is_loopback_user(name) && !peer.to_canonical().is_loopback() {
+            return Err(LoginRefused::OnlyViaLocalhost { name: name.to_owned() });
+        }
+        Ok(())
     }
 
     /// What the user may do in the virtual host; `None` if it has no access to it at all.

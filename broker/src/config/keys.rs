@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::{Config, seeds, value};
+use super::{Config, networks, seeds, tls, value};
 
 /// Smallest frame every AMQP peer must be able to handle; less cannot be offered.
 const LEAST_FRAME_MAX_BYTES: u32 = 4096;
@@ -44,7 +44,19 @@ keys! {
     amqp_listen: value::some_addresses,
     metrics_listen: value::addresses,
     management_listen: value::addresses,
+    tls_listen: value::addresses,
+    management_tls_listen: value::addresses,
+    metrics_tls_listen: value::addresses,
     ctl_socket: value::optional_path,
+    tls_certificate: value::optional_path,
+    tls_key: value::optional_path,
+    tls_hosts: tls::hosts,
+    tls_client_ca: value::optional_path,
+    tls_verify: tls::verify,
+    http_tls_verify: tls::verify,
+    tls_login_from: tls::login_from,
+    tls_min_version: tls::version,
+    proxy_protocol_from: networks::networks,
     log_format: value::log_format,
     log_level: value::log_level,
     node_name: value::hostname_template,

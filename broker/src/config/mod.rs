@@ -7,9 +7,11 @@ mod error;
 mod file;
 mod keys;
 mod listen;
+mod networks;
 mod seeds;
 mod sources;
 mod suggest;
+mod tls;
 mod value;
 
 use std::path::PathBuf;
@@ -18,8 +20,10 @@ use std::time::Duration;
 pub use error::{ConfigError, Origin};
 pub use keys::key_names;
 pub use listen::ListenAddress;
+pub use networks::{Network, Networks};
 pub use seeds::{SeedGrant, SeedPassword, SeedUser, SeedVhost};
 pub use sources::{Flag, Loaded, Sources};
+pub use tls::{LoginFrom, TlsFiles, TlsHost, TlsVerify, TlsVersion};
 
 use crate::auth::Secret;
 
@@ -34,8 +38,33 @@ pub struct Config {
     pub metrics_listen: Vec<ListenAddress>,
     /// Where the management API is served; an empty list turns it off. Default port 15672 of all interfaces.
     pub management_listen: Vec<ListenAddress>,
+    /// Where AMQP clients connect over TLS. Default none.
+    pub tls_listen: Vec<ListenAddress>,
+    /// Where the management API is served over TLS. Default none.
+    pub management_tls_listen: Vec<ListenAddress>,
+    /// Where `GET /metrics` is served over TLS. Default none.
+    pub metrics_tls_listen: Vec<ListenAddress>,
     /// Socket of `leveret ctl`; `None` is `ctl.sock` in the data directory, the default.
     pub ctl_socket: Option<PathBuf>,
+
+    /// This server's certificate, with those between it and its root behind it. Default none.
+    pub tls_certificate: Option<PathBuf>,
+    /// The private key of `tls_certificate`. Default none.
+    pub tls_key: Option<PathBuf>,
+    /// Certificates for host names that clients ask for (SNI). Default none.
+    pub tls_hosts: Vec<TlsHost>,
+    /// The authorities that clients' certificates are checked against. Default none.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether AMQP clients show a certificate. Default none.
+    pub tls_verify: TlsVerify,
+    /// The same for the management API and the metrics. Default none.
+    pub http_tls_verify: TlsVerify,
+    /// The part of a client's certificate that is its user name for EXTERNAL. Default the distinguished name.
+    pub tls_login_from: LoginFrom,
+    /// The oldest version of TLS that is spoken. Default 1.2.
+    pub tls_min_version: TlsVersion,
+    /// The proxies whose PROXY protocol header is believed. Default none.
+    pub proxy_protocol_from: Networks,
 
     /// How log lines look. Default text.
     pub log_format: LogFormat,
@@ -180,7 +209,19 @@ impl Default for Config {
             amqp_listen: ListenAddress::all_interfaces(5672),
             metrics_listen: ListenAddress::all_interfaces(15692),
             management_listen: ListenAddress::all_interfaces(15672),
+            tls_listen: Vec::new(),
+            management_tls_listen: Vec::new(),
+            metrics_tls_listen: Vec::new(),
             ctl_socket: None,
+            tls_certificate: None,
+            tls_key: None,
+            tls_hosts: Vec::new(),
+            tls_client_ca: None,
+            tls_verify: TlsVerify::None,
+            http_tls_verify: TlsVerify::None,
+            tls_login_from: LoginFrom::DistinguishedName,
+            tls_min_version: TlsVersion::Tls12,
+            proxy_protocol_from: Networks::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
             cluster_name: node_name.clone(),

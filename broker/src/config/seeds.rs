@@ -99,7 +99,7 @@ fn password(entry: &Table) -> Result<SeedPassword, String> {
     }
 }
 
-fn required(entry: &Table, field: &str) -> Result<String, String> {
+pub(super) fn required(entry: &Table, field: &str) -> Result<String, String> {
     optional(entry, field, value::some_text)?.ok_or_else(|| format!("'{field}' is missing"))
 }
 
@@ -109,7 +109,7 @@ fn optional<T>(entry: &Table, field: &str, read: impl Fn(&Value) -> Result<T, St
 }
 
 /// Reads a list of tables that may have these fields only.
-fn entries<T>(
+pub(super) fn entries<T>(
     list: &Value,
     name: &str,
     fields: &[&str],

@@ -132,6 +132,7 @@ fn finish(config: &mut Config) -> Result<(), ConfigError> {
     if config.cluster_name.is_empty() {
         config.cluster_name.clone_from(&config.node_name);
     }
+    super::tls::check(config)?;
     for (index, user) in config.users.iter().enumerate() {
         if config.users.iter().take(index).any(|earlier| earlier.name == user.name) {
             let reason = format!("user '{}' is listed twice", user.name);

@@ -217,7 +217,7 @@ pub(super) fn fsync(value: &Value) -> Parsed<FsyncPolicy> {
     one_of(value, &policies)
 }
 
-fn one_of<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Parsed<T> {
+pub(super) fn one_of<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Parsed<T> {
     let chosen = value
         .as_str()
         .and_then(|text| choices.iter().find(|(name, _)| *name == text));

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::client::{ClientError, CtlClient, Place};
 use super::output::{Formatter, print};
+use super::parameter_command::ParameterCommand;
 use super::policy_command::PolicyCommand;
 use super::protocol::{Password, Reply, Request};
 use super::topic_permission_command::TopicPermissionCommand;
@@ -161,6 +162,8 @@ enum CtlCommand {
     },
     #[command(flatten)]
     Policy(PolicyCommand),
+    #[command(flatten)]
+    Parameter(ParameterCommand),
     /// List the messages that a delayed exchange keeps until their time has come.
     ListDelayedMessages {
         #[command(flatten)]
@@ -303,6 +306,7 @@ impl CtlCommand {
                 columns: list.columns,
             },
             Self::Policy(command) => command.into_request(),
+            Self::Parameter(command) => command.into_request(),
             Self::ListDelayedMessages { place, exchange } => Request::ListDelayedMessages {
                 vhost: place.vhost,
                 exchange,

@@ -187,7 +187,7 @@ pub(super) fn admin_error(error: AdminError) -> CtlError {
     let kind = match &error {
         AdminError::VhostExists(_) => ErrorKind::AlreadyExists,
         AdminError::NoSuchVhost(_) => ErrorKind::NotFound,
-        AdminError::VhostNameLength | AdminError::Auth(_) => ErrorKind::Invalid,
+        AdminError::VhostNameLength | AdminError::ClusterName | AdminError::Auth(_) => ErrorKind::Invalid,
         AdminError::Storage(_) => ErrorKind::Internal,
     };
     CtlError::new(kind, error.to_string())
@@ -208,7 +208,7 @@ fn status(broker: &Broker) -> Status {
         product: broker.config.product.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node_name: broker.node_name.clone(),
-        cluster_name: broker.cluster_name().to_owned(),
+        cluster_name: broker.cluster_name(),
         pid: std::process::id(),
         uptime_seconds: clock::now().saturating_duration_since(broker.started).as_secs(),
         data_dir: broker.config.data_dir.display().to_string(),

@@ -9,6 +9,7 @@ mod error;
 mod handler;
 mod listings;
 mod output;
+mod parameter_command;
 mod policy_command;
 mod policy_handler;
 pub mod protocol;

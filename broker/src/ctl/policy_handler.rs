@@ -1,17 +1,17 @@
-//! What the broker does with the commands about policies and limits.
+//! What the broker does with the commands about policies, limits and global parameters.
 
 use serde_json::Value;
 
 use super::error::{CtlError, ErrorKind};
 use super::handler::{admin_error, find, operation_error, wait};
 use super::protocol::{PolicyRequest, Reply, Request, Response, Table};
-use super::rows::{LimitRow, PolicyRow, UserLimitsRow, tabulate};
+use super::rows::{GlobalParameterRow, LimitRow, PolicyRow, UserLimitsRow, tabulate};
 use crate::broker::Broker;
 use crate::limits::{LimitError, UserLimits, VhostLimits};
 use crate::policy::{ApplyTo, PolicyError, PolicyKind, PolicySpec};
 use crate::vhost::OperationError;
 
-/// Executes the request if it is about policies or limits; gives it back if it is not.
+/// Executes the request if it is about policies, limits or global parameters; gives it back if it is not.
 pub fn handle(broker: &Broker, request: Request) -> Result<Response, Request> {
     let result = match request {
         Request::SetPolicy(policy) => set_policy(broker, *policy),
@@ -29,9 +29,36 @@ pub fn handle(broker: &Broker, request: Request) -> Result<Response, Request> {
             limits.and_then(|limits| set_user_limits(broker, &user, limits))
         }
         Request::ListUserLimits { user } => list_user_limits(broker, user.as_deref()).map(Reply::Table),
+        Request::SetGlobalParameter { name, value } => set_global_parameter(broker, &name, &value),
+        Request::ClearGlobalParameter { name } => clear_global_parameter(broker, &name),
+        Request::ListGlobalParameters {} => {
+            let parameters = broker.global_parameters().into_iter();
+            let rows = parameters.map(|(name, value)| GlobalParameterRow { name, value });
+            tabulate(rows, &[]).map(Reply::Table)
+        }
         other => return Err(other),
     };
     Ok(result.into())
+}
+
+fn set_global_parameter(broker: &Broker, name: &str, value: &str) -> Result<Reply, CtlError> {
+    let value = serde_json::from_str(value)
+        .map_err(|error| CtlError::new(ErrorKind::Invalid, format!("the value must be JSON: {error}")))?;
+    let ticket = broker.set_global_parameter(name, value).map_err(admin_error)?;
+    wait(broker, Some(ticket))?;
+    Ok(Reply::Done)
+}
+
+fn clear_global_parameter(broker: &Broker, name: &str) -> Result<Reply, CtlError> {
+    let ticket = broker.clear_global_parameter(name).map_err(admin_error)?;
+    if ticket.is_none() {
+        return Err(CtlError::new(
+            ErrorKind::NotFound,
+            format!("no global parameter '{name}'"),
+        ));
+    }
+    wait(broker, ticket)?;
+    Ok(Reply::Done)
 }
 
 fn kind(operator: bool) -> PolicyKind {

@@ -152,6 +152,15 @@ pub enum Request {
     ListUserLimits {
         user: Option<String>,
     },
+    /// `value` is JSON as text.
+    SetGlobalParameter {
+        name: String,
+        value: String,
+    },
+    ClearGlobalParameter {
+        name: String,
+    },
+    ListGlobalParameters {},
     ListDelayedMessages {
         vhost: String,
         exchange: String,

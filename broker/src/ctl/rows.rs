@@ -99,6 +99,12 @@ row! {
 }
 
 row! {
+    /// A fact about the whole broker.
+    GlobalParameterRow { name: String, value: Value, }
+    usual ["name", "value"]
+}
+
+row! {
     /// A queue. `arguments` is a JSON object; `owner` names the connection of an exclusive queue; `messages_paged_out` are on
     /// disk only, `memory` is what the others take; `effective_policy_definition` is what its policy and its operator policy
     /// come to together.

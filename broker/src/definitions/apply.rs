@@ -9,17 +9,14 @@ use super::import::{ImportError, Plan};
 use crate::broker::Broker;
 use crate::vhost::exchanges::ExchangeDeclaration;
 use crate::vhost::queues::QueueDeclaration;
-use crate::vhost::{About, Actor, OperationError, Vhost};
+use crate::vhost::{Actor, OperationError, Vhost};
 
 impl Plan {
     /// Makes it so; it is on disk when this returns.
     pub fn apply(self, broker: &Broker) -> Result<(), ImportError> {
         let mut ticket = None;
         for vhost in &self.vhosts {
-            let about = About {
-                description: vhost.description.clone(),
-                tags: vhost.tags.clone(),
-            };
+            let about = vhost.about();
             let added = match broker.vhost(&vhost.name) {
                 Some(_) => broker.describe_vhost(&vhost.name, about),
                 None => broker.add_vhost_with(&vhost.name, about),
@@ -68,6 +65,11 @@ impl Plan {
     /// Policies and limits.
     fn apply_settings(&self, broker: &Broker) -> Result<Option<Ticket>, ImportError> {
         let mut ticket = None;
+        for parameter in &self.global_parameters {
+            let set = broker.set_global_parameter(&parameter.name, parameter.value.clone());
+            let failed = |error| ImportError::object(format!("global parameter '{}'", parameter.name), error);
+            ticket = ticket.max(Some(set.map_err(failed)?));
+        }
         for (user, limits) in &self.user_limits {
             let set = broker.set_user_limits(user, *limits);
             ticket =

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::policy::PolicySpec;
+use crate::vhost::About;
 
 /// A whole definitions file. Files of one virtual host leave everything outside of it out, and its name too.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,7 +27,7 @@ pub struct Document {
     pub topic_permissions: Option<Vec<TopicPermissionDefinition>>,
     pub parameters: Vec<ParameterDefinition>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub global_parameters: Option<Vec<Value>>,
+    pub global_parameters: Option<Vec<GlobalParameterDefinition>>,
     pub policies: Vec<PolicyDefinition>,
     pub queues: Vec<QueueDefinition>,
     pub exchanges: Vec<ExchangeDefinition>,
@@ -56,8 +57,21 @@ pub struct VhostDefinition {
     pub description: String,
     #[serde(deserialize_with = "tags")]
     pub tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_queue_type: Option<String>,
     #[serde(skip_serializing)]
     pub metadata: Option<VhostMetadata>,
+}
+
+impl VhostDefinition {
+    /// What it says about the virtual host.
+    pub fn about(&self) -> About {
+        About {
+            description: self.description.clone(),
+            tags: self.tags.clone(),
+            default_queue_type: self.default_queue_type.clone(),
+        }
+    }
 }
 
 /// Where RabbitMQ keeps the same once more.
@@ -67,6 +81,7 @@ pub struct VhostMetadata {
     pub description: String,
     #[serde(deserialize_with = "tags")]
     pub tags: Vec<String>,
+    pub default_queue_type: Option<String>,
 }
 
 /// What a user may do in a virtual host.
@@ -151,6 +166,14 @@ pub struct ParameterDefinition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vhost: Option<String>,
     pub component: String,
+    pub name: String,
+    pub value: Value,
+}
+
+/// A fact about the whole broker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GlobalParameterDefinition {
     pub name: String,
     pub value: Value,
 }

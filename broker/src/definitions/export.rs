@@ -6,8 +6,9 @@ use leveret_routing::Destination;
 use serde_json::{Map, Value};
 
 use super::document::{
-    BindingDefinition, Document, ExchangeDefinition, OPERATOR_POLICY, ParameterDefinition, PermissionDefinition,
-    PolicyDefinition, QueueDefinition, TopicPermissionDefinition, UserDefinition, VHOST_LIMITS, VhostDefinition,
+    BindingDefinition, Document, ExchangeDefinition, GlobalParameterDefinition, OPERATOR_POLICY, ParameterDefinition,
+    PermissionDefinition, PolicyDefinition, QueueDefinition, TopicPermissionDefinition, UserDefinition, VHOST_LIMITS,
+    VhostDefinition,
 };
 use crate::broker::Broker;
 use crate::json::table_json;
@@ -27,7 +28,7 @@ pub fn export(broker: &Broker) -> Document {
         vhosts: Some(Vec::new()),
         permissions: Some(permissions(broker)),
         topic_permissions: Some(topic_permissions(broker)),
-        global_parameters: Some(Vec::new()),
+        global_parameters: Some(global_parameters(broker)),
         ..Document::default()
     };
     for vhost in broker.vhosts() {
@@ -36,6 +37,7 @@ pub fn export(broker: &Broker) -> Document {
             name: vhost.name.to_string(),
             description: about.description,
             tags: about.tags,
+            default_queue_type: about.default_queue_type,
             metadata: None,
         });
         add_vhost(&mut document, &vhost, Some(&vhost.name));
@@ -87,6 +89,13 @@ fn topic_permissions(broker: &Broker) -> Vec<TopicPermissionDefinition> {
         read: record.read,
     });
     permissions.collect()
+}
+
+fn global_parameters(broker: &Broker) -> Vec<GlobalParameterDefinition> {
+    let parameters = broker.global_parameters().into_iter();
+    parameters
+        .map(|(name, value)| GlobalParameterDefinition { name, value })
+        .collect()
 }
 
 fn add_vhost(document: &mut Document, vhost: &Vhost, name: Option<&str>) {
@@ -151,10 +160,7 @@ fn add_policies(document: &mut Document, vhost: &Vhost, vhost_name: &Option<Stri
         value,
     };
     for spec in sorted(PolicyKind::Operator) {
-        let mut value = serde_json::to_value(&spec).unwrap_or_default();
-        if let Some(fields) = value.as_object_mut() {
-            fields.remove("name");
-        }
+        let value = spec.to_parameter();
         document.parameters.push(parameter(OPERATOR_POLICY, &spec.name, value));
     }
     let limits = vhost.limits();

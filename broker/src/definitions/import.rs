@@ -10,8 +10,9 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::document::{
-    BindingDefinition, Document, ExchangeDefinition, OPERATOR_POLICY, ParameterDefinition, PermissionDefinition,
-    PolicyDefinition, QueueDefinition, TopicPermissionDefinition, UserDefinition, VHOST_LIMITS, VhostDefinition,
+    BindingDefinition, Document, ExchangeDefinition, GlobalParameterDefinition, OPERATOR_POLICY, ParameterDefinition,
+    PermissionDefinition, PolicyDefinition, QueueDefinition, TopicPermissionDefinition, UserDefinition, VHOST_LIMITS,
+    VhostDefinition,
 };
 use super::export::is_predeclared;
 use super::snapshot::{BindingIdentity, Snapshots};
@@ -19,10 +20,11 @@ use crate::auth::password::random_salt;
 use crate::auth::{
     AuthError, HashedPassword, HashingAlgorithm, Permissions, TopicPermissionRecord, TopicPermissions, User,
 };
-use crate::broker::{AdminError, Broker};
+use crate::broker::{AdminError, Broker, CLUSTER_NAME};
 use crate::json::{NotATable, table_from_json, table_json};
 use crate::limits::{UserLimits, VhostLimits};
 use crate::policy::{Policy, PolicyKind, PolicySpec};
+use crate::vhost::About;
 
 /// Why a file is not imported. Display names what of it is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +96,7 @@ pub struct Plan {
     pub(super) user_limits: Vec<(String, UserLimits)>,
     pub(super) policies: Vec<(String, PolicyKind, PolicySpec)>,
     pub(super) vhost_limits: Vec<(String, VhostLimits)>,
+    pub(super) global_parameters: Vec<GlobalParameterDefinition>,
     pub(super) exchanges: Vec<(ExchangeDefinition, FieldTable)>,
     pub(super) queues: Vec<(QueueDefinition, FieldTable)>,
     pub(super) bindings: Vec<(BindingDefinition, FieldTable)>,
@@ -162,6 +165,9 @@ impl Plan {
         for permission in document.topic_permissions.unwrap_or_default() {
             plan.topic_permission(broker, &known, permission)?;
         }
+        for parameter in document.global_parameters.unwrap_or_default() {
+            plan.global_parameter(broker, parameter)?;
+        }
         let mut snapshots = Snapshots::new(broker, &known);
         for PolicyDefinition { vhost, spec } in document.policies {
             plan.policy(&mut snapshots, vhost.as_deref(), PolicyKind::User, spec)?;
@@ -210,11 +216,14 @@ impl Plan {
             if vhost.tags.is_empty() {
                 vhost.tags = metadata.tags;
             }
+            vhost.default_queue_type = vhost.default_queue_type.or(metadata.default_queue_type);
         }
+        // RabbitMQ writes this where nobody chose one.
+        vhost.default_queue_type.take_if(|name| name == "undefined");
         match broker.vhost(&vhost.name).map(|existing| existing.about()) {
-            Some(about) if (&about.description, &about.tags) == (&vhost.description, &vhost.tags) => return Ok(()),
+            Some(about) if about == vhost.about() => return Ok(()),
             // A file that says nothing about it does not take away what somebody said.
-            Some(_) if vhost.description.is_empty() && vhost.tags.is_empty() => return Ok(()),
+            Some(_) if vhost.about() == About::default() => return Ok(()),
             Some(_) => self.note(Fate::Changed, what),
             None => self.note(Fate::Made, what),
         }
@@ -309,6 +318,21 @@ impl Plan {
             None => self.note(Fate::Made, what),
         }
         self.topic_permissions.push(record);
+        Ok(())
+    }
+
+    fn global_parameter(&mut self, broker: &Broker, parameter: GlobalParameterDefinition) -> Result<(), ImportError> {
+        let what = format!("global parameter '{}'", parameter.name);
+        if parameter.name == CLUSTER_NAME && !parameter.value.is_string() {
+            return Err(ImportError::object(what, AdminError::ClusterName));
+        }
+        let mut existing = broker.global_parameters().into_iter();
+        match existing.find(|(name, _)| *name == parameter.name) {
+            Some((_, value)) if value == parameter.value => return Ok(()),
+            Some(_) => self.note(Fate::Changed, what),
+            None => self.note(Fate::Made, what),
+        }
+        self.global_parameters.push(parameter);
         Ok(())
     }
 

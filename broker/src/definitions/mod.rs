@@ -11,5 +11,6 @@ mod import;
 mod snapshot;
 
 pub use document::Document;
+pub use document::{OPERATOR_POLICY, VHOST_LIMITS};
 pub use export::{export, export_vhost};
 pub use import::{ImportError, Plan};

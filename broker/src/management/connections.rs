@@ -47,6 +47,8 @@ fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
     if let Some(name) = &identity.connection_name {
         client_properties.insert("connection_name".to_owned(), name.as_str().into());
     }
+    let tls = info.tls.as_ref();
+    let peer = tls.and_then(|tls| tls.peer.as_ref());
     ConnectionView {
         name: info.name.clone(),
         node: broker.node_name.clone(),
@@ -71,14 +73,15 @@ fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
         port: info.local.port(),
         peer_host: info.peer.ip().to_string(),
         peer_port: info.peer.port(),
-        ssl: false,
-        ssl_cipher: None,
-        ssl_hash: None,
-        ssl_key_exchange: None,
-        ssl_protocol: None,
-        peer_cert_issuer: None,
-        peer_cert_subject: None,
-        peer_cert_validity: None,
+        ssl: tls.is_some(),
+        ssl_cipher: tls.map(|tls| tls.cipher.clone()),
+        // Every cipher that is spoken authenticates what it encrypts.
+        ssl_hash: tls.map(|_| "aead".to_owned()),
+        ssl_key_exchange: tls.map(|tls| tls.key_exchange.clone()),
+        ssl_protocol: tls.map(|tls| tls.protocol.to_owned()),
+        peer_cert_issuer: peer.map(|peer| peer.issuer.clone()),
+        peer_cert_subject: peer.map(|peer| peer.subject.clone()),
+        peer_cert_validity: peer.map(|peer| peer.validity.clone()),
     }
 }
 

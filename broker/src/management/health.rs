@@ -2,11 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
 use super::views::{AlarmView, CheckView};
+use crate::clock;
 
 fn ok() -> CheckView {
     CheckView {
@@ -44,7 +47,7 @@ pub fn ready(request: &Request) -> Outcome {
     Reply::json(&ok())
 }
 
-/// The checks of RabbitMQ that always succeed on a single node without certificates.
+/// The checks of RabbitMQ that always succeed on a single node.
 pub fn always(_request: &Request) -> Outcome {
     Reply::json(&ok())
 }
@@ -109,11 +112,35 @@ pub fn port_listener(request: &Request) -> Outcome {
     })
 }
 
+/// `GET /api/health/checks/certificate-expiration/{within}/{unit}`: no certificate of this server expires so soon.
+pub fn certificate_expiration(request: &Request) -> Outcome {
+    let unit_days = match request.part("unit") {
+        "day" | "days" => 1,
+        "week" | "weeks" => 7,
+        "month" | "months" => 30,
+        "year" | "years" => 365,
+        _ => return Err(ApiError::bad("the unit must be days, weeks, months or years")),
+    };
+    let within: u32 = request
+        .part("within")
+        .parse()
+        .map_err(|_| ApiError::bad("the time must be a whole number"))?;
+    let within = Duration::from_secs(u64::from(within) * unit_days * 24 * 3600);
+    let Some(expires) = request.broker.tls.get().and_then(|tls| tls.expires()) else {
+        return Reply::json(&ok());
+    };
+    if expires.saturating_sub(clock::unix_time()) > within {
+        return Reply::json(&ok());
+    }
+    unhealthy(&failed("A certificate of this server expires within that time"))
+}
+
 /// `GET /api/health/checks/protocol-listener/{protocol}`.
 pub fn protocol_listener(request: &Request) -> Outcome {
     let asked = request.part("protocol");
     let protocol = match asked.to_ascii_lowercase().as_str() {
         "amqp" | "amqp091" | "amqp0.9.1" | "amqp0-9-1" => "amqp".to_owned(),
+        "amqps" | "amqp/ssl" => "amqp/ssl".to_owned(),
         "prometheus" => "http/prometheus".to_owned(),
         other => other.to_owned(),
     };

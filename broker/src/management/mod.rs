@@ -15,6 +15,7 @@ mod limits;
 mod listing;
 mod messages;
 mod overview;
+mod parameters;
 mod policies;
 mod queues;
 mod reply;
@@ -30,4 +31,4 @@ mod views;
 
 pub use access::Rights;
 pub use routes::{ROUTES, Route, Verb, VhostRule};
-pub use server::{Door, serve};
+pub use server::Door;

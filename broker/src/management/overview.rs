@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use leveret_routing::ExchangeKind;
-use serde_json::Map;
+use serde_json::{Map, Value, json};
 
 use super::connections;
 use super::listing::{self, Row};
@@ -12,15 +12,52 @@ use super::request::Request;
 use super::vhosts::VhostSums;
 use super::views::{
     ApplicationView, AttemptsView, ChurnView, ContextView, DepthView, ListenerView, MessageStats, NameView, NodeView,
-    ObjectTotals, OverviewView, PluggedView,
+    ObjectTotals, OverviewView, PluggedView, SourceAttemptsView,
 };
+use crate::auth::LoginThrottle;
 use crate::broker::Broker;
 use crate::clock;
 use crate::metrics::rates::{Churn, Flow};
 use crate::metrics::{COMPATIBLE_VERSION, process};
 
+/// Kinds of memory that only RabbitMQ tells apart.
+const MEMORY_OF_ERLANG: [&str; 26] = [
+    "connection_readers",
+    "connection_writers",
+    "connection_channels",
+    "connection_other",
+    "queue_procs",
+    "quorum_queue_procs",
+    "quorum_queue_dlx_procs",
+    "stream_queue_procs",
+    "stream_queue_replica_reader_procs",
+    "stream_queue_coordinator_procs",
+    "plugins",
+    "metadata_store",
+    "other_proc",
+    "metrics",
+    "mgmt_db",
+    "mnesia",
+    "quorum_ets",
+    "metadata_store_ets",
+    "other_ets",
+    "binary",
+    "msg_index",
+    "code",
+    "atom",
+    "other_system",
+    "allocated_unused",
+    "reserved_unallocated",
+];
+
 /// What stands where RabbitMQ names its Erlang.
 const NO_ERLANG: &str = "n/a";
+
+impl Row for SourceAttemptsView {
+    fn name(&self) -> &str {
+        &self.remote_address
+    }
+}
 
 impl Row for NodeView {
     fn name(&self) -> &str {
@@ -31,7 +68,10 @@ impl Row for NodeView {
 /// The name that RabbitMQ gives to what is spoken on a listener.
 pub fn protocol(purpose: &'static str) -> &'static str {
     match purpose {
+        "amqp_tls" => "amqp/ssl",
         "management" => "http",
+        "management_tls" => "https",
+        "metrics_tls" => "https/prometheus",
         "metrics" => "http/prometheus",
         other => other,
     }
@@ -64,7 +104,7 @@ fn listeners(broker: &Broker) -> Vec<ListenerView> {
 fn contexts(broker: &Broker) -> Vec<ContextView> {
     let all = broker.listeners().into_iter();
     let contexts = all
-        .filter(|listener| listener.purpose == "management")
+        .filter(|listener| listener.purpose.starts_with("management"))
         .map(|listener| ContextView {
             node: broker.node_name.clone(),
             description: "Management API",
@@ -102,7 +142,7 @@ pub fn overview(request: &Request) -> Outcome {
         product_name: broker.config.product.clone(),
         product_version: broker.config.product_version.clone(),
         rabbitmq_version: COMPATIBLE_VERSION,
-        cluster_name: broker.cluster_name().to_owned(),
+        cluster_name: broker.cluster_name(),
         erlang_version: NO_ERLANG,
         erlang_full_version: NO_ERLANG,
         disable_stats: false,
@@ -188,7 +228,7 @@ pub fn one_node(request: &Request) -> Outcome {
 /// `GET /api/cluster-name`.
 pub fn cluster_name(request: &Request) -> Outcome {
     Reply::json(&NameView {
-        name: request.broker.cluster_name().to_owned(),
+        name: request.broker.cluster_name(),
     })
 }
 
@@ -207,7 +247,59 @@ pub fn auth_attempts(request: &Request) -> Outcome {
     }])
 }
 
-/// What RabbitMQ lists and this broker has none of: feature flags, extensions.
+/// `GET /api/auth/attempts/{node}/source`: what is remembered of sources that failed lately. An IPv6 source is its /64 network.
+pub fn auth_attempts_by_source(request: &Request) -> Outcome {
+    let failures = request.broker.throttle.lock().failures(clock::now());
+    let rows = failures.into_iter().map(|(source, failed)| SourceAttemptsView {
+        remote_address: source.to_string(),
+        username: "",
+        protocol: "all",
+        auth_attempts: failed,
+        auth_attempts_failed: failed,
+        auth_attempts_succeeded: 0,
+    });
+    listing::list(request, rows.collect())
+}
+
+/// `DELETE /api/auth/attempts/{node}/source`: forgets them, and with them how long they have to wait.
+pub fn forget_auth_attempts(request: &Request) -> Outcome {
+    *request.broker.throttle.lock() = LoginThrottle::new();
+    Ok(Reply::done())
+}
+
+/// `GET /api/version`: of the RabbitMQ that this broker is compatible with.
+pub fn version(_request: &Request) -> Outcome {
+    Reply::json(&COMPATIBLE_VERSION)
+}
+
+/// `GET /api/nodes/{node}/memory`: RabbitMQ's categories. What queues hold is told; all else is one sum.
+pub fn memory(request: &Request) -> Outcome {
+    if request.part("node") != request.broker.node_name {
+        return Err(ApiError::NotFound);
+    }
+    let resident = process::resident_memory_bytes();
+    let vhosts = request.broker.vhosts();
+    let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
+    let queues: u64 = queues.map(|queue| queue.counts().memory_bytes).sum();
+    let mut memory: Map<String, Value> = MEMORY_OF_ERLANG
+        .iter()
+        .map(|name| ((*name).to_owned(), 0.into()))
+        .collect();
+    memory.insert("queue_procs".to_owned(), queues.into());
+    memory.insert("other_system".to_owned(), resident.saturating_sub(queues).into());
+    memory.insert("strategy".to_owned(), "rss".into());
+    let total = json!({ "erlang": resident, "rss": resident, "allocated": resident });
+    memory.insert("total".to_owned(), total);
+    Reply::json(&json!({ "memory": memory }))
+}
+
+/// `DELETE /api/reset` and `POST /api/rebalance/queues`: a broker that keeps nothing of the past has nothing to forget, and
+/// one node nothing to move.
+pub fn done(_request: &Request) -> Outcome {
+    Ok(Reply::done())
+}
+
+/// What RabbitMQ lists and this broker has none of: feature flags, extensions, shovels, federation links.
 pub fn nothing(_request: &Request) -> Outcome {
     Reply::json(&[(); 0])
 }

@@ -193,7 +193,7 @@ impl From<AdminError> for ApiError {
             AdminError::NoSuchVhost(_) => ApiError::NotFound,
             AdminError::Auth(error) => error.into(),
             AdminError::Storage(error) => ApiError::Unavailable(error.to_string()),
-            AdminError::VhostExists(_) | AdminError::VhostNameLength => ApiError::bad(error),
+            AdminError::VhostExists(_) | AdminError::VhostNameLength | AdminError::ClusterName => ApiError::bad(error),
         }
     }
 }

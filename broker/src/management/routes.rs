@@ -9,8 +9,8 @@ use super::reply::{ApiError, Outcome};
 use super::request::Request;
 use super::server::Door;
 use super::{
-    bindings, connections, consumers, definitions, exchanges, health, limits, messages, overview, policies, queues,
-    topic_permissions, users, vhosts,
+    bindings, connections, consumers, definitions, exchanges, health, limits, messages, overview, parameters, policies,
+    queues, topic_permissions, users, vhosts,
 };
 
 /// Most bytes of the body of an ordinary request.
@@ -121,6 +121,9 @@ const BINDING: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}/{ke
 
 const TOPIC_PERMISSIONS: &str = "/api/topic-permissions/{vhost}/{user}";
 
+const PARAMETER: &str = "/api/parameters/{component}/{vhost}/{name}";
+const GLOBAL_PARAMETER: &str = "/api/global-parameters/{name}";
+
 /// Every resource.
 pub const ROUTES: &[Route] = &[
     get("/health/live", Nobody, Any, health::live),
@@ -128,12 +131,41 @@ pub const ROUTES: &[Route] = &[
     get("/api/overview", Management, Any, overview::overview),
     get("/api/whoami", Management, Any, users::whoami),
     get("/api/cluster-name", Management, Any, overview::cluster_name),
+    change(
+        Verb::Put,
+        "/api/cluster-name",
+        Administrator,
+        Any,
+        parameters::put_cluster_name,
+    ),
+    get("/api/version", Management, Any, overview::version),
     get("/api/extensions", Management, Any, overview::nothing),
     get("/api/feature-flags", Management, Any, overview::nothing),
     get("/api/deprecated-features", Management, Any, overview::nothing),
     get("/api/deprecated-features/used", Management, Any, overview::nothing),
     get("/api/nodes", Monitoring, Any, overview::nodes),
     get("/api/nodes/{node}", Monitoring, Any, overview::one_node),
+    get("/api/nodes/{node}/memory", Monitoring, Any, overview::memory),
+    change(Verb::Delete, "/api/reset", Administrator, Any, overview::done),
+    change(Verb::Delete, "/api/reset/{node}", Administrator, Any, overview::done),
+    change(Verb::Post, "/api/rebalance/queues", Administrator, Any, overview::done),
+    get("/api/shovels", Monitoring, Any, overview::nothing),
+    get("/api/shovels/{vhost}", Monitoring, Seen, overview::nothing),
+    get("/api/federation-links", Monitoring, Any, overview::nothing),
+    get("/api/federation-links/{vhost}", Monitoring, Seen, overview::nothing),
+    get(
+        "/api/auth/attempts/{node}/source",
+        Monitoring,
+        Any,
+        overview::auth_attempts_by_source,
+    ),
+    change(
+        Verb::Delete,
+        "/api/auth/attempts/{node}/source",
+        Administrator,
+        Any,
+        overview::forget_auth_attempts,
+    ),
     get("/api/auth/attempts/{node}", Monitoring, Any, overview::auth_attempts),
     get("/api/connections", Management, Any, connections::list),
     get("/api/connections/{name}", Management, Any, connections::get),
@@ -204,6 +236,7 @@ pub const ROUTES: &[Route] = &[
         messages::publish,
     )),
     get("/api/queues", Management, Any, queues::list),
+    get("/api/queues/detailed", Management, Any, queues::list),
     get("/api/queues/{vhost}", Management, Seen, queues::list),
     get("/api/queues/{vhost}/{name}", Management, Seen, queues::get),
     change(Verb::Put, "/api/queues/{vhost}/{name}", Management, Used, queues::put),
@@ -256,6 +289,13 @@ pub const ROUTES: &[Route] = &[
         Management,
         Seen,
         connections::list_channels,
+    ),
+    change(
+        Verb::Post,
+        "/api/vhosts/{vhost}/start/{node}",
+        Administrator,
+        Any,
+        vhosts::start,
     ),
     get("/api/users", Administrator, Any, users::list),
     get(
@@ -374,6 +414,27 @@ pub const ROUTES: &[Route] = &[
         Any,
         policies::delete_operator,
     ),
+    get("/api/parameters", Policymaker, Any, parameters::list),
+    get("/api/parameters/{component}", Policymaker, Any, parameters::list),
+    get(
+        "/api/parameters/{component}/{vhost}",
+        Policymaker,
+        Ruled,
+        parameters::list,
+    ),
+    get(PARAMETER, Policymaker, Ruled, parameters::get),
+    change(Verb::Put, PARAMETER, Administrator, Any, parameters::put),
+    change(Verb::Delete, PARAMETER, Administrator, Any, parameters::delete),
+    get("/api/global-parameters", Policymaker, Any, parameters::list_global),
+    get(GLOBAL_PARAMETER, Policymaker, Any, parameters::get_global),
+    change(Verb::Put, GLOBAL_PARAMETER, Administrator, Any, parameters::put_global),
+    change(
+        Verb::Delete,
+        GLOBAL_PARAMETER,
+        Administrator,
+        Any,
+        parameters::delete_global,
+    ),
     get("/api/vhost-limits", Management, Any, limits::list_of_vhosts),
     get("/api/vhost-limits/{vhost}", Management, Seen, limits::list_of_vhosts),
     change(
@@ -454,12 +515,24 @@ pub const ROUTES: &[Route] = &[
         "/api/health/checks/certificate-expiration/{within}/{unit}",
         Management,
         Any,
-        health::always,
+        health::certificate_expiration,
     ),
     get(
         "/api/health/checks/reached-target-cluster-size",
         Management,
         Any,
+        health::always,
+    ),
+    get(
+        "/api/health/checks/quorum-queues-without-elected-leaders/all-vhosts/pattern/{pattern}",
+        Management,
+        Any,
+        health::always,
+    ),
+    get(
+        "/api/health/checks/quorum-queues-without-elected-leaders/vhost/{vhost}/pattern/{pattern}",
+        Management,
+        Seen,
         health::always,
     ),
     get(

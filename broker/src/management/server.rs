@@ -1,8 +1,8 @@
-//! Sockets of the API, and the way of a request: log in, check the rights, read the body, run the handler beside AMQP.
+//! The way of a request: log in, check the rights, read the body, run the handler beside AMQP.
 //!
-//! Everything a client can hold is bounded: connections, the size of a request's head and body, and the time for each.
+//! Everything a client can hold is bounded, here the size of a body and the time for it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +10,7 @@ use axum::body::{Body, Bytes, HttpBody as _, to_bytes};
 use axum::extract::Query;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Router};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::access::{self, Caller, Rights};
@@ -23,25 +18,14 @@ use super::reply::{ApiError, Outcome};
 use super::request::Request;
 use super::routes::{self, Route, Verb, VhostRule};
 use crate::broker::Broker;
+use crate::net::http::{Peer, Site};
 
-/// Connections at once, of all listeners together; a further one waits in the system's queue.
-const HTTP_CONNECTIONS_MAX: usize = 256;
 /// Requests that are worked on at once; others wait.
 const REQUESTS_MAX: usize = 8;
 /// Large bodies held at once; others are not read yet.
 const LARGE_BODIES_MAX: usize = 4;
-/// Most bytes of a request line with its headers.
-const HEAD_BYTES_MAX: usize = 32 << 10;
-/// Most headers of a request.
-const HEADERS_MAX: usize = 64;
-/// Time for a whole head to arrive; a connection without a request is closed after it, too.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for a whole body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// A client that takes nothing of its answer for so long is disconnected.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pause after a failed accept, most often for lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all connections of the API share.
 #[derive(Clone)]
@@ -49,67 +33,8 @@ pub struct Door(Arc<Shared>);
 
 struct Shared {
     broker: Arc<Broker>,
-    connections: Arc<Semaphore>,
     requests: Semaphore,
     large_bodies: Semaphore,
-}
-
-/// The address that a request came from.
-#[derive(Clone, Copy)]
-struct Peer(SocketAddr);
-
-/// Answers requests until `stop` changes; those under way are finished.
-pub async fn serve(listener: TcpListener, door: Door, mut stop: watch::Receiver<bool>) {
-    let router = routes::router(door.clone());
-    loop {
-        let Ok(permit) = door.0.connections.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.changed() => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                tokio::spawn(serve_connection(stream, peer, router.clone(), permit, stop.clone()));
-            }
-            Err(error) => {
-                tracing::error!("cannot accept a connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    _permit: OwnedSemaphorePermit,
-    mut stop: watch::Receiver<bool>,
-) {
-    // The kernel gives up on a client that does not read; nothing here has to watch it.
-    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL_TIMEOUT.as_millis() as u32) {
-        tracing::debug!(%peer, "cannot set TCP_USER_TIMEOUT: {error}");
-    }
-    let service = TowerToHyperService::new(router.layer(Extension(Peer(peer))));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = stop.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, "a connection of the management API ended: {error}");
-    }
 }
 
 impl Door {
@@ -117,10 +42,14 @@ impl Door {
     pub fn new(broker: Arc<Broker>) -> Door {
         Door(Arc::new(Shared {
             broker,
-            connections: Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX)),
             requests: Semaphore::new(REQUESTS_MAX),
             large_bodies: Semaphore::new(LARGE_BODIES_MAX),
         }))
+    }
+
+    /// The API for any number of listeners.
+    pub fn site(&self) -> Site {
+        Site::new(routes::router(self.clone()))
     }
 
     /// The whole way of a request. `path` has the variable parts of its path.

@@ -4,10 +4,13 @@ use serde_json::Map;
 
 use super::listing::{self, Row};
 use super::reply::{ApiError, Outcome, Reply};
-use super::request::Request;
+use super::request::{Fields, Request};
 use super::views::{DepthView, MessageStats, VhostMetadata, VhostView};
 use crate::metrics::rates::{Depth, Flow};
 use crate::vhost::{About, Vhost};
+
+/// The type of queues where nothing else is said.
+const QUEUE_TYPE: &str = "classic";
 
 impl Row for VhostView {
     fn name(&self) -> &str {
@@ -45,14 +48,23 @@ impl VhostSums {
 fn view(request: &Request, vhost: &Vhost) -> VhostView {
     let mut sums = VhostSums::default();
     sums.add(request, vhost);
-    let About { description, tags } = vhost.about();
+    let About {
+        description,
+        tags,
+        default_queue_type,
+    } = vhost.about();
+    let default_queue_type = default_queue_type.unwrap_or_else(|| QUEUE_TYPE.to_owned());
     let node = request.broker.node_name.clone();
     VhostView {
         name: vhost.name.to_string(),
         description: description.clone(),
         tags: tags.clone(),
-        default_queue_type: "classic",
-        metadata: VhostMetadata { description, tags },
+        default_queue_type: default_queue_type.clone(),
+        metadata: VhostMetadata {
+            description,
+            tags,
+            default_queue_type,
+        },
         tracing: false,
         cluster_state: Map::from_iter([(node, "running".into())]),
         depth: DepthView::new(&sums.depth, &sums.depth_rates),
@@ -76,9 +88,14 @@ pub fn put(request: &Request) -> Outcome {
     let (name, fields) = (request.part("vhost"), request.fields()?);
     let broker = &request.broker;
     let (description, tags) = (fields.text("description")?, fields.texts("tags")?);
+    let queue_type = queue_type(&fields)?;
+    if fields.flag("tracing", false)? {
+        return Err(ApiError::bad("tracing is not supported"));
+    }
     if let Some(vhost) = broker.vhost(name) {
-        if description.is_some() || tags.is_some() {
+        if description.is_some() || tags.is_some() || queue_type.is_some() {
             let mut about = vhost.about();
+            about.default_queue_type = queue_type.or(about.default_queue_type);
             about.description = description.map_or(about.description, str::to_owned);
             about.tags = tags.unwrap_or(about.tags);
             let ticket = broker.describe_vhost(name, about)?;
@@ -89,6 +106,7 @@ pub fn put(request: &Request) -> Outcome {
     let about = About {
         description: description.unwrap_or_default().to_owned(),
         tags: tags.unwrap_or_default(),
+        default_queue_type: queue_type,
     };
     let ticket = broker.add_vhost_with(name, about)?;
     request.wait(Some(ticket))?;
@@ -96,6 +114,27 @@ pub fn put(request: &Request) -> Outcome {
     edit.set_permissions(&request.caller()?.user.name, name, ".*", ".*", ".*")?;
     request.commit_users(edit)?;
     Ok(Reply::created())
+}
+
+/// The usual type of queues, if the body names one.
+fn queue_type(fields: &Fields) -> Result<Option<String>, ApiError> {
+    let named = fields.text("default_queue_type")?;
+    match named.filter(|name| !["", "undefined"].contains(name)) {
+        None => Ok(None),
+        Some(name @ (QUEUE_TYPE | "quorum")) => Ok(Some(name.to_owned())),
+        Some(other) => Err(ApiError::BadRequest(format!(
+            "unsupported default queue type '{other}'"
+        ))),
+    }
+}
+
+/// `POST /api/vhosts/{name}/start/{node}`: it runs wherever the node runs.
+pub fn start(request: &Request) -> Outcome {
+    request.vhost()?;
+    match request.part("node") == request.broker.node_name {
+        true => Ok(Reply::done()),
+        false => Err(ApiError::NotFound),
+    }
 }
 
 /// `DELETE /api/vhosts/{name}`: with everything in it.

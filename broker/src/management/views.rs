@@ -436,7 +436,7 @@ pub struct VhostView {
     pub name: String,
     pub description: String,
     pub tags: Vec<String>,
-    pub default_queue_type: &'static str,
+    pub default_queue_type: String,
     pub metadata: VhostMetadata,
     pub tracing: bool,
     pub cluster_state: Map<String, Value>,
@@ -451,6 +451,7 @@ pub struct VhostView {
 pub struct VhostMetadata {
     pub description: String,
     pub tags: Vec<String>,
+    pub default_queue_type: String,
 }
 
 /// A user, with the hash of its password.
@@ -562,10 +563,37 @@ pub struct AlarmView {
     pub resource: &'static str,
 }
 
+/// What belongs to a virtual host by component and name.
+#[derive(Serialize)]
+pub struct ParameterView {
+    pub vhost: String,
+    pub component: &'static str,
+    pub name: String,
+    pub value: Value,
+}
+
+/// What belongs to the whole broker.
+#[derive(Serialize)]
+pub struct GlobalParameterView {
+    pub name: String,
+    pub value: Value,
+}
+
 /// A name that stands alone.
 #[derive(Serialize)]
 pub struct NameView {
     pub name: String,
+}
+
+/// Logins of one source.
+#[derive(Serialize)]
+pub struct SourceAttemptsView {
+    pub remote_address: String,
+    pub username: &'static str,
+    pub protocol: &'static str,
+    pub auth_attempts: u32,
+    pub auth_attempts_failed: u32,
+    pub auth_attempts_succeeded: u32,
 }
 
 /// Logins over one protocol.

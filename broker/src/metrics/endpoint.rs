@@ -8,11 +8,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Encoder, Registry, TextEncoder};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::snapshot;
 use crate::broker::Broker;
+use crate::net::http::Site;
 
 #[derive(Clone)]
 struct Scraped {
@@ -20,18 +19,13 @@ struct Scraped {
     counters: Registry,
 }
 
-/// Answers scrapes until `stop` changes.
-pub async fn serve(listener: TcpListener, broker: Arc<Broker>, counters: Registry, mut stop: watch::Receiver<bool>) {
+/// The metrics for any number of listeners.
+pub fn site(broker: Arc<Broker>, counters: Registry) -> Site {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/health", get(health))
         .with_state(Scraped { broker, counters });
-    let stopped = async move {
-        let _ = stop.changed().await;
-    };
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped).await {
-        tracing::error!("metrics endpoint ended: {error}");
-    }
+    Site::new(router)
 }
 
 async fn metrics(State(scraped): State<Scraped>) -> Response {

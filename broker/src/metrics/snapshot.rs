@@ -165,10 +165,11 @@ fn in_flow(registry: &Registry, connections: &[Arc<ConnectionInfo>]) -> Result<(
 }
 
 fn information(registry: &Registry, broker: &Broker) -> Result<(), prometheus::Error> {
+    let cluster_name = broker.cluster_name();
     let identity = [
         ("rabbitmq_node", broker.node_name.as_str()),
-        ("rabbitmq_cluster", broker.cluster_name()),
-        ("rabbitmq_cluster_permanent_id", broker.cluster_name()),
+        ("rabbitmq_cluster", cluster_name.as_str()),
+        ("rabbitmq_cluster_permanent_id", cluster_name.as_str()),
         ("rabbitmq_endpoint", "aggregated"),
     ];
     labelled(

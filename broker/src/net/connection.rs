@@ -9,24 +9,23 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
 use crate::auth::LoginRefused;
 use crate::auth::User;
-use crate::auth::sasl::Credentials;
 use crate::broker::{Broker, ConnectionId, ConnectionInfo};
 use crate::clock;
+use crate::net::entrance::Arrived;
+use crate::net::stream::Stream;
 use crate::protocol::frame::INITIAL_FRAME_MAX;
 use crate::session::Session;
-use crate::session::handshake::REFUSAL_DELAY;
+use crate::session::handshake::{Login, REFUSAL_DELAY};
 use crate::session::outbox::{KEPT_CAPACITY_BYTES, Outbox};
 use crate::session::stock;
 
@@ -50,16 +49,17 @@ thread_local! {
 }
 
 /// Enters a client that was accepted and starts the task that serves it from the first byte to the last.
-pub fn start(stream: TcpStream, peer: SocketAddr, broker: &Arc<Broker>) {
-    let Ok(local) = stream.local_addr() else { return };
-    let now = clock::now();
-    let info = Arc::new(ConnectionInfo::new(
-        broker.next_connection_id(),
+pub fn start(arrived: Arrived<Stream>, broker: &Arc<Broker>) {
+    let Arrived {
+        stream,
         peer,
         local,
-        INITIAL_FRAME_MAX,
-        now,
-    ));
+        tls,
+        accepted_at,
+    } = arrived;
+    let id = broker.next_connection_id();
+    let info = ConnectionInfo::new(id, peer, local, INITIAL_FRAME_MAX, accepted_at);
+    let info = Arc::new(info.with_tls(tls));
     broker.connection_accepted(&info);
     let connection = Connection {
         outbox: info.outbox.clone(),
@@ -67,7 +67,7 @@ pub fn start(stream: TcpStream, peer: SocketAddr, broker: &Arc<Broker>) {
             broker: broker.clone(),
             id: info.id,
         },
-        session: Session::new(broker.clone(), info.clone(), now),
+        session: Session::new(broker.clone(), info.clone(), accepted_at),
         stream,
         unfinished: Vec::new(),
         sending: Vec::new(),
@@ -112,7 +112,7 @@ impl Drop for Registered {
 
 struct Connection {
     session: Session,
-    stream: TcpStream,
+    stream: Stream,
     outbox: Outbox,
     guard: Registered,
     /// The beginning of a frame whose rest has not come, or input that a paused session has not taken.
@@ -157,8 +157,8 @@ impl Connection {
             if self.read_closed {
                 return Ok(());
             }
-            if let Some(credentials) = self.session.take_login() {
-                let result = log_in(broker, info, credentials).await;
+            if let Some(login) = self.session.take_login() {
+                let result = log_in(broker, info, login).await;
                 self.session.login_result(clock::now(), result);
                 continue;
             }
@@ -199,7 +199,7 @@ impl Connection {
     async fn wait(&mut self, timer: &mut Option<Pin<Box<Sleep>>>) -> Ready {
         arm(timer, self.session.deadline());
         let may_read = self.may_read();
-        let write_blocked = self.sent < self.sending.len();
+        let write_blocked = self.sent < self.sending.len() || self.stream.has_unsent();
         let (stream, outbox) = (&self.stream, &self.outbox);
         poll_fn(|context| {
             let mut ready = Ready::default();
@@ -225,6 +225,7 @@ impl Connection {
     /// Writes until everything is out, the socket takes no more, or others should have their turn.
     fn write(&mut self) -> io::Result<Written> {
         let mut total = 0;
+        self.stream.try_flush()?;
         loop {
             if self.sent == self.sending.len() {
                 if total >= YIELD_AFTER_WRITTEN_BYTES {
@@ -273,7 +274,7 @@ impl Connection {
             let mut space = ReadBuf::new(&mut buffer[before..before + READ_BYTES]);
             // Unlike try_read, this remembers that a read which did not fill the buffer has emptied the socket: the next
             // one waits for more, instead of asking the system in vain after each message.
-            let length = match Pin::new(&mut self.stream).poll_read(context, &mut space) {
+            let length = match self.stream.poll_read(context, &mut space) {
                 Poll::Ready(Ok(())) => space.filled().len(),
                 Poll::Pending => return Ok(0),
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
@@ -316,14 +317,13 @@ impl Connection {
     async fn finish(&mut self) -> io::Result<()> {
         let farewell = async {
             // A turn of writing may end before the outbox is empty, and the goodbye is the last thing in it.
-            while self.write()? == Written::Enough || self.sent < self.sending.len() {
+            while self.write()? == Written::Enough || self.sent < self.sending.len() || self.stream.has_unsent() {
                 self.stream.writable().await?;
             }
-            rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write)?;
+            self.stream.shut_down()?;
             let mut dropped = 0;
-            let mut scratch = [0; 4096];
             while dropped < LINGER_BYTES_MAX {
-                match self.stream.read(&mut scratch).await? {
+                match self.stream.drop_input().await? {
                     0 => break,
                     length => dropped += length,
                 }
@@ -357,15 +357,16 @@ fn arm(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Option<Instant>) {
 }
 
 /// Checks a login; sources that keep failing wait longer and longer for the answer.
-async fn log_in(
-    broker: &Arc<Broker>,
-    info: &ConnectionInfo,
-    credentials: Credentials,
-) -> Result<Arc<User>, LoginRefused> {
+async fn log_in(broker: &Arc<Broker>, info: &ConnectionInfo, login: Login) -> Result<Arc<User>, LoginRefused> {
     let ip = info.peer.ip();
-    let result = broker
-        .users
-        .authenticate(&credentials.username, credentials.password.expose(), ip);
+    let result = match login {
+        Login::Password(credentials) => {
+            broker
+                .users
+                .authenticate(&credentials.username, credentials.password.expose(), ip)
+        }
+        Login::Certificate(name) => broker.users.authenticate_by_certificate(&name, ip),
+    };
     if result.is_err() {
         let delay = broker.throttle.lock().record_failure(ip, clock::now());
         // The session itself makes a refused client wait for the usual delay.

@@ -9,6 +9,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::connection;
+use super::entrance::Entrance;
+use super::stream::Stream;
 use crate::broker::Broker;
 use crate::config::ListenAddress;
 
@@ -22,11 +25,19 @@ const UNOPENED_SOCKETS_MAX: usize = 4096;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("listen on {address} for {purpose}: {reason}; choose another address with --{purpose}-listen")]
+#[error("listen on {address} for {purpose}: {reason}; choose another address for {}", key(.purpose))]
 pub struct ListenError {
     address: String,
     purpose: &'static str,
     reason: io::Error,
+}
+
+/// The configuration's key for the addresses of a purpose.
+fn key(purpose: &str) -> String {
+    match purpose {
+        "amqp_tls" => "tls_listen".to_owned(),
+        purpose => format!("{purpose}_listen"),
+    }
 }
 
 /// Binds every address. When a whole family is missing on this machine, a wildcard of it is left out.
@@ -77,14 +88,19 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts AMQP connections until `stop` changes.
-pub async fn accept_amqp(listener: TcpListener, broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
+pub async fn accept_amqp(
+    listener: TcpListener,
+    entrance: Entrance,
+    broker: Arc<Broker>,
+    mut stop: watch::Receiver<bool>,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &broker) => accepted,
             _ = stop.changed() => return,
         };
         match accepted {
-            Ok((stream, peer)) => start(stream, peer, &broker),
+            Ok((socket, peer)) => start(socket, peer, &entrance, &broker, &stop),
             Err(error) => {
                 tracing::error!("cannot accept a connection: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -105,15 +121,32 @@ async fn accept(listener: &TcpListener, broker: &Broker) -> io::Result<(TcpStrea
 }
 
 fn has_no_room(broker: &Broker) -> bool {
-    broker.sockets().saturating_sub(broker.open_connections()) >= UNOPENED_SOCKETS_MAX
+    (broker.sockets() + broker.arriving()).saturating_sub(broker.open_connections()) >= UNOPENED_SOCKETS_MAX
 }
 
-fn start(stream: TcpStream, peer: SocketAddr, broker: &Arc<Broker>) {
+fn start(socket: TcpStream, peer: SocketAddr, entrance: &Entrance, broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
     // Output is batched here, so the kernel need not wait for more.
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");
     }
-    super::connection::start(stream, peer, broker);
+    if entrance.is_open_to(peer) {
+        if let Ok(arrived) = entrance.pass(socket, peer) {
+            connection::start(arrived.map(Stream::Plain), broker);
+        }
+        return;
+    }
+    let place = broker.take_arriving_place();
+    let (entrance, broker, mut stop) = (entrance.clone(), broker.clone(), stop.clone());
+    tokio::spawn(async move {
+        let arrived = tokio::select! {
+            arrived = entrance.admit(socket, peer) => arrived,
+            _ = stop.changed() => None,
+        };
+        if let Some(arrived) = arrived {
+            connection::start(arrived.map(Stream::from), &broker);
+        }
+        drop(place);
+    });
 }
 
 #[cfg(test)]

@@ -1,4 +1,9 @@
-//! Sockets: listening, and one task per connection.
+//! Sockets: listening, what comes before a client's first byte (PROXY protocol, TLS), and one task per connection.
 
 pub mod connection;
+pub mod entrance;
+pub mod http;
 pub mod listener;
+pub mod proxy;
+pub mod stream;
+pub mod tls;

@@ -119,6 +119,17 @@ pub struct PolicySpec {
     pub definition: Map<String, Value>,
 }
 
+impl PolicySpec {
+    /// As RabbitMQ keeps an operator policy: its name is that of the parameter.
+    pub fn to_parameter(&self) -> Value {
+        let mut value = serde_json::to_value(self).unwrap_or_else(|_| Value::Object(Map::new()));
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("name");
+        }
+        value
+    }
+}
+
 /// A policy that has been checked.
 #[derive(Debug)]
 pub struct Policy {

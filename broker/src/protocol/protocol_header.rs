@@ -29,6 +29,8 @@ pub enum WrongProtocol {
     Tls,
     /// AMQP 1.0 (with or without SASL), whose clients send protocol id 0 or 3 and version 1.0.0.
     Amqp10,
+    /// The header of the PROXY protocol from somebody who is not trusted with it.
+    Proxy,
     /// Some other version of AMQP: the four octets after the name.
     OtherAmqp([u8; 4]),
     /// None of these.
@@ -41,6 +43,9 @@ impl fmt::Display for WrongProtocol {
             WrongProtocol::Http => f.write_str("the client speaks HTTP; this port is for AMQP 0-9-1"),
             WrongProtocol::Tls => f.write_str("the client speaks TLS; this port is for plain AMQP 0-9-1"),
             WrongProtocol::Amqp10 => f.write_str("the client speaks AMQP 1.0; this port is for AMQP 0-9-1"),
+            WrongProtocol::Proxy => f.write_str(
+                "the client sends a PROXY protocol header; its address is in none of the networks of proxy_protocol_from",
+            ),
             WrongProtocol::OtherAmqp([a, b, c, d]) => {
                 write!(
                     f,
@@ -85,6 +90,7 @@ fn mistake(input: &[u8]) -> WrongProtocol {
         [22, 3, ..] => WrongProtocol::Tls,
         [b'A', b'M', b'Q', b'P', _, 1, 0, 0, ..] => WrongProtocol::Amqp10,
         [b'A', b'M', b'Q', b'P', a, b, c, d, ..] => WrongProtocol::OtherAmqp([a, b, c, d]),
+        [b'P', b'R', b'O', b'X', b'Y', ..] | [b'\r', b'\n', b'\r', b'\n', 0, ..] => WrongProtocol::Proxy,
         _ if HTTP_METHODS.iter().any(|method| input.starts_with(method)) => WrongProtocol::Http,
         _ => WrongProtocol::Unknown,
     }
@@ -122,6 +128,8 @@ mod tests {
         assert_eq!(mistake(b"AMQP\x00\x01\x00\x00"), WrongProtocol::Amqp10);
         assert_eq!(mistake(b"AMQP\x03\x01\x00\x00"), WrongProtocol::Amqp10);
         assert_eq!(mistake(b"AMQP\x01\x01\x08\x00"), WrongProtocol::OtherAmqp([1, 1, 8, 0]));
+        assert_eq!(mistake(b"PROXY TCP4 "), WrongProtocol::Proxy);
+        assert_eq!(mistake(b"\r\n\r\n\0\r\nQUIT\n"), WrongProtocol::Proxy);
         assert_eq!(mistake(b"MQTT"), WrongProtocol::Unknown);
     }
 
@@ -132,6 +140,7 @@ mod tests {
         assert!(WrongProtocol::Http.to_string().contains("HTTP"));
         assert!(WrongProtocol::Tls.to_string().contains("TLS"));
         assert!(WrongProtocol::Amqp10.to_string().contains("AMQP 1.0"));
+        assert!(WrongProtocol::Proxy.to_string().contains("proxy_protocol_from"));
         assert!(WrongProtocol::Unknown.to_string().contains("AMQP 0-9-1"));
     }
 }

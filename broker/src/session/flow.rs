@@ -7,9 +7,13 @@
 //!   reading ─────────────────────────────────────▶ waiting
 //!      ▲                                              │ the queue is short again, or PAUSE_MAX is over
 //!      ├──────────────────────────────────────────────┤
-//!      │                                              │ at a look the consumers have taken next to nothing
-//!      └───── for RETRY_INTERVAL without waiting ◀────┘
+//!      │                                              │ and the consumers took next to nothing while it waited
+//!      └───── for a while without waiting ◀───────────┘
 //! ```
+//!
+//! Whether they did is told by rates: what they took per second of waiting, beside what the connection publishes per second
+//! even if it waits as long as it may. That is looked at only when the pauses together have been long enough to tell, because
+//! on a busy machine a consumer's turn may be a whole pause away.
 //!
 //! It waits for the queue whose backlog is the shortest, and not at all while one of its queues has consumers that
 //! could soon have nothing to do: a slow consumer slows nobody else. Nor does a connection wait that itself consumes,
@@ -27,29 +31,50 @@ use crate::vhost::flow::{Demand, Wait};
 const CREDIT_MESSAGES: usize = 1000;
 /// The same in bytes of their bodies.
 const CREDIT_BYTES: u64 = 1024 * 1024;
-/// How often a pause looks whether it is of any use.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// No pause is longer.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
-/// Consumers that take less than one part in so many of what the input before the pause brought, or could have brought in
-/// a look's time, are slow by themselves: waiting does not help them.
-const HOPELESS_DIVISOR: u64 = 8;
-/// So long a publisher does not wait for slow consumers again.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// How long pauses together must have been before they tell how fast consumers are.
+const JUDGED_AFTER: Duration = Duration::from_millis(40);
+/// Consumers that take less than one part in so many of what the connection would publish with the longest pauses are slow
+/// by themselves: waiting does not help them.
+const HOPELESS_DIVISOR: f64 = 8.0;
+/// After waiting in vain a connection does not wait for so many times as long: slow consumers cost it one part in so many
+/// of its time.
+const RETRY_FACTOR: u32 = 20;
 
 /// What a connection has published to queues with a backlog.
 #[derive(Default)]
 pub struct Flow {
     used_messages: usize,
     used_bytes: u64,
-    /// Of these, the messages of this input, and when it began.
-    of_this_input: usize,
+    /// When this input came, and the first of those that used up the credit.
     input_began: Option<Instant>,
+    credit_began: Option<Instant>,
     /// Of the queues of this input with consumers behind, the one with the shortest backlog.
     behind: Option<(usize, Arc<QueueHandle>)>,
     /// One of the queues of this input has consumers that are not behind.
     has_near: bool,
     retry_at: Option<Instant>,
+    waited: Waited,
+}
+
+/// Pauses since the consumers were last judged.
+#[derive(Default)]
+struct Waited {
+    time: Duration,
+    /// What consumers took meanwhile.
+    taken: u64,
+    /// What the connection publishes in such a time.
+    published: f64,
+}
+
+impl Waited {
+    /// Were the consumers slow? None if it is too early to tell.
+    fn in_vain(&self) -> Option<bool> {
+        // Of a few large messages even fast consumers may have taken none yet.
+        let can_tell = self.time >= JUDGED_AFTER && self.published >= HOPELESS_DIVISOR;
+        can_tell.then_some((self.taken as f64) * HOPELESS_DIVISOR < self.published)
+    }
 }
 
 impl Flow {
@@ -58,7 +83,6 @@ impl Flow {
         self.input_began = Some(now);
         self.behind = None;
         self.has_near = false;
-        self.of_this_input = 0;
     }
 
     /// A batch was published to a queue.
@@ -67,7 +91,9 @@ impl Flow {
             Demand::None => {}
             Demand::Near => self.has_near = true,
             Demand::Behind { ready, grown_bytes } => {
-                self.of_this_input += messages;
+                if self.used_messages == 0 {
+                    self.credit_began = self.input_began;
+                }
                 self.used_messages += messages;
                 self.used_bytes += grown_bytes;
                 if self.behind.as_ref().is_none_or(|(shortest, _)| ready < *shortest) {
@@ -77,13 +103,25 @@ impl Flow {
         }
     }
 
-    /// What this input brought; less if it took longer than a look, as on a busy machine.
-    fn published_per_look(&self, now: Instant) -> u64 {
-        let took = self
-            .input_began
-            .map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
-        let looks = took.div_duration_f64(LOOK_INTERVAL).max(1.0);
-        (self.of_this_input as f64 / looks) as u64
+    /// Begins a new credit; how many messages per second the last one was, with the longest pause behind it.
+    fn renew_credit(&mut self, now: Instant) -> f64 {
+        let began = self.credit_began.take().unwrap_or(now);
+        let messages = std::mem::take(&mut self.used_messages);
+        self.used_bytes = 0;
+        let took = now.saturating_duration_since(began).max(PAUSE_MAX);
+        messages as f64 / took.as_secs_f64()
+    }
+
+    /// Adds a pause to what is known of the consumers, and judges them when it is enough.
+    fn waited(&mut self, pause: &FlowPause, now: Instant) {
+        let time = now.saturating_duration_since(pause.began);
+        self.waited.time += time;
+        self.waited.taken += pause.wait.taken() - pause.taken_before;
+        self.waited.published += pause.publish_rate * time.as_secs_f64();
+        if let Some(in_vain) = self.waited.in_vain() {
+            let waited = std::mem::take(&mut self.waited);
+            self.retry_at = in_vain.then(|| now + waited.time * RETRY_FACTOR);
+        }
     }
 
     /// The queue to wait for, if it is time to wait.
@@ -100,40 +138,10 @@ impl Flow {
 /// A pause for the consumers of one queue.
 pub struct FlowPause {
     wait: Wait,
-    /// What the connection publishes in a look's time.
-    published: u64,
     taken_before: u64,
-    look_at: Instant,
-    end: Instant,
-}
-
-/// What a look at a pause finds.
-#[derive(Debug, PartialEq, Eq)]
-enum Look {
-    Wait,
-    Over,
-    Hopeless,
-}
-
-impl FlowPause {
-    /// Is the pause still of use?
-    fn look(&mut self, now: Instant) -> Look {
-        if now < self.look_at {
-            return Look::Wait;
-        }
-        let is_over = now >= self.end;
-        let taken = self.wait.taken() - self.taken_before;
-        // A few large messages may take longer than to the first look.
-        let can_tell = is_over || self.published >= HOPELESS_DIVISOR;
-        if can_tell && taken * HOPELESS_DIVISOR < self.published {
-            return Look::Hopeless;
-        }
-        if is_over {
-            return Look::Over;
-        }
-        self.look_at = now + LOOK_INTERVAL;
-        Look::Wait
-    }
+    /// Messages that the connection published per second before.
+    publish_rate: f64,
+    began: Instant,
 }
 
 impl Session {
@@ -151,8 +159,7 @@ impl Session {
         if !self.accepts_input() || self.consumes() {
             return;
         }
-        self.flow.used_messages = 0;
-        self.flow.used_bytes = 0;
+        let publish_rate = self.flow.renew_credit(now);
         let Some(wait) = Wait::start(queue, &self.outbox) else {
             return;
         };
@@ -160,9 +167,8 @@ impl Session {
         self.pause = Some(Pause::Flow(FlowPause {
             taken_before: wait.taken(),
             wait,
-            published: self.flow.published_per_look(now),
-            look_at: now + LOOK_INTERVAL,
-            end: now + PAUSE_MAX,
+            publish_rate,
+            began: now,
         }));
     }
 
@@ -177,32 +183,25 @@ impl Session {
         consumers.any(|consumer| matches!(consumer, ChannelConsumer::Queue { .. }))
     }
 
-    /// When the pause for consumers wants to be looked at.
+    /// When the pause for consumers is over at the latest.
     pub(super) fn flow_deadline(&self) -> Option<Instant> {
         match &self.pause {
-            Some(Pause::Flow(pause)) => Some(pause.look_at.min(pause.end)),
+            Some(Pause::Flow(pause)) => Some(pause.began + PAUSE_MAX),
             _ => None,
         }
     }
 
     pub(super) fn look_at_flow(&mut self, now: Instant) {
-        let Some(Pause::Flow(pause)) = &mut self.pause else {
-            return;
-        };
-        match pause.look(now) {
-            Look::Wait => {}
-            Look::Over => self.pause = None,
-            Look::Hopeless => {
-                self.pause = None;
-                self.flow.retry_at = Some(now + RETRY_INTERVAL);
-            }
+        if self.flow_deadline().is_some_and(|deadline| deadline <= now) {
+            self.flow_is_over(now);
         }
     }
 
-    /// The queue that was waited for is short again.
-    pub(super) fn flow_is_over(&mut self) {
-        if self.is_in_flow() {
-            self.pause = None;
+    /// The queue that was waited for is short again, or it took too long.
+    pub(super) fn flow_is_over(&mut self, now: Instant) {
+        match self.pause.take() {
+            Some(Pause::Flow(pause)) => self.flow.waited(&pause, now),
+            other => self.pause = other,
         }
     }
 }

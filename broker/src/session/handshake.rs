@@ -15,7 +15,7 @@ use amq_protocol::protocol::connection::{AMQPMethod, Close, OpenOk, Start, Start
 use amq_protocol::types::{AMQPValue, FieldTable, LongString};
 
 use super::{Opened, Pause, Phase, Session, short};
-use crate::auth::sasl::{Credentials, Mechanism};
+use crate::auth::sasl::{Credentials, Mechanism, SaslError};
 use crate::auth::{LoginRefused, User};
 use crate::protocol::error::AmqpError;
 use crate::protocol::frame::{Frame, FrameKind};
@@ -39,16 +39,17 @@ pub struct Handshake {
 enum Step {
     Header,
     StartSent,
-    Authenticating {
-        credentials: Option<Credentials>,
-        mechanism: Mechanism,
-    },
-    TuneSent {
-        user: Arc<User>,
-    },
-    OpenDue {
-        user: Arc<User>,
-    },
+    Authenticating { login: Option<Login>, mechanism: Mechanism },
+    TuneSent { user: Arc<User> },
+    OpenDue { user: Arc<User> },
+}
+
+/// Who the client says it is, to be checked.
+pub enum Login {
+    /// By name and password.
+    Password(Credentials),
+    /// By a name that its certificate has proven.
+    Certificate(String),
 }
 
 impl Handshake {
@@ -65,10 +66,10 @@ impl Handshake {
         matches!(self.step, Step::Header)
     }
 
-    /// The credentials to check, once.
-    pub fn take_credentials(&mut self) -> Option<Credentials> {
+    /// The login to check, once.
+    pub fn take_login(&mut self) -> Option<Login> {
         match &mut self.step {
-            Step::Authenticating { credentials, .. } => credentials.take(),
+            Step::Authenticating { login, .. } => login.take(),
             _ => None,
         }
     }
@@ -120,7 +121,7 @@ impl Session {
             version_major: 0,
             version_minor: 9,
             server_properties: self.server_properties(),
-            mechanisms: LongString::from(Mechanism::offered()),
+            mechanisms: LongString::from(Mechanism::offered(self.info.certificate_login().is_ok())),
             locales: LongString::from("en_US"),
         };
         self.reply(0, AMQPClass::Connection(AMQPMethod::Start(start)));
@@ -142,13 +143,14 @@ impl Session {
         ] {
             capabilities.insert(short(capability), AMQPValue::Boolean(true));
         }
+        let cluster_name = self.broker.cluster_name();
         let mut properties = FieldTable::default();
         properties.insert(short("capabilities"), AMQPValue::FieldTable(capabilities));
         for (name, value) in [
             ("product", config.product.as_str()),
             ("version", config.product_version.as_str()),
             ("platform", "Rust"),
-            ("cluster_name", self.broker.cluster_name()),
+            ("cluster_name", cluster_name.as_str()),
             ("information", "Licensed under the Apache License 2.0"),
         ] {
             properties.insert(short(name), AMQPValue::LongString(LongString::from(value)));
@@ -205,13 +207,13 @@ impl Session {
 
     fn receive_start_ok(&mut self, now: Instant, start_ok: StartOk) {
         self.read_client_properties(&start_ok.client_properties);
-        let credentials = Mechanism::from_name(start_ok.mechanism.as_str())
-            .and_then(|mechanism| Ok((mechanism.credentials(start_ok.response.as_bytes())?, mechanism)));
-        match credentials {
-            Ok((credentials, mechanism)) => {
+        let login = Mechanism::from_name(start_ok.mechanism.as_str())
+            .and_then(|mechanism| Ok((self.read_login(mechanism, start_ok.response.as_bytes())?, mechanism)));
+        match login {
+            Ok((login, mechanism)) => {
                 self.pause = Some(Pause::Login);
                 self.set_step(Step::Authenticating {
-                    credentials: Some(credentials),
+                    login: Some(login),
                     mechanism,
                 });
             }
@@ -219,6 +221,16 @@ impl Session {
                 tracing::warn!(connection = %self.info.name, "login refused: {error}");
                 self.drop_later(now);
             }
+        }
+    }
+
+    fn read_login(&self, mechanism: Mechanism, response: &[u8]) -> Result<Login, SaslError> {
+        if let Some(credentials) = mechanism.credentials(response)? {
+            return Ok(Login::Password(credentials));
+        }
+        match self.info.certificate_login() {
+            Ok(name) => Ok(Login::Certificate(name.to_owned())),
+            Err(reason) => Err(SaslError::NoCertificate { reason }),
         }
     }
 

@@ -45,7 +45,6 @@ use amq_protocol::protocol::basic::Get;
 use amq_protocol::protocol::{AMQPClass, connection as connection_class};
 use leveret_storage::{CommitListener, Ticket};
 
-use crate::auth::sasl::Credentials;
 use crate::broker::{Broker, ConnectionInfo, OpenPlace};
 use crate::protocol::error::AmqpError;
 use crate::protocol::frame::{self, Frame, FrameKind};
@@ -57,7 +56,7 @@ use crate::vhost::queue_handle::Scratch;
 use crate::vhost::{Actor, Vhost};
 use channel::{Channel, ChannelPhase};
 use flow::{Flow, FlowPause};
-use handshake::Handshake;
+use handshake::{Handshake, Login};
 use heartbeat::Heartbeat;
 use outbox::{Event, Outbox};
 use publish::Publisher;
@@ -391,7 +390,7 @@ impl Session {
             self.commit_happened(now);
         }
         if self.outbox.take_flow_over() {
-            self.flow_is_over();
+            self.flow_is_over(now);
         }
         loop {
             let Some(event) = self.outbox.lock().next_event() else {
@@ -506,10 +505,10 @@ impl Session {
         }
     }
 
-    /// The credentials to check, once; answer with [`login_result`](Session::login_result).
-    pub fn take_login(&mut self) -> Option<Credentials> {
+    /// The login to check, once; answer with [`login_result`](Session::login_result).
+    pub fn take_login(&mut self) -> Option<Login> {
         match &mut self.phase {
-            Phase::Handshake(handshake) => handshake.take_credentials(),
+            Phase::Handshake(handshake) => handshake.take_login(),
             _ => None,
         }
     }

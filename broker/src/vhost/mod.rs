@@ -145,6 +145,8 @@ pub struct About {
     pub description: String,
     /// Words by which they find it.
     pub tags: Vec<String>,
+    /// The type of queue that tools should take for the usual one. Classic and quorum queues are the same here.
+    pub default_queue_type: Option<String>,
 }
 
 /// Exchanges, bindings and queues, edited together.

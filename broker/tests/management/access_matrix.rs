@@ -99,6 +99,8 @@ fn furnished() -> Api {
             &published,
         );
     }
+    let restricted = format!(r#"{{"exchange":"target","write":"{SECRET}","read":""}}"#);
+    api.expect(201, "PUT", "/api/topic-permissions/closed/guest", &restricted);
     for Kind { name, tags } in KINDS {
         let user = format!(r#"{{"password":"secretless","tags":"{tags}"}}"#);
         api.expect(201, "PUT", &format!("/api/users/{name}"), &user);
@@ -123,6 +125,9 @@ fn path(route: &Route, vhost: &str) -> String {
         ("{protocol}", "amqp"),
         ("{within}", "1"),
         ("{unit}", "days"),
+        ("{component}", "operator_policy"),
+        ("{exchange}", "target"),
+        ("{pattern}", ".*"),
     ]
     .into_iter()
     .fold(route.path.to_owned(), |path, (part, value)| path.replace(part, value))
@@ -140,6 +145,9 @@ fn body(route: &Route) -> &'static str {
         (Verb::Put, "/api/permissions/{vhost}/{user}") => r#"{"configure":".*","write":".*","read":".*"}"#,
         (Verb::Put, path) if path.contains("policies") => r#"{"pattern":"","definition":{"max-length":1}}"#,
         (Verb::Put, path) if path.contains("limits") => r#"{"value":1}"#,
+        (Verb::Put, path) if path.contains("parameters") => r#"{"value":{"pattern":"","definition":{"max-length":1}}}"#,
+        (Verb::Put, "/api/cluster-name") => r#"{"name":"taken"}"#,
+        (Verb::Put, path) if path.contains("topic") => r#"{"exchange":"target","write":"","read":""}"#,
         (Verb::Post, "/api/users/bulk-delete") => r#"{"users":["admin"]}"#,
         _ => "{}",
     }
@@ -152,6 +160,10 @@ fn state(api: &Api) -> Vec<Value> {
         "exchanges/closed",
         "bindings/closed",
         "permissions",
+        "topic-permissions",
+        "parameters",
+        "global-parameters",
+        "cluster-name",
         "users",
         "vhosts/closed",
         "policies/closed",

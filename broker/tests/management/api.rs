@@ -9,7 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use leveret::broker::Broker;
 use leveret::config::Config;
-use leveret::management::{Door, serve};
+use leveret::management::Door;
+use leveret::net::entrance::Entrance;
+use leveret::net::tls::Purpose;
 use leveret_storage::{Store, StoreOptions};
 use prometheus::Registry;
 use serde_json::Value;
@@ -60,7 +62,8 @@ impl Api {
         let (stop, stopped) = watch::channel(false);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        runtime.spawn(serve(listener, Door::new(broker.clone()), stopped));
+        let entrance = Entrance::new(&broker, Purpose::Http, None);
+        runtime.spawn(Door::new(broker.clone()).site().serve(listener, entrance, stopped));
         Api {
             broker,
             address,

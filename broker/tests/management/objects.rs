@@ -570,3 +570,113 @@ fn topic_permissions_end_with_their_user_or_virtual_host() {
     let stored = api.broker.store.definitions().unwrap();
     assert!(!format!("{stored:?}").contains("topic_permission"));
 }
+
+#[test]
+fn parameters_are_operator_policies_and_limits_under_another_name() {
+    let api = Api::start();
+    assert_eq!(api.get("/api/parameters"), json!([]));
+    let policy = r#"{"value":{"pattern":"^q","definition":{"max-length":5},"priority":1,"apply-to":"queues"}}"#;
+    api.expect(201, "PUT", "/api/parameters/operator_policy/%2F/p", policy);
+    api.expect(204, "PUT", "/api/parameters/operator_policy/%2F/p", policy);
+    assert_eq!(api.get("/api/operator-policies/%2F/p")["pattern"], "^q");
+    let limits = r#"{"value":{"max-queues":7}}"#;
+    api.expect(201, "PUT", "/api/parameters/vhost-limits/%2F/limits", limits);
+    let names = api.get("/api/parameters?columns=component,name,value.max-queues");
+    let expected = json!([
+        {"component": "operator_policy", "name": "p"},
+        {"component": "vhost-limits", "name": "limits", "value": {"max-queues": 7}},
+    ]);
+    assert_eq!(names, expected);
+    assert_eq!(api.get("/api/parameters/operator_policy").as_array().unwrap().len(), 1);
+    assert_eq!(api.get("/api/parameters/vhost-limits/%2F")[0]["vhost"], "/");
+    assert_eq!(
+        api.get("/api/parameters/operator_policy/%2F/p")["value"]["apply-to"],
+        "queues"
+    );
+    let unknown = api.expect(400, "PUT", "/api/parameters/shovel/%2F/s", r#"{"value":{}}"#);
+    assert_eq!(unknown.json()["reason"], "component shovel not found");
+    api.expect(400, "PUT", "/api/parameters/operator_policy/%2F/x", r#"{"value":5}"#);
+    api.expect(400, "PUT", "/api/parameters/vhost-limits/%2F/limits", "{}");
+    api.expect(404, "GET", "/api/parameters/shovel/%2F/s", "");
+    api.expect(404, "PUT", "/api/parameters/operator_policy/none/p", policy);
+    for path in ["operator_policy/%2F/p", "vhost-limits/%2F/limits"] {
+        api.expect(204, "DELETE", &format!("/api/parameters/{path}"), "");
+        api.expect(404, "DELETE", &format!("/api/parameters/{path}"), "");
+    }
+    assert_eq!(api.get("/api/vhost-limits"), json!([]));
+}
+
+#[test]
+fn global_parameters_are_any_json_and_one_names_the_cluster() {
+    let api = Api::start();
+    let path = "/api/global-parameters/mqtt_port_to_vhost_mapping";
+    api.expect(201, "PUT", path, r#"{"name":"ignored","value":{"1883":"/"}}"#);
+    api.expect(204, "PUT", path, r#"{"value":{"1884":"/"}}"#);
+    let own = api.get("/api/cluster-name")["name"].clone();
+    api.expect(201, "PUT", "/api/cluster-name", r#"{"name":"shop"}"#);
+    assert_eq!(api.get("/api/cluster-name")["name"], "shop");
+    assert_eq!(api.get("/api/overview")["cluster_name"], "shop");
+    let all = json!([
+        {"name": "cluster_name", "value": "shop"},
+        {"name": "mqtt_port_to_vhost_mapping", "value": {"1884": "/"}},
+    ]);
+    assert_eq!(api.get("/api/global-parameters"), all);
+    let exported = api.get("/api/definitions");
+    assert_eq!(exported["global_parameters"], all);
+    let other = Api::start();
+    other.expect(204, "POST", "/api/definitions", &exported.to_string());
+    assert_eq!(other.get("/api/global-parameters"), all);
+    assert_eq!(api.get(path)["value"], json!({"1884": "/"}));
+    api.expect(400, "PUT", "/api/global-parameters/cluster_name", r#"{"value":5}"#);
+    api.expect(400, "PUT", path, "{}");
+    api.expect(204, "DELETE", path, "");
+    api.expect(404, "DELETE", path, "");
+    api.expect(404, "GET", path, "");
+    api.expect(204, "DELETE", "/api/global-parameters/cluster_name", "");
+    assert_eq!(api.get("/api/cluster-name")["name"], own);
+}
+
+#[test]
+fn tools_find_what_they_ask_for_before_anything_else() {
+    let api = Api::start();
+    let node = api.get("/api/overview")["node"].as_str().unwrap().to_owned();
+    assert!(api.get("/api/version").as_str().unwrap().starts_with("4."));
+    let memory = api.get(&format!("/api/nodes/{node}/memory"));
+    assert!(memory["memory"]["total"]["rss"].as_u64().unwrap() > 0, "{memory}");
+    assert_eq!(memory["memory"]["strategy"], "rss");
+    api.expect(404, "GET", "/api/nodes/other/memory", "");
+    for path in [
+        "shovels",
+        "federation-links",
+        "feature-flags",
+        "deprecated-features",
+        "extensions",
+    ] {
+        assert_eq!(api.get(&format!("/api/{path}")), json!([]), "{path}");
+    }
+    api.expect(204, "DELETE", "/api/reset", "");
+    api.expect(204, "POST", "/api/rebalance/queues", "");
+    api.expect(204, "POST", &format!("/api/vhosts/%2F/start/{node}"), "");
+    api.expect(404, "POST", "/api/vhosts/%2F/start/other", "");
+    api.expect(201, "PUT", "/api/queues/%2F/q", "");
+    assert_eq!(api.get("/api/queues/detailed")[0]["name"], "q");
+    assert_eq!(api.get(&format!("/api/auth/attempts/{node}/source")), json!([]));
+}
+
+#[test]
+fn a_virtual_host_keeps_the_usual_type_of_its_queues() {
+    let api = Api::start();
+    api.expect(201, "PUT", "/api/vhosts/v", r#"{"default_queue_type":"quorum"}"#);
+    assert_eq!(api.get("/api/vhosts/v")["default_queue_type"], "quorum");
+    assert_eq!(api.get("/api/vhosts/v")["metadata"]["default_queue_type"], "quorum");
+    api.expect(204, "PUT", "/api/vhosts/v", r#"{"description":"d","tracing":false}"#);
+    let exported = api.get("/api/definitions");
+    assert_eq!(exported["vhosts"][1]["default_queue_type"], "quorum");
+    assert_eq!(exported["vhosts"][0].get("default_queue_type"), None);
+    let other = Api::start();
+    other.expect(204, "POST", "/api/definitions", &exported.to_string());
+    assert_eq!(other.get("/api/definitions")["vhosts"], exported["vhosts"]);
+    api.expect(204, "PUT", "/api/vhosts/v", r#"{"default_queue_type":"undefined"}"#);
+    api.expect(400, "PUT", "/api/vhosts/v", r#"{"default_queue_type":"stream"}"#);
+    api.expect(400, "PUT", "/api/vhosts/v", r#"{"tracing":true}"#);
+}

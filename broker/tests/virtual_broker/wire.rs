@@ -9,6 +9,7 @@ use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame};
 use leveret::broker::{Broker, ConnectionInfo};
 use leveret::protocol::frame::INITIAL_FRAME_MAX;
 use leveret::session::Session;
+use leveret::session::handshake::Login;
 
 use super::words::Words;
 use super::{World, client};
@@ -106,7 +107,7 @@ impl Wire {
             self.close(broker);
             return true;
         }
-        if let Some(credentials) = self.session.take_login() {
+        if let Some(Login::Password(credentials)) = self.session.take_login() {
             let (password, ip) = (credentials.password.expose(), self.info.peer.ip());
             let result = broker.users.authenticate(&credentials.username, password, ip);
             self.session.login_result(now, result);

@@ -1,0 +1,122 @@
+//! Listeners that speak HTTP: the management API and the metrics. Everything a client can hold is bounded: connections,
+//! the size of a request's head, and the time for it. What the requests mean is their router's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use super::entrance::{Entrance, Transport};
+
+/// Connections at once, of all listeners of one router together; a further one waits in the system's queue.
+const HTTP_CONNECTIONS_MAX: usize = 256;
+/// Most bytes of a request line with its headers.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Most headers of a request.
+const HEADERS_MAX: usize = 64;
+/// Time for a whole head to arrive; a connection without a request is closed after it, too.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that takes nothing of its answer for so long is disconnected.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause after a failed accept, most often for lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The address that a request came from, among the extensions of the request.
+#[derive(Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// What the listeners of one router share.
+#[derive(Clone)]
+pub struct Site {
+    router: Router,
+    connections: Arc<Semaphore>,
+}
+
+impl Site {
+    /// A router for any number of listeners.
+    pub fn new(router: Router) -> Site {
+        Site {
+            router,
+            connections: Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX)),
+        }
+    }
+
+    /// Answers requests until `stop` changes; those under way are finished.
+    pub async fn serve(self, listener: TcpListener, entrance: Entrance, mut stop: watch::Receiver<bool>) {
+        loop {
+            let Ok(permit) = self.connections.clone().acquire_owned().await else {
+                return;
+            };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stop.changed() => return,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    let (router, entrance, stop) = (self.router.clone(), entrance.clone(), stop.clone());
+                    tokio::spawn(async move {
+                        come_in(socket, peer, &entrance, router, stop).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::error!("cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn come_in(
+    socket: TcpStream,
+    peer: SocketAddr,
+    entrance: &Entrance,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    // The kernel gives up on a client that does not read; nothing here has to watch it.
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&socket, STALL_TIMEOUT.as_millis() as u32) {
+        tracing::debug!(%peer, "cannot set TCP_USER_TIMEOUT: {error}");
+    }
+    let arrived = tokio::select! {
+        arrived = entrance.admit(socket, peer) => arrived,
+        _ = stop.changed() => None,
+    };
+    let Some(arrived) = arrived else { return };
+    match arrived.stream {
+        Transport::Plain(socket) => answer(socket, arrived.peer, router, stop).await,
+        Transport::Tls(stream) => answer(stream, arrived.peer, router, stop).await,
+    }
+}
+
+async fn answer<S>(stream: S, peer: SocketAddr, router: Router, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(router.layer(Extension(Peer(peer))));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stop.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, "a connection over HTTP ended: {error}");
+    }
+}
