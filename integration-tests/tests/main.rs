@@ -31,6 +31,7 @@ mod metrics;
 mod nested_tables;
 mod paging;
 mod policies;
+mod priorities;
 mod proxy_protocol;
 mod publishing;
 mod queues;

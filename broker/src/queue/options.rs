@@ -372,7 +372,7 @@ const ARGUMENTS: [Argument; 29] = [
     Argument {
         name: "x-max-priority",
         read: |value, it| max_priority(value).map(|priority| it.max_priority = Some(priority)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::Nobody,
     },
     Argument {
