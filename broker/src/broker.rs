@@ -23,6 +23,7 @@ use crate::net::tls::Tls;
 use crate::net::tls::peer::TlsInfo;
 use crate::protocol::error::AmqpError;
 use crate::protocol::reply_code::ReplyCode;
+use crate::reload::LiveConfig;
 use crate::session::outbox::{Event, Outbox};
 use crate::session::reply_to::ReplyTargets;
 use crate::settings::{self, Setting};
@@ -43,8 +44,10 @@ pub struct ConnectionId(pub u64);
 
 /// Everything that connections and management share.
 pub struct Broker {
-    /// What the operator chose.
+    /// What the operator chose when the broker started.
     pub config: Config,
+    /// What the operator wants now, as far as it takes effect without a restart.
+    pub(crate) live: LiveConfig,
     /// Users and permissions.
     pub users: Users,
     /// Definitions and durable messages.
@@ -353,6 +356,7 @@ impl Broker {
             config.cluster_name.clone()
         };
         Broker {
+            live: LiveConfig::new(&config),
             config,
             users,
             store,
@@ -655,7 +659,7 @@ impl Broker {
 
     /// A place for a connection that opens; none when `connection_max` are open.
     pub fn take_open_place(&self) -> Option<OpenPlace> {
-        let max = self.config.connection_max.map_or(usize::MAX, |max| max as usize);
+        let max = self.live().connection_max.map_or(usize::MAX, |max| max as usize);
         let count = &self.open_connections;
         count
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {

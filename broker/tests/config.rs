@@ -288,7 +288,7 @@ fn bad_addresses_are_refused_in_one_line() {
     );
     assert_eq!(
         refusal("amqp_listen = []"),
-        "leveret.toml line 1: bad value for 'amqp_listen': at least one HOST:PORT is needed"
+        "'amqp_listen': at least one HOST:PORT is needed, here or in tls_listen"
     );
 }
 

@@ -36,6 +36,7 @@ mod proxy_protocol;
 mod publishing;
 mod queues;
 mod redelivery;
+mod reload;
 mod scale;
 mod single_active;
 mod stress;

@@ -29,7 +29,7 @@ pub struct Users {
     /// Held by the one edit that is under way.
     editing: Mutex<()>,
     observers: RwLock<Vec<Observer>>,
-    loopback_users: Vec<String>,
+    loopback_users: RwLock<Vec<String>>,
     /// How new passwords are hashed.
     hashing: HashingAlgorithm,
     verified: RwLock<VerifiedPasswords>,
@@ -43,7 +43,7 @@ impl Users {
             revision: AtomicU64::new(1),
             editing: Mutex::new(()),
             observers: RwLock::default(),
-            loopback_users,
+            loopback_users: RwLock::new(loopback_users),
             hashing: HashingAlgorithm::Sha256,
             verified: RwLock::new(VerifiedPasswords::new()),
         }
@@ -225,7 +225,12 @@ impl Users {
 
     /// Whether the user may connect only from this machine.
     pub fn is_loopback_user(&self, name: &str) -> bool {
-        self.loopback_users.iter().any(|user| user == name)
+        self.loopback_users.read().iter().any(|user| user == name)
+    }
+
+    /// Replaces the users that may connect only from this machine. Who is connected stays.
+    pub fn set_loopback_users(&self, users: Vec<String>) {
+        *self.loopback_users.write() = users;
     }
 
     /// A number that rises with every change.

@@ -3,11 +3,14 @@
 //! Every key is written the same way everywhere: `amqp_listen` in the file, `LEVERET_AMQP_LISTEN` in the
 //! environment, `--amqp-listen` as a flag where there is one.
 
+mod changes;
+mod check;
 mod error;
 mod file;
 mod keys;
 mod listen;
 mod networks;
+mod rabbitmq_conf;
 mod seeds;
 mod sources;
 mod suggest;
@@ -17,6 +20,8 @@ mod value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use changes::{Changes, is_reloaded};
+pub use check::Settings;
 pub use error::{ConfigError, Origin};
 pub use keys::key_names;
 pub use listen::ListenAddress;

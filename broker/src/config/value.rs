@@ -80,16 +80,6 @@ pub(super) fn addresses(value: &Value) -> Parsed<Vec<ListenAddress>> {
     texts(value)?.iter().map(|text| text.parse()).collect()
 }
 
-/// A list of `HOST:PORT` that is not empty.
-pub(super) fn some_addresses(value: &Value) -> Parsed<Vec<ListenAddress>> {
-    let addresses = addresses(value)?;
-    if addresses.is_empty() {
-        Err("at least one HOST:PORT is needed".to_owned())
-    } else {
-        Ok(addresses)
-    }
-}
-
 /// A whole number within the range.
 pub(super) fn whole<T>(value: &Value, range: RangeInclusive<T>) -> Parsed<T>
 where

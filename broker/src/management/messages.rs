@@ -53,7 +53,7 @@ pub fn publish(request: &Request) -> Outcome {
     }
     let routing_key = fields.text("routing_key")?.unwrap_or_default();
     let body = payload(&fields)?;
-    let max = request.broker.config.max_message_size;
+    let max = request.broker.live().max_message_size;
     if body.len() as u64 > max {
         let text = format!("message size {} is larger than configured max size {max}", body.len());
         return Err(ApiError::BadRequest(text));

@@ -195,7 +195,7 @@ impl Session {
 
     /// Also asked when a header announces a body, before the body is kept.
     pub(super) fn check_size(&self, body_size: u64) -> Result<(), AmqpError> {
-        let max = self.broker.config.max_message_size;
+        let max = self.config.max_message_size;
         if body_size > max {
             let text = format!("message size {body_size} is larger than configured max size {max}");
             return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
