@@ -4,6 +4,7 @@
 //! chunk          version:1  flags:1  crc32:4  count:4  record ...
 //! record         flags:1  step:varint  length:varint  payload
 //! index entry    version:1  count:4  span:4  bytes:4  body:4  live set      (version 1 had no body)
+//!                version 3, of a chunk in which something expires, has  expires:8  before the live set
 //! queue state    version:1  low:8  delivered:8  indexed:8  next:8
 //! ```
 //!
@@ -12,7 +13,7 @@
 //! the key). The flags are zero so far; a set flag is something a newer version wrote, like a reference to a shared payload.
 
 use crate::error::StorageError;
-use crate::ids::{Position, QueueId};
+use crate::ids::{NEVER, Position, QueueId, Weight};
 use crate::keys::{ChunkKey, Key};
 use crate::live::LiveSet;
 use crate::varint;
@@ -157,23 +158,33 @@ pub(crate) struct IndexEntry {
     pub(crate) bytes: u32,
     /// What the live messages weigh. Unknown to version 1.
     pub(crate) body: Option<u32>,
+    /// Nothing in it expires before this.
+    pub(crate) expires: u64,
     pub(crate) live: LiveSet,
 }
 
 impl IndexEntry {
-    /// Appends the stored form.
-    pub(crate) fn encode_into(count: u32, span: u32, bytes: u32, body: u32, live: &LiveSet, out: &mut Vec<u8>) {
-        out.push(INDEX_VERSION);
-        [count, span, bytes, body]
+    /// Appends the stored form of an entry with these numbers: count, span, bytes, body.
+    pub(crate) fn encode_into(numbers: [u32; 4], expires: u64, live: &LiveSet, out: &mut Vec<u8>) {
+        let expiring = expires != NEVER;
+        out.push(if expiring {
+            INDEX_VERSION_EXPIRING
+        } else {
+            INDEX_VERSION
+        });
+        numbers
             .iter()
             .for_each(|number| out.extend_from_slice(&number.to_be_bytes()));
+        if expiring {
+            out.extend_from_slice(&expires.to_be_bytes());
+        }
         live.encode_into(out);
     }
 
     pub(crate) fn decode(queue: QueueId, stored: &[u8]) -> Result<Self, StorageError> {
         let version = match stored.first() {
-            Some(&INDEX_VERSION_WITHOUT_BODY) => INDEX_VERSION_WITHOUT_BODY,
-            _ => check_version("an index entry", stored, INDEX_VERSION).map(|()| INDEX_VERSION)?,
+            Some(&version @ (INDEX_VERSION_WITHOUT_BODY | INDEX_VERSION)) => version,
+            _ => check_version("an index entry", stored, INDEX_VERSION_EXPIRING).map(|()| INDEX_VERSION_EXPIRING)?,
         };
         Self::decode_rest(version, stored.get(1..).unwrap_or_default())
             .ok_or_else(|| StorageError::corrupt(format!("an index entry of queue {queue}")))
@@ -189,11 +200,18 @@ impl IndexEntry {
             body = Some(u32::from_be_bytes(*stored));
             rest = after;
         }
+        let mut expires = NEVER;
+        if version == INDEX_VERSION_EXPIRING {
+            let (stored, after) = rest.split_first_chunk::<8>()?;
+            expires = u64::from_be_bytes(*stored);
+            rest = after;
+        }
         let entry = Self {
             count: u32::from_be_bytes(*count),
             span: u32::from_be_bytes(*span),
             bytes: u32::from_be_bytes(*bytes),
             body,
+            expires,
             live: LiveSet::decode(rest)?,
         };
         let last = entry.live.last().unwrap_or(0);
@@ -208,6 +226,7 @@ impl IndexEntry {
             span: u32::MAX,
             bytes: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
             body: Some(0),
+            expires: NEVER,
             live: LiveSet::first(),
         }
     }
@@ -217,15 +236,17 @@ impl IndexEntry {
         queue: QueueId,
         key: ChunkKey,
         chunk: &[u8],
-        weigh: fn(&[u8]) -> u32,
+        weigh: fn(&[u8]) -> Weight,
     ) -> Result<Self, StorageError> {
         let count = verify(queue, key, chunk)?;
         let misshapen = || StorageError::corrupt(format!("chunk {} of queue {queue} is misshapen", key.first));
         let mut live: Option<LiveSet> = None;
-        let (mut span, mut body) = (0, 0u32);
+        let (mut span, mut body, mut expires) = (0, 0u32, NEVER);
         for message in messages(queue, key.first, chunk) {
             let (position, payload) = message?;
-            body = body.saturating_add(weigh(payload));
+            let weight = weigh(payload);
+            body = body.saturating_add(weight.body_bytes);
+            expires = expires.min(weight.expires_at);
             let distance = u32::try_from(position.0 - key.first.0).map_err(|_| misshapen())?;
             match &mut live {
                 None => live = Some(LiveSet::first()),
@@ -241,6 +262,7 @@ impl IndexEntry {
             span,
             bytes,
             body: Some(body),
+            expires,
             live,
         })
     }
@@ -252,13 +274,13 @@ pub(crate) fn weigh_live(
     key: ChunkKey,
     chunk: &[u8],
     live: &LiveSet,
-    weigh: fn(&[u8]) -> u32,
+    weigh: fn(&[u8]) -> Weight,
 ) -> Result<u32, StorageError> {
     let mut body = 0u32;
     for message in messages(queue, key.first, chunk) {
         let (position, payload) = message?;
         if u32::try_from(position.0 - key.first.0).is_ok_and(|distance| live.contains(distance)) {
-            body = body.saturating_add(weigh(payload));
+            body = body.saturating_add(weigh(payload).body_bytes);
         }
     }
     Ok(body)
@@ -331,6 +353,7 @@ fn checksum(queue: QueueId, key: ChunkKey, chunk: &[u8]) -> u32 {
 
 const CHUNK_VERSION: u8 = 1;
 const INDEX_VERSION: u8 = 2;
+const INDEX_VERSION_EXPIRING: u8 = 3;
 const INDEX_VERSION_WITHOUT_BODY: u8 = 1;
 const STATE_VERSION: u8 = 1;
 
@@ -409,13 +432,20 @@ mod tests {
 
     #[test]
     fn the_index_entry_of_a_chunk_reads_back() {
-        let entry = IndexEntry::of_chunk(QUEUE, KEY, &chunk(), |payload| payload.len() as u32).unwrap();
+        let entry = IndexEntry::of_chunk(QUEUE, KEY, &chunk(), |payload| (payload.len() as u32).into()).unwrap();
         assert_eq!((entry.count, entry.span, entry.live.count()), (3, 3900, 3));
         assert_eq!(entry.body, Some(305));
         let mut stored = Vec::new();
-        IndexEntry::encode_into(entry.count, entry.span, entry.bytes, 305, &entry.live, &mut stored);
+        let numbers = [entry.count, entry.span, entry.bytes, 305];
+        IndexEntry::encode_into(numbers, NEVER, &entry.live, &mut stored);
         assert_eq!(IndexEntry::decode(QUEUE, &stored).unwrap(), entry);
         assert!(IndexEntry::decode(QUEUE, &stored[..stored.len() - 1]).is_err());
+        assert_eq!(stored[0], 2, "an older version reads what does not expire");
+        stored.clear();
+        IndexEntry::encode_into(numbers, 77, &entry.live, &mut stored);
+        let expiring = IndexEntry { expires: 77, ..entry };
+        assert_eq!(IndexEntry::decode(QUEUE, &stored).unwrap(), expiring);
+        assert!(IndexEntry::decode(QUEUE, &stored[..20]).is_err());
     }
 
     #[test]

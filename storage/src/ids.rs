@@ -47,6 +47,27 @@ pub struct Weighed {
     pub body_bytes: u32,
 }
 
+/// What a payload says of its message, without being kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// The bytes of its body.
+    pub body_bytes: u32,
+    /// When it expires, in whatever unit; [`NEVER`] if it does not.
+    pub expires_at: u64,
+}
+
+/// What does not expire expires then.
+pub const NEVER: u64 = u64::MAX;
+
+impl From<u32> for Weight {
+    fn from(body_bytes: u32) -> Self {
+        Self {
+            body_bytes,
+            expires_at: NEVER,
+        }
+    }
+}
+
 impl From<Position> for Weighed {
     fn from(position: Position) -> Self {
         Self {

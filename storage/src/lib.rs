@@ -39,6 +39,7 @@ mod commit;
 mod directory;
 mod engine;
 mod error;
+mod expiry;
 mod gate;
 mod ids;
 mod keys;
@@ -60,7 +61,8 @@ mod writer;
 pub use check::{CheckReport, check, repair};
 pub use commit::CommitListener;
 pub use error::StorageError;
-pub use ids::{Position, QueueId, Ticket, Weighed};
+pub use expiry::ExpiredFound;
+pub use ids::{NEVER, Position, QueueId, Ticket, Weighed, Weight};
 pub use memory::{Crash, MemoryDisk};
 pub use options::{
     CHUNK_BYTES, Fsync, LAZY_FLUSH_MILLIS, PENDING_BYTES_MAX, RECLAIM_PAUSE_SECONDS, SPARSE_PATIENCE_MILLIS,

@@ -11,14 +11,14 @@ use std::ops::ControlFlow;
 use crate::chunk::{IndexEntry, QueueState, weigh_live};
 use crate::engine::{Engine, Visit};
 use crate::error::StorageError;
-use crate::ids::{QueueId, Ticket};
+use crate::ids::{QueueId, Ticket, Weight};
 use crate::keys::{self, ChunkKey, Key, Prefix};
 use crate::log::{Chunk, QueueLog};
 use crate::pending::State;
 use crate::records::Definition;
 
 /// Reads everything but definitions and messages. Returns the state, and the lowest queue id that was never used.
-pub(crate) fn load(engine: &dyn Engine, weigh: fn(&[u8]) -> u32) -> Result<(State, u64), StorageError> {
+pub(crate) fn load(engine: &dyn Engine, weigh: fn(&[u8]) -> Weight) -> Result<(State, u64), StorageError> {
     let mut state = empty();
     let mut next_queue_id = 1;
     let key = Key::QueueIdCounter;
@@ -73,7 +73,7 @@ fn load_chunks(
     engine: &dyn Engine,
     queue: QueueId,
     state: QueueState,
-    weigh: fn(&[u8]) -> u32,
+    weigh: fn(&[u8]) -> Weight,
 ) -> Result<VecDeque<Chunk>, StorageError> {
     let mut chunks: BTreeMap<ChunkKey, Chunk> = BTreeMap::new();
     scan(engine, Prefix::ChunkIndex(queue, state.low), &mut |key, value| {
@@ -128,7 +128,7 @@ fn weigh_stored(
     queue: QueueId,
     key: ChunkKey,
     entry: &IndexEntry,
-    weigh: fn(&[u8]) -> u32,
+    weigh: fn(&[u8]) -> Weight,
 ) -> Result<u32, StorageError> {
     let stored = Key::Chunk(queue, key);
     let Some(chunk) = engine.get(stored.space(), &stored.encode())? else {
@@ -151,7 +151,12 @@ fn drop_spilled(engine: &dyn Engine, state: &mut State) -> Result<(), StorageErr
 }
 
 /// The entry of a chunk without one. One damaged chunk does not keep the others from being read.
-fn entry_of(queue: QueueId, key: ChunkKey, chunk: &[u8], weigh: fn(&[u8]) -> u32) -> Result<IndexEntry, StorageError> {
+fn entry_of(
+    queue: QueueId,
+    key: ChunkKey,
+    chunk: &[u8],
+    weigh: fn(&[u8]) -> Weight,
+) -> Result<IndexEntry, StorageError> {
     match IndexEntry::of_chunk(queue, key, chunk, weigh) {
         Err(error @ StorageError::Corrupt { .. }) => {
             tracing::error!(%error, "a chunk of messages is damaged; it stays where it is, see `leveret check`");
@@ -167,7 +172,7 @@ fn unindexed(
     queue: QueueId,
     key: ChunkKey,
     error: &StorageError,
-    weigh: fn(&[u8]) -> u32,
+    weigh: fn(&[u8]) -> Weight,
 ) -> Result<Option<IndexEntry>, StorageError> {
     tracing::error!(%error, "the settled messages of chunk {} come back", key.first);
     let stored = Key::Chunk(queue, key);

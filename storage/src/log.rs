@@ -301,7 +301,8 @@ impl QueueLog {
 
     /// Remembers that a chunk's index entry is outdated, and perhaps that the chunk has become sparse.
     fn note_stale(&mut self, queue: QueueId, index: usize, strict: bool, pending: &mut Pending) {
-        let Some(chunk) = self.chunks.get_mut(index) else {
+        // What was spilled has no index, and goes before it is worth writing anew.
+        let Some(chunk) = self.chunks.get_mut(index).filter(|_| !queue.is_spill()) else {
             return;
         };
         chunk.note_sparse(queue, pending);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ids::Weight;
+
 /// When a commit is forced to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
@@ -31,9 +33,9 @@ pub struct StoreOptions {
     pub sparse_patience: Duration,
     /// So long after something died the disk space of what is dead is freed.
     pub reclaim_pause: Duration,
-    /// The bytes of body in a payload, of which it gets at least the first part. What it says is added up in
-    /// [`QueueContents::body_bytes`](crate::QueueContents::body_bytes).
-    pub weigh: fn(&[u8]) -> u32,
+    /// What a payload, of which it gets at least the first part, says of its message. The bytes are added up in
+    /// [`QueueContents::body_bytes`](crate::QueueContents::body_bytes), and the earliest expiry is known of each chunk.
+    pub weigh: fn(&[u8]) -> Weight,
     /// Without a commit thread: commits happen in [`Store::commit`](crate::Store::commit) and nowhere else, so that a
     /// simulation decides when.
     pub manual_commit: bool,
@@ -48,7 +50,7 @@ impl Default for StoreOptions {
             lazy_flush: Duration::from_millis(LAZY_FLUSH_MILLIS),
             sparse_patience: Duration::from_millis(SPARSE_PATIENCE_MILLIS),
             reclaim_pause: Duration::from_secs(RECLAIM_PAUSE_SECONDS),
-            weigh: |_| 0,
+            weigh: |_| Weight::from(0),
             manual_commit: false,
         }
     }

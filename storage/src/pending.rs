@@ -255,7 +255,8 @@ impl Cut {
         chunk.indexed = true;
         let start = self.index_bytes.len();
         let out = &mut self.index_bytes;
-        IndexEntry::encode_into(chunk.count, chunk.span, chunk.bytes, chunk.body, &chunk.live, out);
+        let numbers = [chunk.count, chunk.span, chunk.bytes, chunk.body];
+        IndexEntry::encode_into(numbers, chunk.expires, &chunk.live, out);
         self.index.push((queue, chunk.key, start..self.index_bytes.len()));
     }
 

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::chunk::{ChunkBuilder, messages, verify};
 use crate::commit::Shared;
 use crate::error::StorageError;
-use crate::ids::{Position, QueueId};
+use crate::ids::{NEVER, Position, QueueId};
 use crate::keys::{ChunkKey, Key};
 use crate::live::LiveSet;
 use crate::log::{Chunk, Place, QueueLog};
@@ -190,6 +190,8 @@ impl Rewritten {
         };
         let first = self.new.first.0;
         let body = log.chunks.range(start..end).map(|chunk| chunk.body).sum();
+        let expires = log.chunks.range(start..end).map(|chunk| chunk.expires).min();
+        let search_at = log.chunks.range(start..end).map(|chunk| chunk.search_at).min();
         let alive = self.positions.iter().filter(|position| log.is_live(**position));
         let live = LiveSet::from_sorted(alive.map(|position| (position.0 - first) as u32).collect());
         let span = self.positions.last().map_or(0, |last| (last.0 - first) as u32);
@@ -206,6 +208,8 @@ impl Rewritten {
             count,
             bytes: bytes as u32,
             body,
+            expires: expires.unwrap_or(NEVER),
+            search_at: search_at.unwrap_or(NEVER),
             ..Chunk::new(self.new, live, place)
         };
         log.chunks.insert(start, chunk);
@@ -375,6 +379,6 @@ mod tests {
         apply(&shared, rewritten);
         shared.commit(false, false);
         assert!(positions(&shared).is_empty());
-        assert!(load::load(&*shared.engine, |_| 0).unwrap().0.queues.is_empty());
+        assert!(load::load(&*shared.engine, |_| 0.into()).unwrap().0.queues.is_empty());
     }
 }

@@ -12,7 +12,7 @@ use crate::commit::{CommitListener, Shared};
 use crate::directory;
 use crate::engine::Engine;
 use crate::error::StorageError;
-use crate::ids::{Position, QueueId, Ticket};
+use crate::ids::{NEVER, Position, QueueId, Ticket};
 use crate::load;
 use crate::memory::MemoryDisk;
 use crate::options::StoreOptions;
@@ -63,6 +63,8 @@ pub struct QueueContents {
     pub messages: u64,
     /// What they weigh, by [`StoreOptions::weigh`].
     pub body_bytes: u64,
+    /// When the first of them may expire, if any does.
+    pub expires: Option<u64>,
     /// No live message stands before this.
     pub first: Position,
     /// The lowest position that was never used.
@@ -216,6 +218,12 @@ impl Store {
         QueueContents {
             messages: log.live,
             body_bytes: log.chunks.iter().map(|chunk| u64::from(chunk.body)).sum(),
+            expires: log
+                .chunks
+                .iter()
+                .map(|chunk| chunk.expires)
+                .min()
+                .filter(|expires| *expires != NEVER),
             first: log.chunks.front().map_or(log.next, |chunk| chunk.key.first),
             next: log.next_unused(),
             delivered: log.delivered,
@@ -401,7 +409,7 @@ impl Store {
         }
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.inner.shared
     }
 }

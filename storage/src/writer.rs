@@ -9,6 +9,7 @@ use crate::commit::Shared;
 use crate::error::StorageError;
 use crate::ids::{Position, QueueId, Ticket, Weighed};
 use crate::keys::Key;
+use crate::log::QueueLog;
 use crate::pending::State;
 use crate::records::{Definition, DefinitionKey};
 
@@ -95,7 +96,8 @@ impl<'a> Writer<'a> {
                 "a message of {length} bytes is larger than {PAYLOAD_BYTES_MAX}"
             ));
         }
-        let body_bytes = (self.shared.options.weigh)(parts.first().copied().unwrap_or_default());
+        let weight = (self.shared.options.weigh)(parts.first().copied().unwrap_or_default());
+        let body_bytes = weight.body_bytes;
         log.append(
             queue,
             Weighed { position, body_bytes },
@@ -103,6 +105,7 @@ impl<'a> Writer<'a> {
             self.shared.options.chunk_bytes,
             &mut state.pending,
         );
+        log.expires(weight.expires_at);
         state.appended += 1;
     }
 
@@ -232,6 +235,11 @@ impl<'a> Writer<'a> {
     /// [`Ticket::NONE`]: they ride along with the next commit, or go by themselves a little later.
     pub fn submit(mut self) -> Ticket {
         self.hand_over()
+    }
+
+    /// What is known of a queue, unless the store takes nothing any more.
+    pub(crate) fn log_mut(&mut self, queue: QueueId) -> Option<&mut QueueLog> {
+        self.state.queues.get_mut(&queue).filter(|_| !self.refusing)
     }
 
     fn settle_one(&mut self, queue: QueueId, message: Weighed, strict: bool) {

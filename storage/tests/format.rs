@@ -191,7 +191,7 @@ fn what_format_1_wrote_opens() {
     let directory = tempfile::tempdir().unwrap();
     copy_directory(&fixture, directory.path());
     // Its index did not know what messages weigh.
-    let weigh = |payload: &[u8]| payload.len() as u32;
+    let weigh = |payload: &[u8]| (payload.len() as u32).into();
     let store = Store::open(directory.path(), StoreOptions { weigh, ..manual() }).unwrap();
     for queue in [ORDERS, GAPS, LATE] {
         let seen = recover(&store, queue);

@@ -12,7 +12,7 @@ const QUEUE: QueueId = QueueId(1);
 
 fn weighing() -> StoreOptions {
     StoreOptions {
-        weigh: |payload| payload.len() as u32,
+        weigh: |payload| (payload.len() as u32).into(),
         ..manual()
     }
 }
@@ -33,6 +33,7 @@ fn contents(store: &Store, next: u64, delivered: u64) -> QueueContents {
         first: store.contents(QUEUE).first,
         next: Position(next),
         delivered: Position(delivered),
+        expires: None,
     }
 }
 

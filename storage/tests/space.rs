@@ -92,7 +92,7 @@ fn a_drained_a_purged_and_a_deleted_queue_leave_the_disk() {
 fn the_chunks_of_a_long_queue_that_came_message_by_message_are_joined() {
     for mut disk in Disk::both() {
         let options = StoreOptions {
-            weigh: |payload| payload.len() as u32,
+            weigh: |payload| (payload.len() as u32).into(),
             ..manual()
         };
         let store = disk.open(&options);

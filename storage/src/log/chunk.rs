@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::chunk::IndexEntry;
-use crate::ids::{Position, QueueId};
+use crate::ids::{NEVER, Position, QueueId};
 use crate::keys::ChunkKey;
 use crate::live::LiveSet;
 use crate::pending::Pending;
@@ -24,6 +24,10 @@ pub(crate) struct Chunk {
     pub(crate) bytes: u32,
     /// What its live messages weigh.
     pub(crate) body: u32,
+    /// Nothing in it expires before this.
+    pub(crate) expires: u64,
+    /// Nothing in it that a search has to find expires before this.
+    pub(crate) search_at: u64,
     pub(crate) live: LiveSet,
     pub(crate) place: Place,
     /// Whether the engine has, or the commit being written brings, an index entry for it.
@@ -55,6 +59,8 @@ impl Chunk {
             count: 0,
             bytes: 0,
             body: 0,
+            expires: NEVER,
+            search_at: NEVER,
             live,
             place,
             indexed: false,
@@ -70,6 +76,7 @@ impl Chunk {
             span,
             bytes,
             body,
+            expires,
             live,
         } = entry;
         Self {
@@ -77,6 +84,8 @@ impl Chunk {
             count,
             bytes,
             body: body.unwrap_or(0),
+            expires,
+            search_at: expires,
             indexed,
             ..Self::new(key, live, Place::Stored)
         }
