@@ -8,7 +8,7 @@ mod virtual_broker;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use leveret::protocol::{Message, hot, wire};
 use leveret::queue::{
-    Accept, ConsumerSpec, Delivery, DropReason, ExpiresAt, Load, Position, Queue, QueueOptions, Sink, Slot,
+    Accept, ConsumerSpec, Delivery, DropReason, ExpiresAt, Load, Position, Queue, QueueOptions, Search, Sink, Slot,
 };
 use virtual_broker::client::octets;
 use virtual_broker::words::Words;
@@ -27,6 +27,10 @@ impl Sink<Message, ()> for Taken {
     fn now_millis(&mut self) -> u64 {
         0
     }
+
+    fn search(&mut self, _search: Search) {}
+
+    fn settle_spilled(&mut self, _position: Position, _message: &Message) {}
 
     fn deliver(&mut self, _consumer: &(), delivery: Delivery<'_, Message>) -> Accept {
         self.0.push((delivery.slot, delivery.position));

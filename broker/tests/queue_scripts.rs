@@ -17,6 +17,7 @@
 //! cancel CONSUMER | consumers          who is active
 //! publish MESSAGE ...              NAME, NAME! is persistent, NAME:5 has a body of 5 bytes, NAME~9 expires after 9 ms, NAME^3 has priority 3
 //! ttl N | ttl none | at N          how long messages live that are published from now on | the time is N ms
+//! search [N]                       the store answers the search for what has expired on disk, with N messages or all
 //! due                              the queue does what it has to do by itself; after each command it releases what it gave up
 //! ack MESSAGE ... | requeue MESSAGE ... [failed] | reject MESSAGE ...
 //! get [no_ack] | purge | delete | counts | totals
@@ -36,8 +37,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use leveret::queue::{
-    Accept, ConsumerKey, ConsumerSpec, Delivery, DropReason, ExpiresAt, GetOutcome, History, Load, Loaded, NO_SLOT,
-    Position, Queue, QueueMessage, QueueOptions, Recovered, Sink, Slot,
+    Accept, ConsumerKey, ConsumerSpec, Delivery, DropReason, ExpiresAt, Found, GetOutcome, History, Load, Loaded,
+    NO_SLOT, Position, Queue, QueueMessage, QueueOptions, Recovered, Search, Sink, Slot,
 };
 
 #[test]
@@ -157,6 +158,7 @@ struct World {
     persisted: BTreeMap<Position, (Message, History)>,
     spilled: BTreeMap<Position, (Message, History)>,
     loads: VecDeque<Load>,
+    search: Option<Search>,
     now: u64,
 }
 
@@ -225,6 +227,17 @@ impl Sink<Message, String> for World {
     fn spill(&mut self, position: Position, message: &Message, expires_at: ExpiresAt) {
         self.say(format!("spill {} at {}{}", message.name, position.0, until(expires_at)));
         self.spilled.insert(position, (message.clone(), expiring(expires_at)));
+    }
+
+    fn search(&mut self, search: Search) {
+        self.say(format!("search from {} until {}", search.from.0, search.until.0));
+        assert!(self.search.replace(search).is_none(), "one search at a time");
+    }
+
+    fn settle_spilled(&mut self, position: Position, message: &Message) {
+        let (spilled, _) = self.spilled.remove(&position).unwrap();
+        assert_eq!(spilled.name, message.name);
+        self.say(format!("settle spilled {}", message.name));
     }
 
     fn load(&mut self, load: Load) {
@@ -322,9 +335,16 @@ impl Runner {
                 .retain(|_, (message, _)| *message.name != *words.0[0]),
             "ttl" => self.queue.as_mut().unwrap().set_message_ttl(words.0[0].parse().ok()),
             "at" => self.world.now = words.0[0].parse().unwrap(),
-            "due" => self.queue.as_mut().unwrap().do_what_is_due(&mut self.world),
+            "due" => {
+                let queue = self.queue.as_mut().unwrap();
+                match queue.next_due_millis() {
+                    due if due > self.world.now => self.world.say("nothing is due"),
+                    _ => queue.do_what_is_due(&mut self.world),
+                }
+            }
             "room" => self.queue.as_mut().unwrap().allow(words.0[0].parse().unwrap()),
             "load" => self.load(&words),
+            "search" => self.search(&words),
             "delivery-limit" => self.queue.as_mut().unwrap().limit_deliveries(words.0[0].parse().ok()),
             "add" => self.add(&words),
             "resume" => self.resume(words.0[0]),
@@ -368,6 +388,7 @@ impl Runner {
             until: Position(position.0 + 1),
             count: 1,
             body_bytes: message.body_len as u64,
+            expires_at: history.expires_at,
             delivered_up_to: history.redelivered.then_some(position),
         });
         self.world.persisted.insert(position, (message, history));
@@ -380,6 +401,35 @@ impl Runner {
         let count = words.0.first().map_or(usize::MAX, |word| word.parse().unwrap());
         let loaded = self.world.read(load, count);
         self.queue.as_mut().unwrap().loaded(load, loaded, &mut self.world);
+    }
+
+    fn search(&mut self, words: &Words<'_>) {
+        let Some(search) = self.world.search.take() else {
+            return self.world.say("nobody wants a search");
+        };
+        let load = Load {
+            from: search.from,
+            until: search.until,
+            bytes: u64::MAX,
+        };
+        let paged = self.world.read(load, usize::MAX).messages.into_iter();
+        let expires = |history: &History| history.expires_at.map_or(u64::MAX, NonZeroU64::get);
+        let (found, others): (Vec<_>, Vec<_>) =
+            paged.partition(|(_, history, _)| expires(history) <= search.now_millis);
+        let count = words.0.first().map_or(usize::MAX, |word| word.parse().unwrap());
+        let left = found.iter().skip(count).chain(&others);
+        let found = Found {
+            search,
+            next_millis: left.map(|(_, history, _)| expires(history)).min().unwrap_or(u64::MAX),
+            messages: found
+                .into_iter()
+                .take(count)
+                .map(|(position, _, message)| (position, message))
+                .collect(),
+        };
+        if !self.queue.as_mut().unwrap().found(found, &mut self.world) {
+            self.world.say("the search comes at a bad time");
+        }
     }
 
     fn add(&mut self, words: &Words<'_>) {

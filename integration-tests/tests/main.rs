@@ -21,6 +21,7 @@ mod errors_queue;
 mod errors_setup;
 mod errors_tx;
 mod exchanges;
+mod expiry;
 mod fairness;
 mod flow;
 mod garbage;

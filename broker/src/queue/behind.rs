@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 
 use super::fresh::Fresh;
-use super::{Load, Position, QueueMessage};
+use super::{ExpiresAt, Load, Position, QueueMessage};
 
 pub(super) struct Behind<M> {
     stretches: VecDeque<Stretch<M>>,
@@ -21,6 +21,8 @@ pub(super) struct Behind<M> {
     /// Of all stretches together.
     paged: usize,
     paged_body_bytes: u64,
+    /// None of them expires before this, in milliseconds since 1970; those that are being searched apart.
+    expires: u64,
     kept: usize,
     memory_bytes: u64,
 }
@@ -46,13 +48,15 @@ impl<M: QueueMessage> Behind<M> {
             loading: false,
             paged: 0,
             paged_body_bytes: 0,
+            expires: u64::MAX,
             kept: 0,
             memory_bytes: 0,
         }
     }
 
     /// Counts messages that are in the store.
-    pub(super) fn page(&mut self, first: Position, until: Position, count: usize, body_bytes: u64) {
+    pub(super) fn page(&mut self, first: Position, until: Position, count: usize, body_bytes: u64, expires: ExpiresAt) {
+        self.expires = expires.map_or(self.expires, |at| self.expires.min(at.get()));
         if !self.ends_paged() {
             self.stretches.push_back(Stretch {
                 from: first,
@@ -141,6 +145,52 @@ impl<M: QueueMessage> Behind<M> {
         self.loading && self.stretches.front().is_some_and(|first| first.from == load.from)
     }
 
+    /// When to search what is paged for what has expired.
+    pub(super) fn search_at(&self) -> u64 {
+        self.expires
+    }
+
+    /// Begins the search of all that is paged: from where to where.
+    pub(super) fn begin_search(&mut self) -> Option<(Position, Position)> {
+        // From now on, what is paged meanwhile.
+        self.expires = u64::MAX;
+        Some((self.stretches.front()?.from, self.stretches.back()?.until))
+    }
+
+    /// Ends a search, after which nothing that it saw expires before `next_millis`.
+    pub(super) fn end_search(&mut self, next_millis: u64) {
+        if !self.stretches.is_empty() {
+            self.expires = self.expires.min(next_millis);
+        }
+    }
+
+    pub(super) fn is_loading(&self) -> bool {
+        self.loading
+    }
+
+    /// A message has left the store for good, if it was still paged.
+    pub(super) fn lose(&mut self, position: Position, body_len: usize) -> bool {
+        let index = self.stretches.partition_point(|stretch| stretch.until <= position);
+        let stretch = self.stretches.get_mut(index);
+        let Some(stretch) = stretch.filter(|stretch| stretch.from <= position && stretch.paged > 0) else {
+            return false;
+        };
+        let body_bytes = stretch.paged_body_bytes.min(body_len as u64);
+        stretch.paged -= 1;
+        stretch.paged_body_bytes -= body_bytes;
+        self.paged -= 1;
+        self.paged_body_bytes -= body_bytes;
+        true
+    }
+
+    /// Ends the first stretch if nothing of it is left. What stood in memory behind it.
+    pub(super) fn end_if_lost(&mut self) -> Option<Fresh<M>> {
+        self.stretches
+            .front()
+            .filter(|first| first.paged == 0 && !self.loading)?;
+        self.end_first()
+    }
+
     /// A message of the first stretch is in memory now.
     pub(super) fn count_out(&mut self, body_len: usize) {
         if let Some(first) = self.stretches.front_mut().filter(|first| first.paged > 0) {
@@ -160,6 +210,10 @@ impl<M: QueueMessage> Behind<M> {
         if first.from < first.until {
             return None;
         }
+        self.end_first()
+    }
+
+    fn end_first(&mut self) -> Option<Fresh<M>> {
         let over = self.stretches.pop_front()?;
         // What is still counted could not be read.
         self.paged -= over.paged;
@@ -167,6 +221,7 @@ impl<M: QueueMessage> Behind<M> {
         self.kept -= over.kept.messages.len();
         self.memory_bytes -= over.memory_bytes;
         if self.stretches.is_empty() {
+            self.expires = u64::MAX;
             self.stretches = VecDeque::new();
         }
         Some(over.kept)

@@ -215,7 +215,9 @@ impl<M: QueueMessage, C> Queue<M, C> {
                     sink.spill(position, &message, history.expires_at);
                 }
                 let (level, body_bytes) = (self.ready.level_of(&message), message.body_len() as u64);
-                self.ready.page(level, position, self.next_position, 1, body_bytes);
+                let until = self.next_position;
+                self.ready
+                    .page(level, position, until, 1, body_bytes, history.expires_at);
             }
             Some(Taker::NoAck) | None => self.ready.push(position, message, history.expires_at),
         }

@@ -9,13 +9,10 @@
 use std::num::NonZeroU64;
 
 use super::ready::Entry;
-use super::{DropReason, Position, Queue, QueueMessage, Sink};
+use super::{DropReason, Found, Position, Queue, QueueMessage, Search, Sink};
 
 /// So many expired messages leave in one operation, before others have their turn.
 const EXPIRED_BATCH_MESSAGES: usize = 4096;
-
-/// The deadline of a queue that has nothing to do by itself.
-const NEVER: u64 = u64::MAX;
 
 /// When a message expires, in milliseconds since 1970; `None` is never.
 pub type ExpiresAt = Option<NonZeroU64>;
@@ -25,6 +22,8 @@ pub(super) struct GivenUp<M> {
     position: Position,
     message: M,
     reason: DropReason,
+    /// It is in the store only.
+    paged: bool,
 }
 
 impl<M: QueueMessage, C> Queue<M, C> {
@@ -39,7 +38,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if !self.given_up.is_empty() {
             return 0;
         }
-        self.ready.first_expiry().map_or(NEVER, NonZeroU64::get)
+        self.ready.expires()
     }
 
     /// Does what the queue has to do by itself by now, or some of it.
@@ -54,7 +53,30 @@ impl<M: QueueMessage, C> Queue<M, C> {
             };
             self.put_aside(entry.position, entry.message, DropReason::Expired);
         }
+        if let Some(search) = self.ready.next_search(now) {
+            sink.search(search);
+        }
         self.finish(sink);
+    }
+
+    /// Takes the answer to [`Sink::search`]. It must be followed by [`Queue::release_given_up`] before anything else is done with the
+    /// queue. False if the answer came at a bad time; the search is asked for again.
+    pub fn found<S: Sink<M, C> + ?Sized>(&mut self, found: Found<M>, sink: &mut S) -> bool {
+        if self.deleted {
+            return false;
+        }
+        let (messages, is_complete) = self.ready.found(found);
+        for (position, message) in messages {
+            self.put_aside(position, message, DropReason::Expired);
+            self.given_up.last_mut().iter_mut().for_each(|last| last.paged = true);
+        }
+        self.dispatch(sink);
+        is_complete
+    }
+
+    /// Whether an answer to this search is wanted.
+    pub fn waits_for(&self, search: &Search) -> bool {
+        self.ready.waits_for(search)
     }
 
     /// Whether there is something to [release](Queue::release_given_up).
@@ -68,8 +90,12 @@ impl<M: QueueMessage, C> Queue<M, C> {
             position,
             message,
             reason,
+            paged,
         } in std::mem::take(&mut self.given_up)
         {
+            if paged && !self.is_persisted(&message) {
+                sink.settle_spilled(position, &message);
+            }
             self.settle_if_persisted(position, &message, sink);
             sink.dropped(message, reason);
         }
@@ -84,6 +110,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             position,
             message,
             reason,
+            paged: false,
         });
     }
 

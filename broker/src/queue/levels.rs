@@ -11,7 +11,7 @@
 //! ```
 
 use super::ready::{Entry, Ready};
-use super::{ExpiresAt, History, Load, Loaded, Position, QueueMessage};
+use super::{ExpiresAt, Found, History, Load, Loaded, Position, QueueMessage, Search};
 
 /// A load for one priority asks for so much, however much the others have in memory.
 const LEVEL_LOAD_BYTES_MIN: u64 = 16 << 10;
@@ -21,6 +21,8 @@ pub(super) struct Levels<M> {
     higher: Option<Box<Higher<M>>>,
     /// Messages of a higher priority have this one.
     max_priority: u8,
+    /// What is paged is being searched for what has expired.
+    searching: Option<Search>,
 }
 
 /// The levels above the lowest.
@@ -47,6 +49,7 @@ impl<M: QueueMessage> Levels<M> {
             lowest: Ready::new(),
             higher: None,
             max_priority,
+            searching: None,
         }
     }
 
@@ -81,8 +84,16 @@ impl<M: QueueMessage> Levels<M> {
     }
 
     /// Counts messages that are in the store. They stand behind all of their level that were appended before.
-    pub(super) fn page(&mut self, level: u8, first: Position, until: Position, count: usize, body_bytes: u64) {
-        self.change(level, |ready| ready.page(first, until, count, body_bytes));
+    pub(super) fn page(
+        &mut self,
+        level: u8,
+        first: Position,
+        until: Position,
+        count: usize,
+        body_bytes: u64,
+        expires: ExpiresAt,
+    ) {
+        self.change(level, |ready| ready.page(first, until, count, body_bytes, expires));
     }
 
     /// Takes the message that leaves next.
@@ -134,9 +145,61 @@ impl<M: QueueMessage> Levels<M> {
         self.all().filter_map(Ready::first_paged).min()
     }
 
-    /// When the first of those in memory expires.
-    pub(super) fn first_expiry(&self) -> ExpiresAt {
-        self.all().filter_map(Ready::first_expiry).min()
+    /// Before this there is nothing to do about what expires, in milliseconds since 1970.
+    pub(super) fn expires(&self) -> u64 {
+        match self.searching {
+            Some(_) => self.first_expiry(),
+            None => self.first_expiry().min(self.search_at()),
+        }
+    }
+
+    /// The search to ask for, if something that is paged has expired and none is under way.
+    pub(super) fn next_search(&mut self, now_millis: u64) -> Option<Search> {
+        if self.searching.is_some() || self.search_at() > now_millis {
+            return None;
+        }
+        let ranges: Vec<_> = self.all_mut().filter_map(Ready::begin_search).collect();
+        self.searching = Some(Search {
+            from: ranges.iter().map(|(from, _)| *from).min()?,
+            until: ranges.iter().map(|(_, until)| *until).max()?,
+            now_millis,
+        });
+        self.searching
+    }
+
+    /// Whether this search was asked for and nothing has made it useless.
+    pub(super) fn waits_for(&self, search: &Search) -> bool {
+        self.searching.as_ref() == Some(search)
+    }
+
+    /// Takes in the answer to a search: the messages that were still paged, and whether the search need not be repeated.
+    pub(super) fn found(&mut self, found: Found<M>) -> (Vec<(Position, M)>, bool) {
+        let Found {
+            search,
+            mut messages,
+            next_millis,
+        } = found;
+        if !self.waits_for(&search) {
+            return (Vec::new(), false);
+        }
+        self.searching = None;
+        let ended = self
+            .all_mut()
+            .map(|ready| ready.end_search(search.now_millis, next_millis));
+        let is_complete = ended.fold(true, |all, one| all && one);
+        messages.retain(|(position, message)| {
+            let level = self.level_of(message);
+            self.change(level, |ready| ready.lose(*position, message.body_len()))
+        });
+        (messages, is_complete)
+    }
+
+    fn first_expiry(&self) -> u64 {
+        self.all().map(Ready::first_expiry).min().unwrap_or(u64::MAX)
+    }
+
+    fn search_at(&self) -> u64 {
+        self.all().map(Ready::search_at).min().unwrap_or(u64::MAX)
     }
 
     /// Takes a message whose time is over.
@@ -210,6 +273,11 @@ impl<M: QueueMessage> Levels<M> {
     fn all(&self) -> impl Iterator<Item = &Ready<M>> {
         let higher = self.higher.iter().flat_map(|higher| &higher.levels);
         std::iter::once(&self.lowest).chain(higher.filter_map(Option::as_deref))
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Ready<M>> {
+        let higher = self.higher.iter_mut().flat_map(|higher| &mut higher.levels);
+        std::iter::once(&mut self.lowest).chain(higher.filter_map(Option::as_deref_mut))
     }
 
     fn sums(&self) -> Sums {

@@ -11,9 +11,7 @@
 //! What is ready beyond [`Queue::allow`] is *paged*: it is in the store, by [`Sink::persist`] or [`Sink::spill`], and
 //! comes back by [`Sink::load`] and [`Queue::loaded`] when its turn comes.
 //!
-//! Where later features belong: length limits act on the head
-//! of `Ready`, a full queue refuses in `publish`. What has to be known of paged messages without loading them, such as
-//! when the first of them expires, is a further number of each stretch in `Behind`.
+//! Where later features belong: length limits act on the head of `Ready`, a full queue refuses in `publish`.
 
 mod behind;
 mod consumers;
@@ -51,7 +49,7 @@ pub use self::options::{
 };
 pub use self::ready::History;
 pub use self::settle::Deleted;
-pub use self::sink::{Accept, Delivery, DropReason, Load, Loaded, NO_SLOT, Position, Sink, Slot};
+pub use self::sink::{Accept, Delivery, DropReason, Found, Load, Loaded, NO_SLOT, Position, Search, Sink, Slot};
 
 /// What a queue needs to know about a message; the message itself is a handle that is cheap to clone.
 ///
@@ -177,6 +175,8 @@ pub struct Recovered {
     pub until: Position,
     pub count: usize,
     pub body_bytes: u64,
+    /// When the first of them expires, if any does.
+    pub expires_at: ExpiresAt,
     /// The highest position that may have been handed out.
     pub delivered_up_to: Option<Position>,
     /// The priority of all of them, not above the highest of the queue.
@@ -210,11 +210,12 @@ impl<M: QueueMessage, C> Queue<M, C> {
             until,
             count,
             body_bytes,
+            expires_at,
             delivered_up_to,
             priority,
         } = recovered;
         if count > 0 {
-            self.ready.page(priority, from, until, count, body_bytes);
+            self.ready.page(priority, from, until, count, body_bytes, expires_at);
         }
         self.delivered_up_to = self.delivered_up_to.max(delivered_up_to);
         self.next_position = self.next_position.max(until);

@@ -334,7 +334,7 @@ const ARGUMENTS: [Argument; 29] = [
     Argument {
         name: "x-message-ttl",
         read: |value, it| expiry(value).map(|ms| it.message_ttl_ms = Some(ms)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::UsersAndOperators,
     },
     Argument {

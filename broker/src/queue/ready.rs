@@ -65,8 +65,8 @@ impl<M: QueueMessage> Ready<M> {
     }
 
     /// Counts messages that are in the store. They stand behind all that were appended before.
-    pub(super) fn page(&mut self, first: Position, until: Position, count: usize, body_bytes: u64) {
-        self.behind.page(first, until, count, body_bytes);
+    pub(super) fn page(&mut self, first: Position, until: Position, count: usize, body_bytes: u64, expires: ExpiresAt) {
+        self.behind.page(first, until, count, body_bytes, expires);
     }
 
     pub(super) fn is_paging(&self) -> bool {
@@ -153,9 +153,39 @@ impl<M: QueueMessage> Ready<M> {
         })
     }
 
-    /// When the first of those in memory expires.
-    pub(super) fn first_expiry(&self) -> ExpiresAt {
-        self.expiring.first().map(|(expires_at, _)| *expires_at)
+    /// Before this nothing in memory expires, in milliseconds since 1970.
+    pub(super) fn first_expiry(&self) -> u64 {
+        let first = self.expiring.first();
+        first.map_or(u64::MAX, |(expires_at, _)| expires_at.get())
+    }
+
+    /// When to search what is paged for what has expired.
+    pub(super) fn search_at(&self) -> u64 {
+        self.behind.search_at()
+    }
+
+    /// Begins a search of all that is paged: from where to where.
+    pub(super) fn begin_search(&mut self) -> Option<(Position, Position)> {
+        self.behind.begin_search()
+    }
+
+    /// Ends a search. False if a load is under way, which may bring the same messages: then it must be repeated.
+    pub(super) fn end_search(&mut self, found_by_millis: u64, next_millis: u64) -> bool {
+        let is_good = !self.behind.is_loading();
+        self.behind
+            .end_search(if is_good { next_millis } else { found_by_millis });
+        is_good
+    }
+
+    /// Forgets a message that a search has found, if it is still paged and no load may bring it.
+    pub(super) fn lose(&mut self, position: Position, body_len: usize) -> bool {
+        if self.behind.is_loading() || !self.behind.lose(position, body_len) {
+            return false;
+        }
+        while let Some(kept) = self.behind.end_if_lost() {
+            self.fresh.append(kept);
+        }
+        true
     }
 
     /// Takes a message whose time is over.

@@ -79,6 +79,25 @@ pub struct Loaded<M> {
     pub until: Position,
 }
 
+/// What a queue wants to know of its paged messages: which of those from `from` up to `until`, which is excluded, have expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Search {
+    pub from: Position,
+    pub until: Position,
+    /// The time.
+    pub now_millis: u64,
+}
+
+/// What became of a [`Search`].
+#[derive(Debug)]
+pub struct Found<M> {
+    pub search: Search,
+    /// Messages that have expired, as many as were found for now.
+    pub messages: Vec<(Position, M)>,
+    /// When to search again: when the next of them expires. The highest number is never.
+    pub next_millis: u64,
+}
+
 /// The receiver of a queue's effects. Called while the queue's lock is held, in the order in which things happen.
 pub trait Sink<M, C> {
     /// The time, in milliseconds since 1970, the same throughout an operation. Only asked when something may expire.
@@ -100,6 +119,13 @@ pub trait Sink<M, C> {
     /// The queue wants paged messages back. Somebody reads them, and hands them to [`Queue::loaded`](super::Queue::loaded). There
     /// is one load at a time, but for one that nobody waits for any more.
     fn load(&mut self, load: Load);
+
+    /// Paged messages have expired. Somebody finds them, and hands them to [`Queue::found`](super::Queue::found). There is one search
+    /// at a time.
+    fn search(&mut self, search: Search);
+
+    /// A spilled message that was not loaded is gone for good.
+    fn settle_spilled(&mut self, position: Position, message: &M);
 
     /// A persisted message is gone for good: acknowledged or dropped.
     fn settle(&mut self, position: Position, message: &M);

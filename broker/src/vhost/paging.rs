@@ -5,7 +5,7 @@
 //! a queue has more is paged: see [`Queue`](crate::queue::Queue).
 //!
 //! Loads are done by threads of their own, because a read may wait for the disk. A thread hands out what it has read and
-//! goes on with the next queue, so that queues take turns.
+//! goes on with the next queue, so that queues take turns. The same threads find what has expired on disk.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,13 +14,13 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use leveret_storage::{RecoveredMessage, StorageError};
+use leveret_storage::{ExpiredFound, NEVER, QueueId, RecoveredMessage, StorageError, Writer};
 use parking_lot::{Condvar, Mutex};
 
 use super::QueueHandle;
 use super::queue_handle::{Scratch, storage_position};
 use crate::protocol::message::Message;
-use crate::queue::{History, Load, Loaded, Position};
+use crate::queue::{Found, History, Load, Loaded, Position, Search};
 
 /// A queue may hold so much, whatever the others hold.
 pub const QUEUE_BYTES_MIN: u64 = 8 << 10;
@@ -28,6 +28,10 @@ pub const QUEUE_BYTES_MIN: u64 = 8 << 10;
 const REPORT_BYTES_MIN: u64 = 4 << 10;
 /// One may wait for the disk while the other decodes.
 const LOAD_THREADS: usize = 2;
+/// A search that finds that less than one in so many of the messages that it read have expired
+const SEARCH_YIELD_DIVISOR: u64 = 4;
+/// is not repeated before so much later: otherwise the same messages would be read again and again.
+const SEARCH_PAUSE_MILLIS: u64 = 1000;
 /// What the store could not read is tried again so much later.
 const LOAD_RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -52,7 +56,13 @@ struct Waiting {
 
 struct Job {
     queue: Weak<QueueHandle>,
-    load: Load,
+    wanted: Wanted,
+}
+
+#[derive(Clone, Copy)]
+enum Wanted {
+    Load(Load),
+    Search(Search),
 }
 
 impl Paging {
@@ -99,7 +109,16 @@ impl Paging {
 
     /// Has paged messages of a queue read soon.
     pub(super) fn load(&self, queue: Weak<QueueHandle>, load: Load) {
-        self.jobs.waiting.lock().jobs.push_back(Job { queue, load });
+        self.add(queue, Wanted::Load(load));
+    }
+
+    /// Has paged messages that have expired found soon.
+    pub(super) fn search(&self, queue: Weak<QueueHandle>, search: Search) {
+        self.add(queue, Wanted::Search(search));
+    }
+
+    fn add(&self, queue: Weak<QueueHandle>, wanted: Wanted) {
+        self.jobs.waiting.lock().jobs.push_back(Job { queue, wanted });
         self.jobs.work.notify_one();
     }
 }
@@ -143,11 +162,14 @@ impl Job {
     /// Reads and hands out. Comes back if it must be tried again.
     fn run(self) -> Option<Job> {
         let queue = self.queue.upgrade()?;
-        match queue.read(self.load) {
-            Ok(loaded) => {
-                queue.loaded(self.load, loaded, &mut Scratch::default());
-                None
-            }
+        let done = match self.wanted {
+            Wanted::Load(load) => queue
+                .read(load)
+                .map(|loaded| queue.loaded(load, loaded, &mut Scratch::default())),
+            Wanted::Search(search) => queue.find_expired(search).map(|found| queue.found(found)),
+        };
+        match done {
+            Ok(()) => None,
             Err(error) => {
                 tracing::error!(queue = %queue.name, vhost = %queue.vhost, %error, "messages cannot be read; trying again");
                 Some(self)
@@ -192,6 +214,70 @@ impl QueueHandle {
         messages.retain(|(position, ..)| *position < until);
         messages.sort_unstable_by_key(|(position, ..)| *position);
         Ok(Loaded { messages, until })
+    }
+}
+
+/// What was found of the messages of a queue that have expired on disk.
+pub(super) struct ExpiredOnDisk {
+    found: Found<Message>,
+    persisted: ExpiredFound,
+    spilled: ExpiredFound,
+}
+
+impl ExpiredOnDisk {
+    /// What was searched for.
+    pub(super) fn search(&self) -> Search {
+        self.found.search
+    }
+
+    /// The messages. What is left is for [`say_done`](Self::say_done).
+    pub(super) fn take(&mut self) -> Found<Message> {
+        Found {
+            search: self.found.search,
+            messages: std::mem::take(&mut self.found.messages),
+            next_millis: self.found.next_millis,
+        }
+    }
+
+    /// The messages have left their queue: they need not be found again.
+    pub(super) fn say_done(&self, writer: &mut Writer<'_>, queue: QueueId) {
+        writer.saw_expired(queue, &self.persisted);
+        writer.saw_spilled_expired(queue, &self.spilled);
+    }
+}
+
+impl QueueHandle {
+    /// Finds messages that have expired.
+    fn find_expired(&self, search: Search) -> Result<ExpiredOnDisk, StorageError> {
+        let range = storage_position(search.from)..storage_position(search.until);
+        let now = search.now_millis;
+        let mut messages = Vec::new();
+        let mut take = |stored: RecoveredMessage<'_>| match Message::from_stored(stored.payload) {
+            Ok(message) => messages.push((Position(stored.position.0), message)),
+            Err(error) => tracing::error!(queue = %self.name, vhost = %self.vhost, "a message cannot be read: {error}"),
+        };
+        let mut persisted = ExpiredFound::default();
+        let mut next_millis = NEVER;
+        if self.properties.durable {
+            persisted = self.store.read_expired(self.id, range.clone(), now, &mut take)?;
+            next_millis = persisted.next;
+        }
+        let spilled = self.store.read_spilled_expired(self.id, range, now, &mut take)?;
+        next_millis = next_millis.min(spilled.next);
+        if (persisted.expired + spilled.expired) * SEARCH_YIELD_DIVISOR < persisted.seen + spilled.seen {
+            next_millis = next_millis.max(now + SEARCH_PAUSE_MILLIS);
+        }
+        messages.sort_unstable_by_key(|(position, _)| *position);
+        let found = Found {
+            search,
+            messages,
+            next_millis,
+        };
+        Ok(ExpiredOnDisk {
+            found,
+            persisted,
+            spilled,
+        })
     }
 }
 

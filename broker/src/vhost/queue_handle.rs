@@ -6,14 +6,15 @@
 //!
 //! Lock order: this queue, then one outbox; the store's pending batch only after the outbox is released.
 
+use std::num::NonZeroU64;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
-use leveret_storage::{QueueId, Store, Ticket, Weighed};
+use leveret_storage::{QueueId, Store, Ticket, Weighed, Weight};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock};
 
 use super::deadlines::{Deadlines, NEVER};
-use super::paging::Paging;
+use super::paging::{ExpiredOnDisk, Paging};
 use crate::broker::ConnectionId;
 use crate::metrics::Counters;
 use crate::policy::Applied;
@@ -21,7 +22,7 @@ use crate::protocol::message::Message;
 use crate::queue::{
     Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments,
     ExpiresAt, GetOutcome, Load, Loaded, Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions,
-    QueueType, Sink, Totals,
+    QueueType, Recovered, Search, Sink, Totals,
 };
 use crate::session::outbox::{Consumer, Event, Outbox, OutboxGuard, wake};
 use crate::vhost::flow::{self, Demand, WaitingPublishers};
@@ -76,6 +77,8 @@ struct State {
     waiting_gets: Vec<Outbox>,
     /// The memory that was last reported to `Paging`.
     reported_bytes: u64,
+    /// Messages that have expired on disk, to be given up by whoever calls the queue next.
+    expired_on_disk: Option<ExpiredOnDisk>,
     /// The deadline that was last told to `Deadlines`.
     due_millis: u64,
 }
@@ -145,6 +148,7 @@ impl QueueHandle {
             queue: Queue::new(options),
             waiting_gets: Vec::new(),
             reported_bytes: 0,
+            expired_on_disk: None,
             due_millis: NEVER,
         };
         Arc::new_cyclic(|this| QueueHandle {
@@ -204,10 +208,52 @@ impl QueueHandle {
     /// Does what the queue has to do by itself by now. What it gives up for a dead-letter exchange is in the scratch afterwards,
     /// if that is [held](Scratch::held).
     pub(super) fn do_what_is_due(&self, scratch: &mut Scratch) -> Option<Ticket> {
+        let mut state = self.state.lock();
         // Its deadline is over; another is told when this is done.
-        self.state.lock().due_millis = NEVER;
-        let (ticket, ()) = self.with(scratch, |queue, sink| queue.do_what_is_due(sink));
+        state.due_millis = NEVER;
+        let mut on_disk = state
+            .expired_on_disk
+            .take_if(|_| scratch.held || !self.has_dead_letter_exchange());
+        drop(state);
+        let (ticket, done) = self.with(scratch, |queue, sink| {
+            let done = on_disk
+                .as_mut()
+                .is_some_and(|on_disk| queue.found(on_disk.take(), sink));
+            queue.do_what_is_due(sink);
+            done
+        });
+        if let Some(on_disk) = on_disk.filter(|_| done) {
+            on_disk.say_done(&mut self.store.writer(), self.id);
+        }
         ticket
+    }
+
+    /// Takes the answer to a search. Who gives up what was found is whoever does what is due.
+    pub(super) fn found(&self, on_disk: ExpiredOnDisk) {
+        let mut state = self.state.lock();
+        if state.queue.waits_for(&on_disk.search()) {
+            state.expired_on_disk = Some(on_disk);
+            self.tell_deadline(&mut state);
+        }
+    }
+
+    /// Takes back what the store has of the queue, at a start.
+    pub(super) fn recover(&self, recovered: Vec<Recovered>) {
+        let mut state = self.state.lock();
+        recovered.into_iter().for_each(|part| state.queue.recover(part));
+        self.tell_deadline(&mut state);
+    }
+
+    /// Has the queue called in time.
+    fn tell_deadline(&self, state: &mut State) {
+        let due_millis = match state.expired_on_disk {
+            Some(_) => 0,
+            None => state.queue.next_due_millis(),
+        };
+        if due_millis < state.due_millis {
+            self.deadlines.set(&self.this, self.id, state.due_millis, due_millis);
+            state.due_millis = due_millis;
+        }
     }
 
     /// Whether what it gives up goes somewhere.
@@ -389,11 +435,7 @@ impl QueueHandle {
         let caught_up = self.waiting_publishers.any() && flow::is_short(&state.queue.counts());
         self.paging
             .report(&mut state.reported_bytes, state.queue.memory_bytes());
-        let due_millis = state.queue.next_due_millis();
-        if due_millis < state.due_millis {
-            self.deadlines.set(&self.this, self.id, state.due_millis, due_millis);
-            state.due_millis = due_millis;
-        }
+        self.tell_deadline(state);
         let mut waiting_gets = Vec::new();
         if !state.waiting_gets.is_empty() && !state.queue.is_head_paged() {
             waiting_gets = std::mem::take(&mut state.waiting_gets);
@@ -404,6 +446,9 @@ impl QueueHandle {
         }
         if let Some(load) = scratch.load.take() {
             self.paging.load(self.this.clone(), load);
+        }
+        if let Some(search) = scratch.search.take() {
+            self.paging.search(self.this.clone(), search);
         }
         scratch.finish(&self.counters);
         notify_loaded(waiting_gets);
@@ -437,6 +482,8 @@ pub struct Scratch {
     /// Spilled messages below are in memory again, or gone.
     discard_below: Option<Position>,
     load: Option<Load>,
+    search: Option<Search>,
+    settled_spilled: Vec<Position>,
     requeued: Vec<(Position, u32)>,
     delivered_up_to: Option<Position>,
     /// Given up by a queue with a dead-letter exchange.
@@ -470,6 +517,7 @@ impl Scratch {
             && self.requeued.is_empty()
             && self.delivered_up_to.is_none()
             && self.spill.is_empty()
+            && self.settled_spilled.is_empty()
             && self.purge.is_none()
             && self.discard_below.is_none();
         if nothing {
@@ -494,6 +542,9 @@ impl Scratch {
         if let Some((below, kept)) = self.purge.take() {
             let kept: Vec<Weighed> = kept.into_iter().map(weighed).collect();
             writer.purge(queue, storage_position(below), &kept);
+        }
+        for position in self.settled_spilled.drain(..) {
+            writer.settle_spilled(queue, storage_position(position));
         }
         if let Some(below) = self.discard_below.take() {
             writer.discard(queue, storage_position(below));
@@ -540,10 +591,14 @@ fn weighed((position, body_len): (Position, usize)) -> Weighed {
     }
 }
 
-/// The size of the body of a stored message, of which at least everything but the body must be there. Bodies are far smaller
-/// than the 4 GiB at which this would be wrong.
-pub fn weigh(stored: &[u8]) -> u32 {
-    Message::stored_body_len(stored) as u32
+/// The size of the body of a stored message, of which at least everything but the body must be there, and when it expires.
+/// Bodies are far smaller than the 4 GiB at which this would be wrong.
+pub fn weigh(stored: &[u8]) -> Weight {
+    let (expires_at, _) = Message::split_stored_expiry(stored);
+    Weight {
+        body_bytes: Message::stored_body_len(stored) as u32,
+        expires_at: expires_at.map_or(leveret_storage::NEVER, NonZeroU64::get),
+    }
 }
 
 /// The queue's effects on their way to outboxes and the store.
@@ -600,6 +655,14 @@ impl Sink<Message, Consumer> for Effects<'_> {
 
     fn load(&mut self, load: Load) {
         self.scratch.load = Some(load);
+    }
+
+    fn search(&mut self, search: Search) {
+        self.scratch.search = Some(search);
+    }
+
+    fn settle_spilled(&mut self, position: Position, _message: &Message) {
+        self.scratch.settled_spilled.push(position);
     }
 
     fn settle(&mut self, position: Position, message: &Message) {

@@ -1,5 +1,7 @@
 //! From stored definitions and messages back to a live virtual host, at start.
 
+use std::num::NonZeroU64;
+
 use leveret_routing::{Destination, ExchangeKind, ExchangeOptions};
 use leveret_storage::{BindingRecord, ExchangeRecord, QueueId, QueueRecord, StorageError};
 
@@ -86,19 +88,19 @@ impl Vhost {
             until: Position(contents.next.0),
             count: contents.messages as usize,
             body_bytes: contents.body_bytes,
+            expires_at: contents.expires.and_then(NonZeroU64::new),
             delivered_up_to: contents.delivered.0.checked_sub(1).map(Position),
             priority: 0,
         };
         let max_priority = handle.properties.arguments.max_priority.unwrap_or(0);
-        let mut queue = handle.lock();
+        let mut parts = Vec::new();
         if max_priority > 0 && recovered.count > 0 {
-            for priority in self.stored_priorities(record.id, max_priority) {
-                queue.recover(priority);
-            }
+            parts.extend(self.stored_priorities(record.id, max_priority));
             recovered.count = 0;
         }
-        queue.recover(recovered);
-        Ok(queue.counts().ready)
+        parts.push(recovered);
+        handle.recover(parts);
+        Ok(handle.counts().ready)
     }
 
     /// What there is of each priority. The index of the store does not tell it, so all messages are read once.
@@ -116,6 +118,8 @@ impl Vhost {
                 part.until = Position(stored.position.0 + 1);
                 part.count += 1;
                 part.body_bytes += message.body_len() as u64;
+                let (expires_at, _) = Message::split_stored_expiry(stored.payload);
+                part.expires_at = part.expires_at.into_iter().chain(expires_at).min();
                 part.priority = priority;
             }
         });

@@ -108,7 +108,9 @@ impl World {
     /// What the broker's timer would do by now.
     pub fn do_what_is_due(&self) {
         let due = |vhost: &Arc<Vhost>| vhost.do_what_is_due(self.broker.timer.now_millis());
-        while self.broker.vhosts().iter().map(due).sum::<usize>() > 0 {}
+        while self.broker.vhosts().iter().map(due).sum::<usize>() > 0
+            || (!self.loads_are_held && self.broker.paging.load_next())
+        {}
     }
 
     /// Lets all connections work until none has anything to do.

@@ -104,6 +104,14 @@ impl Sink<Number, usize> for Outside {
         panic!("nothing expires");
     }
 
+    fn search(&mut self, _search: Search) {
+        panic!("nothing expires");
+    }
+
+    fn settle_spilled(&mut self, _position: Position, _message: &Number) {
+        panic!("nothing expires");
+    }
+
     fn deliver(&mut self, consumer: &usize, delivery: Delivery<'_, Number>) -> Accept {
         if self.refusing.contains(consumer) {
             self.effects.push(Effect::Refused { consumer: *consumer });
@@ -542,6 +550,14 @@ pub(super) struct Counting {
 
 impl Sink<Number, usize> for Counting {
     fn now_millis(&mut self) -> u64 {
+        panic!("nothing expires");
+    }
+
+    fn search(&mut self, _search: Search) {
+        panic!("nothing expires");
+    }
+
+    fn settle_spilled(&mut self, _position: Position, _message: &Number) {
         panic!("nothing expires");
     }
 
