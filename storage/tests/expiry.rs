@@ -14,7 +14,7 @@ fn expiring() -> StoreOptions {
     StoreOptions {
         weigh: |payload| Weight {
             body_bytes: 1,
-            expires_at: payload.try_into().map_or(NEVER, |octets| u64::from_be_bytes(octets)),
+            expires_at: payload.try_into().map_or(NEVER, u64::from_be_bytes),
         },
         chunk_bytes: 500,
         ..manual()
