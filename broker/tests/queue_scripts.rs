@@ -18,6 +18,7 @@
 //! publish MESSAGE ...              NAME, NAME! is persistent, NAME:5 has a body of 5 bytes, NAME~9 expires after 9 ms, NAME^3 has priority 3
 //! ttl N | ttl none | at N          how long messages live that are published from now on | the time is N ms
 //! search [N]                       the store answers the search for what has expired on disk, with N messages or all
+//! max [length=N] [bytes=N] [refuse] [refuse-dlx]   how long the queue may get, and whether it refuses what is too much
 //! due                              the queue does what it has to do by itself; after each command it releases what it gave up
 //! ack MESSAGE ... | requeue MESSAGE ... [failed] | reject MESSAGE ...
 //! get [no_ack] | purge | delete | counts | totals
@@ -37,8 +38,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use leveret::queue::{
-    Accept, ConsumerKey, ConsumerSpec, Delivery, DropReason, ExpiresAt, Found, GetOutcome, History, Load, Loaded,
-    NO_SLOT, Position, Queue, QueueMessage, QueueOptions, Recovered, Search, Sink, Slot,
+    Accept, ConsumerKey, ConsumerSpec, Delivery, DropReason, ExpiresAt, Found, GetOutcome, History, LengthLimit, Load,
+    Loaded, NO_SLOT, Overflow, Position, Queue, QueueMessage, QueueOptions, Recovered, Search, Sink, Slot,
 };
 
 #[test]
@@ -171,18 +172,21 @@ impl World {
         self.persisted[&position].0.name.to_string()
     }
 
-    /// The first messages of a load.
-    fn read(&self, load: Load, count: usize) -> Loaded<Message> {
-        let range = load.from..load.until;
+    /// What the store has of a range, in order.
+    fn stored(&self, range: std::ops::Range<Position>) -> Vec<(Position, History, Message)> {
         let persisted = self.persisted.range(range.clone());
         let persisted = persisted.map(|(position, (message, history))| (*position, *history, message.clone()));
         let spilled = self.spilled.range(range);
         let spilled = spilled.map(|(position, (message, history))| (*position, *history, message.clone()));
-        let mut messages: Vec<_> = persisted
-            .chain(spilled)
-            .filter(|(.., message)| load.wants(message))
-            .collect();
+        let mut messages: Vec<_> = persisted.chain(spilled).collect();
         messages.sort_by_key(|(position, ..)| *position);
+        messages
+    }
+
+    /// The first messages of a load.
+    fn read(&self, load: Load, count: usize) -> Loaded<Message> {
+        let mut messages = self.stored(load.from..load.until);
+        messages.retain(|(.., message)| load.wants(message));
         let until = messages.get(count).map_or(load.until, |(position, ..)| *position);
         messages.truncate(count);
         Loaded { messages, until }
@@ -334,6 +338,19 @@ impl Runner {
                 .persisted
                 .retain(|_, (message, _)| *message.name != *words.0[0]),
             "ttl" => self.queue.as_mut().unwrap().set_message_ttl(words.0[0].parse().ok()),
+            "max" => {
+                let overflow = match (words.has("refuse"), words.has("refuse-dlx")) {
+                    (true, _) => Overflow::RejectPublish,
+                    (_, true) => Overflow::RejectPublishDlx,
+                    _ => Overflow::DropHead,
+                };
+                let limit = LengthLimit {
+                    messages: words.value("length"),
+                    bytes: words.value("bytes"),
+                    overflow,
+                };
+                self.queue.as_mut().unwrap().limit_length(limit, &mut self.world);
+            }
             "at" => self.world.now = words.0[0].parse().unwrap(),
             "due" => {
                 let queue = self.queue.as_mut().unwrap();
@@ -407,12 +424,7 @@ impl Runner {
         let Some(search) = self.world.search.take() else {
             return self.world.say("nobody wants a search");
         };
-        let load = Load {
-            from: search.from,
-            until: search.until,
-            bytes: u64::MAX,
-        };
-        let paged = self.world.read(load, usize::MAX).messages.into_iter();
+        let paged = self.world.stored(search.from..search.until).into_iter();
         let expires = |history: &History| history.expires_at.map_or(u64::MAX, NonZeroU64::get);
         let (found, others): (Vec<_>, Vec<_>) =
             paged.partition(|(_, history, _)| expires(history) <= search.now_millis);

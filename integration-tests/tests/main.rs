@@ -26,6 +26,7 @@ mod fairness;
 mod flow;
 mod garbage;
 mod heartbeats;
+mod length_limits;
 mod limits;
 mod management;
 mod metrics;

@@ -64,7 +64,11 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if self.deleted {
             return outcome;
         }
-        for message in messages {
+        for (index, message) in messages.into_iter().enumerate() {
+            if self.refuses(&message) {
+                outcome.rejected.push(index);
+                continue;
+            }
             self.publish_one(message, sink);
             outcome.accepted += 1;
         }
@@ -128,6 +132,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// Takes back what [`Sink::load`] asked for, and hands it out. What nobody waits for any more is dropped.
     pub fn loaded<S: Sink<M, C> + ?Sized>(&mut self, load: Load, loaded: Loaded<M>, sink: &mut S) {
         if !self.deleted && self.ready.loaded(load, loaded) {
+            self.drop_overflow(sink);
             self.dispatch(sink);
         }
     }
@@ -176,9 +181,16 @@ impl<M: QueueMessage, C> Queue<M, C> {
         }
     }
 
-    fn ask_for_load<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
+    pub(super) fn ask_for_load<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
         let bytes = self.allowed_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX);
         if let Some(load) = self.ready.next_load(bytes) {
+            sink.load(load);
+        }
+    }
+
+    pub(super) fn ask_for_load_of_lowest<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
+        let bytes = self.allowed_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX);
+        if let Some(load) = self.ready.next_load_of_lowest(bytes) {
             sink.load(load);
         }
     }
@@ -220,6 +232,9 @@ impl<M: QueueMessage, C> Queue<M, C> {
                     .page(level, position, until, 1, body_bytes, history.expires_at);
             }
             Some(Taker::NoAck) | None => self.ready.push(position, message, history.expires_at),
+        }
+        if taker.is_none() {
+            self.drop_overflow(sink);
         }
     }
 

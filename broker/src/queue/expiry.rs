@@ -22,8 +22,18 @@ pub(super) struct GivenUp<M> {
     position: Position,
     message: M,
     reason: DropReason,
-    /// It is in the store only.
-    paged: bool,
+    place: Place,
+}
+
+/// Where a message is that has left the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In memory, and in the store if it is persisted.
+    Memory,
+    /// In the store only.
+    Paged,
+    /// It never entered the queue.
+    Outside,
 }
 
 impl<M: QueueMessage, C> Queue<M, C> {
@@ -68,7 +78,10 @@ impl<M: QueueMessage, C> Queue<M, C> {
         let (messages, is_complete) = self.ready.found(found);
         for (position, message) in messages {
             self.put_aside(position, message, DropReason::Expired);
-            self.given_up.last_mut().iter_mut().for_each(|last| last.paged = true);
+            self.given_up
+                .last_mut()
+                .iter_mut()
+                .for_each(|last| last.place = Place::Paged);
         }
         self.dispatch(sink);
         is_complete
@@ -90,13 +103,14 @@ impl<M: QueueMessage, C> Queue<M, C> {
             position,
             message,
             reason,
-            paged,
+            place,
         } in std::mem::take(&mut self.given_up)
         {
-            if paged && !self.is_persisted(&message) {
-                sink.settle_spilled(position, &message);
+            match (place, self.is_persisted(&message)) {
+                (Place::Memory | Place::Paged, true) => sink.settle(position, &message),
+                (Place::Paged, false) => sink.settle_spilled(position, &message),
+                (Place::Memory, false) | (Place::Outside, _) => {}
             }
-            self.settle_if_persisted(position, &message, sink);
             sink.dropped(message, reason);
         }
     }
@@ -105,12 +119,23 @@ impl<M: QueueMessage, C> Queue<M, C> {
         match reason {
             DropReason::Rejected | DropReason::DeliveryLimit => {}
             DropReason::Expired => self.totals.expired += 1,
+            DropReason::MaxLength => self.totals.overflowed += 1,
         }
         self.given_up.push(GivenUp {
             position,
             message,
             reason,
-            paged: false,
+            place: Place::Memory,
+        });
+    }
+
+    /// Gives up a message that was refused.
+    pub(super) fn put_refused_aside(&mut self, message: M) {
+        self.given_up.push(GivenUp {
+            position: self.next_position,
+            message,
+            reason: DropReason::MaxLength,
+            place: Place::Outside,
         });
     }
 

@@ -104,6 +104,17 @@ impl<M: QueueMessage> Levels<M> {
         }
     }
 
+    /// Takes the first message of the lowest priority that there is.
+    pub(super) fn pop_lowest(&mut self) -> Option<Entry<M>> {
+        let level = self.lowest_used();
+        self.change(level, Ready::pop)
+    }
+
+    /// The load that brings what [`pop_lowest`](Self::pop_lowest) takes next, unless one is under way.
+    pub(super) fn next_load_of_lowest(&mut self, bytes: u64) -> Option<Load> {
+        self.loads_of(self.lowest_used(), bytes)
+    }
+
     pub(super) fn peek(&self) -> Option<Entry<&M>> {
         self.head().peek()
     }
@@ -258,6 +269,14 @@ impl<M: QueueMessage> Levels<M> {
         self.higher.as_ref().map_or(0, |higher| higher.highest_used())
     }
 
+    /// The lowest level that has messages.
+    fn lowest_used(&self) -> u8 {
+        match &self.higher {
+            Some(higher) if self.lowest.is_empty() => higher.lowest_used(),
+            _ => 0,
+        }
+    }
+
     /// The level from which messages leave.
     fn head(&self) -> &Ready<M> {
         self.level(self.highest_used()).unwrap_or(&self.lowest)
@@ -318,6 +337,11 @@ impl<M: QueueMessage> Higher<M> {
         let word = self.used.iter().rposition(|word| *word != 0);
         // A word has 64 bits and there are four, so the number fits.
         word.map_or(0, |word| (word as u32 * 64 + self.used[word].ilog2()) as u8)
+    }
+
+    fn lowest_used(&self) -> u8 {
+        let word = self.used.iter().position(|word| *word != 0);
+        word.map_or(0, |word| (word as u32 * 64 + self.used[word].trailing_zeros()) as u8)
     }
 
     fn change<R>(&mut self, level: u8, change: impl FnOnce(&mut Ready<M>) -> R) -> R {

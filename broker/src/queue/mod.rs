@@ -10,8 +10,6 @@
 //!
 //! What is ready beyond [`Queue::allow`] is *paged*: it is in the store, by [`Sink::persist`] or [`Sink::spill`], and
 //! comes back by [`Sink::load`] and [`Queue::loaded`] when its turn comes.
-//!
-//! Where later features belong: length limits act on the head of `Ready`, a full queue refuses in `publish`.
 
 mod behind;
 mod consumers;
@@ -21,6 +19,7 @@ mod equivalence;
 mod erlang_term;
 mod expiry;
 mod fresh;
+mod length;
 mod levels;
 mod options;
 mod ready;
@@ -43,6 +42,7 @@ pub use self::dispatch::{GetOutcome, Got, PublishOutcome};
 pub use self::effective::EffectiveArguments;
 pub use self::equivalence::{Difference, QueueProperties, first_difference};
 pub use self::expiry::ExpiresAt;
+pub use self::length::LengthLimit;
 pub use self::options::{
     ArgumentError, ByPolicy, DeadLetterStrategy, DelayedRetry, InvalidReason, MAX_EXPIRY_MS, Overflow, PolicyArgument,
     QueueArguments, QueueType, STREAM_ARGUMENTS, Support, dead_letter_exchange, integer, known_arguments,
@@ -140,6 +140,8 @@ pub struct Totals {
     pub purged: u64,
     /// Left because their time to live was over.
     pub expired: u64,
+    /// Left because the queue was too long.
+    pub overflowed: u64,
 }
 
 /// One queue. `M` is a handle of a message, `C` the broker's handle of a consumer, into which the queue never looks.
@@ -161,6 +163,7 @@ pub struct Queue<M, C> {
     message_ttl_millis: Option<u64>,
     /// Messages on their way out.
     given_up: Vec<GivenUp<M>>,
+    length_limit: Option<LengthLimit>,
     /// A ready message left in the operation that is under way.
     handed_out: bool,
     totals: Totals,
@@ -198,6 +201,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             delivery_limit: u32::MAX,
             message_ttl_millis: None,
             given_up: Vec::new(),
+            length_limit: None,
             handed_out: false,
             totals: Totals::default(),
         }

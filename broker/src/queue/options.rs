@@ -358,13 +358,13 @@ const ARGUMENTS: [Argument; 29] = [
     Argument {
         name: "x-max-length",
         read: |value, it| non_negative(value).map(|length| it.max_length = Some(length)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::UsersAndOperators,
     },
     Argument {
         name: "x-max-length-bytes",
         read: |value, it| non_negative(value).map(|bytes| it.max_length_bytes = Some(bytes)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::UsersAndOperators,
     },
     Argument::ignored("x-max-in-memory-length", ByPolicy::UsersAndOperators),
@@ -378,7 +378,7 @@ const ARGUMENTS: [Argument; 29] = [
     Argument {
         name: "x-overflow",
         read: |value, it| overflow(value).map(|overflow| it.overflow = overflow),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::UsersAndOperators,
     },
     Argument::ignored("x-queue-mode", ByPolicy::Users),

@@ -137,6 +137,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             }
             end(self, entry, sink);
         }
+        self.drop_overflow(sink);
         self.dispatch(sink);
         unknown
     }

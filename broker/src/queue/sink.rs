@@ -50,6 +50,8 @@ pub enum DropReason {
     DeliveryLimit,
     /// Its time to live was over.
     Expired,
+    /// The queue was too long, or full.
+    MaxLength,
 }
 
 /// Paged messages that a queue wants back: those from `from` up to `until`, which is excluded, that it [wants](Load::wants).

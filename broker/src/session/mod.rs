@@ -32,6 +32,7 @@ pub mod message_checks;
 pub mod outbox;
 mod publish;
 mod queue_methods;
+mod refusals;
 pub mod reply_to;
 mod route_cache;
 mod settle;

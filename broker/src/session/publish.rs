@@ -13,6 +13,7 @@ use prometheus::local::LocalHistogram;
 
 use super::channel::ChannelMode;
 use super::message_checks::Unchecked;
+use super::refusals::Refusals;
 use super::route_cache::{Route, RouteCache};
 use super::tx::BufferedPublish;
 use super::{Pause, Session, reply_to};
@@ -35,7 +36,7 @@ const GROUPS_KEPT: usize = 16;
 pub struct Publisher {
     routes: RouteCache,
     route_buffer: RouteBuffer<u32>,
-    batch: Batch,
+    pub(super) batch: Batch,
     sizes: LocalHistogram,
     counts: Counts,
     /// The commit of messages that are not in the batch: delayed ones and those that may be duplicates.
@@ -46,25 +47,46 @@ pub struct Publisher {
 
 /// Messages collected since the last flush, by queue; each queue stands in it once, so that its order is kept.
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     number: u64,
     groups: Vec<Group>,
     used: usize,
     by_queue: HashMap<u64, usize, RandomState>,
-    runs: Vec<ConfirmRun>,
+    pub(super) runs: Vec<ConfirmRun>,
+    pub(super) refusals: Refusals,
 }
 
 struct Group {
     queue: Arc<QueueHandle>,
     messages: Vec<Message>,
+    /// Which publishes of the batch they are, if the queue may refuse some.
+    publishes: Option<Vec<u64>>,
+}
+
+impl Group {
+    fn new(queue: &Arc<QueueHandle>) -> Group {
+        Group {
+            queue: queue.clone(),
+            messages: Vec::new(),
+            publishes: queue.refuses_when_full().then(Vec::new),
+        }
+    }
+
+    fn push(&mut self, message: Message, publish: u64) {
+        if let Some(publishes) = &mut self.publishes {
+            publishes.push(publish);
+        }
+        self.messages.push(message);
+    }
 }
 
 /// Publishes of one channel in a row that wait for the disk, or do not.
-struct ConfirmRun {
-    channel: u16,
-    first: u64,
-    last: u64,
-    durable: bool,
+#[derive(Clone, Copy)]
+pub(super) struct ConfirmRun {
+    pub(super) channel: u16,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) durable: bool,
 }
 
 /// Counted per message here, added to the broker's counters per batch.
@@ -117,12 +139,13 @@ impl Batch {
         let index = self.used;
         self.used += 1;
         match self.groups.get_mut(index) {
-            Some(group) => group.queue = queue.clone(),
-            None => self.groups.push(Group {
-                queue: queue.clone(),
-                messages: Vec::new(),
-            }),
+            Some(group) => {
+                group.queue = queue.clone();
+                group.publishes = queue.refuses_when_full().then(Vec::new);
+            }
+            None => self.groups.push(Group::new(queue)),
         }
+        self.refusals.are_possible |= queue.refuses_when_full();
         self.by_queue.insert(queue.id.0, index);
         index
     }
@@ -324,6 +347,7 @@ impl Session {
         let Some(route) = self.publisher.routes.route(route) else {
             return Ok(());
         };
+        let publish = self.publisher.counts.received;
         let batch = &mut self.publisher.batch;
         let routed = route.targets.len();
         let durable = route.any_durable && message.is_persistent();
@@ -336,7 +360,7 @@ impl Session {
             let last = index + 1 == routed;
             let copy = if last { message.take() } else { message.clone() };
             if let (Some(group), Some(copy)) = (batch.groups.get_mut(target.group), copy) {
-                group.messages.push(copy);
+                group.push(copy, publish);
             }
         }
         self.count_publish(incoming, message, routed, durable, body_size);
@@ -353,11 +377,12 @@ impl Session {
 
     /// Adds a message to the groups of these queues.
     fn collect(&mut self, queues: &[Arc<QueueHandle>], message: &Message) {
+        let publish = self.publisher.counts.received;
         let batch = &mut self.publisher.batch;
         for queue in queues {
             let group = batch.group(queue);
             if let Some(group) = batch.groups.get_mut(group) {
-                group.messages.push(message.clone());
+                group.push(message.clone(), publish);
             }
         }
     }
@@ -402,7 +427,12 @@ impl Session {
         if let Some(ChannelMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) {
             self.publisher.counts.received_confirm += 1;
             let number = confirms.next();
-            self.publisher.batch.confirm(incoming.channel, number, durable);
+            let publish = self.publisher.counts.received - 1;
+            let batch = &mut self.publisher.batch;
+            batch.confirm(incoming.channel, number, durable);
+            if batch.refusals.are_possible {
+                batch.refusals.numbers.push((publish, incoming.channel, number));
+            }
         }
     }
 
@@ -445,6 +475,11 @@ impl Session {
         self.publisher.submitted = self.publisher.submitted.max(earlier).max(delivered.ticket);
         let body_size = message.body_len() as u64;
         let unroutable = (delivered.taken_by == 0 && !delivered.duplicate).then_some(message);
+        if !delivered.refused_by.is_empty() {
+            let refusals = &mut self.publisher.batch.refusals;
+            refusals.are_possible = true;
+            refusals.refused.push(self.publisher.counts.received);
+        }
         self.count_publish(incoming, unroutable, delivered.taken_by, delivered.lasts, body_size);
     }
 
@@ -467,10 +502,18 @@ impl Session {
         if batch.used == 0 && batch.runs.is_empty() && self.publisher.counts.received == 0 {
             return None;
         }
+        let vhost = self.open.as_ref().map(|opened| &opened.vhost);
         let mut ticket = self.publisher.submitted.take();
         for group in batch.groups.iter_mut().take(batch.used) {
             let messages = group.messages.len();
-            let published = group.queue.publish(&mut group.messages, &mut self.scratch);
+            let published = match &vhost {
+                Some(vhost) => vhost.publish(&group.queue, &mut group.messages, &mut self.scratch),
+                None => group.queue.publish(&mut group.messages, &mut self.scratch),
+            };
+            if let Some(publishes) = &group.publishes {
+                let refused = published.rejected.iter().filter_map(|index| publishes.get(*index));
+                batch.refusals.refused.extend(refused);
+            }
             ticket = ticket.max(published.ticket);
             self.flow.published(&group.queue, published.demand, messages);
         }
@@ -478,6 +521,9 @@ impl Session {
         batch.used = 0;
         batch.by_queue.clear();
         batch.number += 1;
+        if batch.refusals.are_possible {
+            self.refuse();
+        }
         self.answer_runs(ticket);
         self.count_batch();
         if self.broker.store.is_congested() && self.pause.is_none() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use leveret_routing::RouteBuffer;
 use leveret_storage::Ticket;
 
-use super::queue_handle::{Scratch, Settlement};
+use super::queue_handle::{Published, Scratch, Settlement};
 use super::routes::Publication;
 use super::{QueueHandle, Vhost};
 use crate::clock;
@@ -38,6 +38,20 @@ impl Vhost {
         }
         let _hold = self.store.hold();
         self.publish_what_it_gives_up(queue, scratch, |scratch| queue.settle(settlement, entries, scratch))
+    }
+
+    /// Publishes a batch to a queue. What is too much for it goes to its dead-letter exchange.
+    pub fn publish(&self, queue: &Arc<QueueHandle>, messages: &mut Vec<Message>, scratch: &mut Scratch) -> Published {
+        if !queue.overflows_to_dead_letters() {
+            return queue.publish(messages, scratch);
+        }
+        let _hold = self.store.hold();
+        let mut published = Published::default();
+        let ticket = self.publish_what_it_gives_up(queue, scratch, |scratch| {
+            published = queue.publish(messages, scratch);
+            published.ticket
+        });
+        Published { ticket, ..published }
     }
 
     /// Runs one step of a queue and publishes what the queue gives up in it. The caller holds
@@ -164,5 +178,6 @@ fn death_reason(reason: DropReason) -> DeathReason {
         DropReason::Rejected => DeathReason::Rejected,
         DropReason::DeliveryLimit => DeathReason::DeliveryLimit,
         DropReason::Expired => DeathReason::Expired,
+        DropReason::MaxLength => DeathReason::MaxLength,
     }
 }

@@ -253,8 +253,13 @@ impl Vhost {
         let mut delivered = self.hand_over(&left.queues, delays, message, scratch, published);
         if delivered.taken_by > 0 {
             for mut locked in first_times {
-                let is_taken = |queue: &Arc<QueueHandle>| left.queues.iter().any(|taken| Arc::ptr_eq(taken, queue));
-                if locked.claim.queue.as_ref().is_none_or(is_taken) {
+                // What is refused will be published again, and must not count as a duplicate then.
+                let is_in = |queues: &[Arc<QueueHandle>], queue| queues.iter().any(|other| Arc::ptr_eq(other, queue));
+                let is_taken = match &locked.claim.queue {
+                    Some(queue) => is_in(&left.queues, queue) && !is_in(&delivered.refused_by, queue),
+                    None => delivered.refused_by.is_empty(),
+                };
+                if is_taken {
                     delivered.ticket = delivered.ticket.max(self.remember(&mut locked, &delivered, now_millis));
                 }
             }

@@ -24,6 +24,8 @@ pub struct Delivered {
     pub lasts: bool,
     /// The commit after which it does.
     pub ticket: Option<Ticket>,
+    /// Queues that are full and refused it.
+    pub refused_by: Vec<Arc<QueueHandle>>,
 }
 
 impl Vhost {
@@ -57,7 +59,10 @@ impl Vhost {
             ..Delivered::default()
         };
         for queue in queues {
-            let outcome = queue.publish(&mut vec![message.clone()], scratch);
+            let outcome = self.publish(queue, &mut vec![message.clone()], scratch);
+            if !outcome.rejected.is_empty() {
+                delivered.refused_by.push(queue.clone());
+            }
             published(queue, &outcome);
             if message.is_persistent() && queue.properties.durable {
                 delivered.lasts = true;

@@ -7,6 +7,7 @@
 //! Lock order: this queue, then one outbox; the store's pending batch only after the outbox is released.
 
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
@@ -21,8 +22,8 @@ use crate::policy::Applied;
 use crate::protocol::message::Message;
 use crate::queue::{
     Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments,
-    ExpiresAt, GetOutcome, Load, Loaded, Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions,
-    QueueType, Recovered, Search, Sink, Totals,
+    ExpiresAt, GetOutcome, LengthLimit, Load, Loaded, Overflow, Position, Queue, QueueArguments, QueueGone,
+    QueueMessage, QueueOptions, QueueType, Recovered, Search, Sink, Totals,
 };
 use crate::session::outbox::{Consumer, Event, Outbox, OutboxGuard, wake};
 use crate::vhost::flow::{self, Demand, WaitingPublishers};
@@ -62,6 +63,9 @@ pub struct QueueHandle {
     policies: RwLock<Arc<InForce>>,
     state: Mutex<State>,
     waiting_publishers: WaitingPublishers,
+    /// What publishers have to know of the limits in force without a look at them.
+    refuses_when_full: AtomicBool,
+    overflows_to_dead_letters: AtomicBool,
     pub(super) store: Store,
     counters: Arc<Counters>,
     paging: Arc<Paging>,
@@ -101,6 +105,8 @@ pub struct Published {
     pub ticket: Option<Ticket>,
     /// How the queue stands now.
     pub demand: Demand,
+    /// Indices in the batch of messages that the queue refused because it is full, in rising order.
+    pub rejected: Vec<usize>,
 }
 
 /// How a delivery is given back.
@@ -160,6 +166,8 @@ impl QueueHandle {
             policies: RwLock::new(Arc::new(in_force)),
             state: Mutex::new(state),
             waiting_publishers: WaitingPublishers::default(),
+            refuses_when_full: AtomicBool::new(false),
+            overflows_to_dead_letters: AtomicBool::new(false),
             store,
             counters,
             paging,
@@ -176,21 +184,38 @@ impl QueueHandle {
     /// Puts these policies in force, in place of those before.
     pub fn apply_policies(&self, policies: Applied) {
         let arguments = policies.effective_arguments(&self.properties.arguments);
-        let mut queue = self.lock();
-        queue.limit_deliveries(arguments.delivery_limit);
-        queue.set_message_ttl(arguments.message_ttl_ms);
-        drop(queue);
+        let length = LengthLimit {
+            messages: arguments.max_length,
+            bytes: arguments.max_length_bytes,
+            overflow: arguments.overflow,
+        };
+        let refuses = length.is_some() && arguments.overflow != Overflow::DropHead;
+        let gives_up = length.is_some() && arguments.overflow != Overflow::RejectPublish;
+        let to_dead_letters = gives_up && arguments.dead_letter_exchange.is_some();
+        self.refuses_when_full.store(refuses, Ordering::Relaxed);
+        self.overflows_to_dead_letters.store(to_dead_letters, Ordering::Relaxed);
+        let (delivery_limit, message_ttl) = (arguments.delivery_limit, arguments.message_ttl_ms);
+        // What is given up now goes by what is in force now.
         *self.policies.write() = Arc::new(InForce { policies, arguments });
+        self.with(&mut Scratch::default(), |queue, sink| {
+            queue.limit_deliveries(delivery_limit);
+            queue.set_message_ttl(message_ttl);
+            queue.limit_length(length, sink);
+        });
     }
 
     /// Enqueues a batch in order and delivers what consumers have credit for. A deleted queue takes nothing.
     pub fn publish(&self, messages: &mut Vec<Message>, scratch: &mut Scratch) -> Published {
-        let (ticket, demand) = self.with(scratch, |queue, sink| {
+        let (ticket, (demand, rejected)) = self.with(scratch, |queue, sink| {
             let before = queue.counts();
-            queue.publish(messages.drain(..), sink);
-            Demand::of(&before, &queue.counts())
+            let outcome = queue.publish(messages.drain(..), sink);
+            (Demand::of(&before, &queue.counts()), outcome.rejected)
         });
-        Published { ticket, demand }
+        Published {
+            ticket,
+            demand,
+            rejected,
+        }
     }
 
     /// Settles deliveries given by slot and position. What is given up for a dead-letter exchange is in the scratch afterwards:
@@ -239,9 +264,10 @@ impl QueueHandle {
 
     /// Takes back what the store has of the queue, at a start.
     pub(super) fn recover(&self, recovered: Vec<Recovered>) {
-        let mut state = self.state.lock();
-        recovered.into_iter().for_each(|part| state.queue.recover(part));
-        self.tell_deadline(&mut state);
+        self.with(&mut Scratch::default(), |queue, sink| {
+            recovered.into_iter().for_each(|part| queue.recover(part));
+            queue.cut_to_length(sink);
+        });
     }
 
     /// Has the queue called in time.
@@ -254,6 +280,18 @@ impl QueueHandle {
             self.deadlines.set(&self.this, self.id, state.due_millis, due_millis);
             state.due_millis = due_millis;
         }
+    }
+
+    /// Whether a full queue refuses messages, instead of dropping older ones.
+    #[inline]
+    pub fn refuses_when_full(&self) -> bool {
+        self.refuses_when_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether publishes may drive messages out of it to a dead-letter exchange.
+    #[inline]
+    pub(super) fn overflows_to_dead_letters(&self) -> bool {
+        self.overflows_to_dead_letters.load(Ordering::Relaxed)
     }
 
     /// Whether what it gives up goes somewhere.
@@ -444,7 +482,7 @@ impl QueueHandle {
         if caught_up {
             self.waiting_publishers.take().iter().for_each(Outbox::flow_is_over);
         }
-        if let Some(load) = scratch.load.take() {
+        for load in scratch.loads.drain(..) {
             self.paging.load(self.this.clone(), load);
         }
         if let Some(search) = scratch.search.take() {
@@ -481,7 +519,7 @@ pub struct Scratch {
     purge: Option<(Position, Vec<(Position, usize)>)>,
     /// Spilled messages below are in memory again, or gone.
     discard_below: Option<Position>,
-    load: Option<Load>,
+    loads: Vec<Load>,
     search: Option<Search>,
     settled_spilled: Vec<Position>,
     requeued: Vec<(Position, u32)>,
@@ -654,7 +692,7 @@ impl Sink<Message, Consumer> for Effects<'_> {
     }
 
     fn load(&mut self, load: Load) {
-        self.scratch.load = Some(load);
+        self.scratch.loads.push(load);
     }
 
     fn search(&mut self, search: Search) {

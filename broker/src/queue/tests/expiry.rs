@@ -1,5 +1,5 @@
-//! Messages that expire among others, in memory and on disk, under random operations: each leaves the queue once, and none is
-//! handed out when its time is over.
+//! Messages that expire among others, in memory and on disk, in a queue of limited length, under random operations: each leaves
+//! the queue once, and none is handed out when its time is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
@@ -22,7 +22,7 @@ impl QueueMessage for Mortal {
     }
 
     fn priority(&self) -> u8 {
-        0
+        (self.0 % 3) as u8
     }
 
     fn memory_size(&self) -> usize {
@@ -47,6 +47,7 @@ enum Operation {
     Requeue(usize),
     Ack(usize),
     Room(u64),
+    Limit(Option<u64>),
     Purge,
 }
 
@@ -64,6 +65,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         2 => any::<usize>().prop_map(Operation::Requeue),
         2 => any::<usize>().prop_map(Operation::Ack),
         1 => (0..300_u64).prop_map(Operation::Room),
+        1 => prop::option::of(0..8_u64).prop_map(Operation::Limit),
         1 => Just(Operation::Purge),
     ];
     prop::collection::vec(operation, 1..120)
@@ -144,8 +146,11 @@ impl Sink<Mortal, ()> for Outside {
     fn requeued(&mut self, _: Position, _: u32) {}
 
     fn dropped(&mut self, message: Mortal, reason: DropReason) {
-        assert_eq!(reason, DropReason::Expired);
-        assert!(!self.is_in_time(&message), "{message:?} was dropped too early");
+        let expected = match self.is_in_time(&message) {
+            true => DropReason::MaxLength,
+            false => DropReason::Expired,
+        };
+        assert_eq!(reason, expected, "{message:?}");
         assert!(self.dropped.insert(message.0), "{message:?} was dropped twice");
     }
 }
@@ -157,6 +162,7 @@ struct Story {
     published: u64,
     settled: usize,
     purged: usize,
+    limit: Option<u64>,
 }
 
 impl Story {
@@ -195,7 +201,7 @@ impl Story {
                 queue.resume(self.consumer.unwrap(), outside);
             }
             Operation::Consume => {}
-            Operation::Cancel => drop(self.consumer.take().map(|key| queue.remove_consumer(key))),
+            Operation::Cancel => drop(self.consumer.take().map(|key| queue.remove_consumer(key, outside))),
             Operation::Requeue(which) | Operation::Ack(which) if !outside.held.is_empty() => {
                 let index = which % outside.held.len();
                 let (slot, position, _) = outside.held.remove(index);
@@ -208,6 +214,14 @@ impl Story {
             }
             Operation::Requeue(_) | Operation::Ack(_) => {}
             Operation::Room(bytes) => queue.allow(bytes),
+            Operation::Limit(messages) => {
+                self.limit = messages;
+                let limit = LengthLimit {
+                    messages,
+                    ..LengthLimit::default()
+                };
+                queue.limit_length(limit, outside);
+            }
             Operation::Purge => self.purged += queue.purge(outside),
         }
         self.queue.release_given_up(&mut self.outside);
@@ -222,11 +236,17 @@ impl Story {
         let stored = self.outside.stored.range(load.from.0..load.until.0);
         let mut messages: Vec<_> = stored
             .map(|(position, (message, history))| (Position(*position), *history, *message))
+            .filter(|(.., message)| load.wants(message))
             .collect();
         // At least one, for a load that brings nothing would be asked for again at once.
         let count = count.max(1);
         let until = messages.get(count).map_or(load.until, |(position, ..)| *position);
         messages.truncate(count);
+        // What was spilled is not kept in the store when it is in memory again.
+        let spilled = messages.iter().filter(|(.., message)| !message.is_persistent());
+        for (position, ..) in spilled {
+            self.outside.stored.remove(&position.0);
+        }
         self.queue.loaded(load, Loaded { messages, until }, &mut self.outside);
     }
 
@@ -261,13 +281,15 @@ impl Story {
         let gone = self.outside.dropped.len() + self.settled + self.purged;
         assert_eq!(counts.ready + counts.unacked + gone, self.published as usize);
         assert_eq!(counts.ready_bytes, 10 * counts.ready as u64);
+        let fits = self.limit.is_none_or(|most| counts.ready as u64 <= most);
+        assert!(fits || !self.outside.loads.is_empty(), "{counts:?}");
     }
 
     /// When all time is over, nothing that expires is left, without anybody consuming.
     fn end(&mut self) {
         self.act(Operation::Cancel);
         self.outside.now += 1000;
-        for _ in 0..2 * self.published {
+        for _ in 0..2 * self.published + 20 {
             for operation in [
                 Operation::Due,
                 Operation::Search(3),
@@ -290,14 +312,17 @@ impl Story {
 
 proptest! {
     #[test]
-    fn every_message_leaves_once_and_none_is_handed_out_when_it_has_expired(operations in operations()) {
+    fn every_message_leaves_once_and_none_is_handed_out_when_it_has_expired(
+        operations in operations(), max_priority in 0..3_u8,
+    ) {
         let mut story = Story {
-            queue: Queue::new(QueueOptions { durable: true, ..QueueOptions::default() }),
+            queue: Queue::new(QueueOptions { durable: true, max_priority, ..QueueOptions::default() }),
             outside: Outside { now: 1000, ..Outside::default() },
             consumer: None,
             published: 0,
             settled: 0,
             purged: 0,
+            limit: None,
         };
         story.queue.allow(100);
         operations.into_iter().for_each(|operation| story.act(operation));
