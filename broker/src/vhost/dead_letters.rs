@@ -45,7 +45,8 @@ impl Vhost {
         if !queue.overflows_to_dead_letters() {
             return queue.publish(messages, scratch);
         }
-        let _hold = self.store.hold();
+        // A transaction, which settles durably, holds the store already.
+        let _hold = (!scratch.durably).then(|| self.store.hold());
         let mut published = Published::default();
         let ticket = self.publish_what_it_gives_up(queue, scratch, |scratch| {
             published = queue.publish(messages, scratch);
