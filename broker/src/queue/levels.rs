@@ -194,10 +194,10 @@ impl<M: QueueMessage> Levels<M> {
             return (Vec::new(), false);
         }
         self.searching = None;
-        let ended = self
-            .all_mut()
-            .map(|ready| ready.end_search(search.now_millis, next_millis));
-        let is_complete = ended.fold(true, |all, one| all && one);
+        let mut is_complete = true;
+        for ready in self.all_mut() {
+            is_complete &= ready.end_search(search.now_millis, next_millis);
+        }
         messages.retain(|(position, message)| {
             let level = self.level_of(message);
             self.change(level, |ready| ready.lose(*position, message.body_len()))
