@@ -36,6 +36,7 @@ mod queues;
 mod redelivery;
 mod reload;
 mod scale;
+mod service;
 mod single_active;
 mod stress;
 mod tls;
