@@ -15,6 +15,7 @@ use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
 
 use crate::config::Config;
 use crate::limits::UserLimits;
+use crate::logins::Logins;
 use crate::metrics::Counters;
 use crate::metrics::rates::LatestRates;
 use crate::names::Names;
@@ -66,6 +67,8 @@ pub struct Broker {
     pub alarms: Alarms,
     /// Failed logins by source.
     pub throttle: Mutex<LoginThrottle>,
+    /// The turns of slow logins.
+    pub logins: Logins,
     /// The node's name with the host's name filled in.
     pub node_name: String,
     /// When the broker started.
@@ -367,6 +370,7 @@ impl Broker {
             reply_targets: ReplyTargets::default(),
             alarms: Alarms::default(),
             throttle: Mutex::default(),
+            logins: Logins::default(),
             node_name,
             started: now,
             stopping: AtomicBool::new(false),
@@ -588,6 +592,7 @@ impl Broker {
             Setting::VhostLimits { vhost, limits } => vhost_of(&vhost)?.recover_limits(limits),
             Setting::DelayedLog { vhost, exchange, log } => vhost_of(&vhost)?.recover_delayed(&exchange, log),
             Setting::GlobalParameter { name, value } => drop(self.global_parameters.write().insert(name, value)),
+            Setting::DeduplicationLog { vhost, owner, log } => vhost_of(&vhost)?.recover_deduplication(owner, log),
             // They came back with the users.
             Setting::TopicPermission(_) => {}
             Setting::UserLimits { user, limits } => drop(self.user_limits.write().insert(user, limits)),

@@ -338,6 +338,7 @@ fn recover_users(config: &Config, definitions: &[Definition]) -> Users {
     }
     let loopback_users = config.loopback_users.clone();
     let (users, problems) = Users::from_records(loopback_users, users, permissions, topic_permissions);
+    let users = users.hashing_with(config.password_hashing);
     for problem in problems {
         tracing::error!("a stored user or permission cannot be used: {problem}");
     }

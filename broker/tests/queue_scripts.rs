@@ -5,7 +5,7 @@
 //! committing them.
 //!
 //! ```text
-//! queue [durable] [single-active] [first=POSITION]
+//! queue [durable] [max-priority=N] [single-active] [first=POSITION]
 //! recover POSITION MESSAGE [redelivered] [count=N] [until=N]       the store has it; it is paged
 //! room BYTES | load [N]            what may be in memory | the store answers the oldest load, with N messages or all
 //! lose MESSAGE                                                     the store cannot read it
@@ -15,7 +15,7 @@
 //! consume CONSUMER ...                                             add and resume
 //! refuse CONSUMER | allow CONSUMER                                 from now on its outbox is full | has room
 //! cancel CONSUMER | consumers          who is active
-//! publish MESSAGE ...              NAME, NAME! is persistent, NAME:5 has a body of 5 bytes, NAME~9 expires after 9 ms
+//! publish MESSAGE ...              NAME, NAME! is persistent, NAME:5 has a body of 5 bytes, NAME~9 expires after 9 ms, NAME^3 has priority 3
 //! ttl N | ttl none | at N          how long messages live that are published from now on | the time is N ms
 //! due                              the queue does what it has to do by itself; after each command it releases what it gave up
 //! ack MESSAGE ... | requeue MESSAGE ... [failed] | reject MESSAGE ...
@@ -98,12 +98,16 @@ struct Message {
     name: Arc<str>,
     body_len: usize,
     persistent: bool,
+    priority: u8,
     time_to_live: Option<u64>,
 }
 
 impl Message {
     /// `NAME`, `NAME!`, `NAME:5`, `NAME:5!`, `NAME:5!~9`
     fn parse(word: &str) -> Self {
+        let (word, priority) = word
+            .split_once('^')
+            .map_or((word, 0), |(word, priority)| (word, priority.parse().unwrap()));
         let (word, time_to_live) = word
             .split_once('~')
             .map_or((word, None), |(word, millis)| (word, Some(millis.parse().unwrap())));
@@ -115,6 +119,7 @@ impl Message {
             name: name.into(),
             body_len,
             persistent,
+            priority,
             time_to_live,
         }
     }
@@ -130,7 +135,7 @@ impl QueueMessage for Message {
     }
 
     fn priority(&self) -> u8 {
-        0
+        self.priority
     }
 
     fn memory_size(&self) -> usize {
@@ -171,7 +176,10 @@ impl World {
         let persisted = persisted.map(|(position, (message, history))| (*position, *history, message.clone()));
         let spilled = self.spilled.range(range);
         let spilled = spilled.map(|(position, (message, history))| (*position, *history, message.clone()));
-        let mut messages: Vec<_> = persisted.chain(spilled).collect();
+        let mut messages: Vec<_> = persisted
+            .chain(spilled)
+            .filter(|(.., message)| load.wants(message))
+            .collect();
         messages.sort_by_key(|(position, ..)| *position);
         let until = messages.get(count).map_or(load.until, |(position, ..)| *position);
         messages.truncate(count);
@@ -302,6 +310,7 @@ impl Runner {
                 let first_position = Position(words.value("first").unwrap_or(0));
                 self.queue = Some(Queue::new(QueueOptions {
                     durable: words.has("durable"),
+                    max_priority: words.value("max-priority").unwrap_or(0),
                     single_active_consumer: words.has("single-active"),
                     first_position,
                 }));
@@ -354,6 +363,7 @@ impl Runner {
             expires_at: words.value("until").and_then(NonZeroU64::new),
         };
         self.queue.as_mut().unwrap().recover(Recovered {
+            priority: message.priority,
             from: position,
             until: Position(position.0 + 1),
             count: 1,

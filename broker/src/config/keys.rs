@@ -84,6 +84,7 @@ keys! {
     default_pass: value::password,
     default_vhost: value::some_text,
     loopback_users: value::texts,
+    password_hashing: value::password_hashing,
     vhosts: seeds::vhosts,
     users: seeds::users,
     load_definitions: value::optional_path,

@@ -30,7 +30,7 @@ pub use seeds::{SeedGrant, SeedPassword, SeedUser, SeedVhost};
 pub use sources::{Flag, Loaded, Sources};
 pub use tls::{LoginFrom, TlsFiles, TlsHost, TlsVerify, TlsVersion};
 
-use crate::auth::Secret;
+use crate::auth::{HashingAlgorithm, Secret};
 
 /// Everything an operator can choose. `Config::default()` is what a broker without any configuration does.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +118,8 @@ pub struct Config {
     pub default_vhost: String,
     /// Users that may connect only from this machine. Default `guest`.
     pub loopback_users: Vec<String>,
+    /// How new passwords are hashed. Default argon2id.
+    pub password_hashing: HashingAlgorithm,
     /// Further virtual hosts made at the first start. Default none.
     pub vhosts: Vec<SeedVhost>,
     /// Further users made at the first start. Default none.
@@ -248,6 +250,7 @@ impl Default for Config {
             default_pass: Secret::from("guest"),
             default_vhost: "/".to_owned(),
             loopback_users: vec!["guest".to_owned()],
+            password_hashing: HashingAlgorithm::Argon2id,
             vhosts: Vec::new(),
             users: Vec::new(),
             load_definitions: None,

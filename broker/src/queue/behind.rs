@@ -131,6 +131,7 @@ impl<M: QueueMessage> Behind<M> {
             from: first.from,
             until: first.until,
             bytes,
+            ..Load::default()
         })
     }
 

@@ -69,7 +69,12 @@ impl<M: QueueMessage, C> Queue<M, C> {
             outcome.accepted += 1;
         }
         self.totals.published += outcome.accepted as u64;
-        self.finish(sink);
+        if self.ready.has_higher() {
+            // Those who wait for a load can have what has come before it.
+            self.dispatch(sink);
+        } else {
+            self.finish(sink);
+        }
         outcome
     }
 
@@ -209,8 +214,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
                 if !persisted {
                     sink.spill(position, &message, history.expires_at);
                 }
-                self.ready
-                    .page(position, self.next_position, 1, message.body_len() as u64);
+                let (level, body_bytes) = (self.ready.level_of(&message), message.body_len() as u64);
+                self.ready.page(level, position, self.next_position, 1, body_bytes);
             }
             Some(Taker::NoAck) | None => self.ready.push(position, message, history.expires_at),
         }
@@ -219,7 +224,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// A message that is on disk anyway is paged sooner than one that would have to be written for it; but behind a paged
     /// message both are treated alike, else there would be as many stretches as messages where they alternate.
     fn must_page(&self, persisted: bool, message: &M) -> bool {
-        let part = match (self.ready.ends_paged(), persisted) {
+        let part = match (self.ready.ends_paged(self.ready.level_of(message)), persisted) {
             (true, _) => RESUME_PART,
             (false, true) => PERSISTED_PART,
             (false, false) => 1,

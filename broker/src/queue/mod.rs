@@ -11,7 +11,7 @@
 //! What is ready beyond [`Queue::allow`] is *paged*: it is in the store, by [`Sink::persist`] or [`Sink::spill`], and
 //! comes back by [`Sink::load`] and [`Queue::loaded`] when its turn comes.
 //!
-//! Where later features belong: per-message priorities are one [`Ready`] each; length limits act on the head
+//! Where later features belong: length limits act on the head
 //! of `Ready`, a full queue refuses in `publish`. What has to be known of paged messages without loading them, such as
 //! when the first of them expires, is a further number of each stretch in `Behind`.
 
@@ -23,6 +23,7 @@ mod equivalence;
 mod erlang_term;
 mod expiry;
 mod fresh;
+mod levels;
 mod options;
 mod ready;
 mod settle;
@@ -36,7 +37,7 @@ use thiserror::Error;
 
 use self::consumers::Consumers;
 use self::expiry::GivenUp;
-use self::ready::Ready;
+use self::levels::Levels;
 use self::unacked::Unacked;
 
 pub use self::consumers::{Activity, ConsumerKey, ConsumerSpec, ConsumerView};
@@ -79,6 +80,8 @@ pub struct QueueOptions {
     pub durable: bool,
     /// Only one of its consumers gets messages, and another one when that leaves.
     pub single_active_consumer: bool,
+    /// Messages of higher priorities, up to this one, leave first.
+    pub max_priority: u8,
     /// The first position to give out; after a restart, higher than any position ever persisted.
     pub first_position: Position,
 }
@@ -143,7 +146,7 @@ pub struct Totals {
 
 /// One queue. `M` is a handle of a message, `C` the broker's handle of a consumer, into which the queue never looks.
 pub struct Queue<M, C> {
-    ready: Ready<M>,
+    ready: Levels<M>,
     unacked: Unacked<M>,
     consumers: Consumers<C>,
     durable: bool,
@@ -165,7 +168,7 @@ pub struct Queue<M, C> {
     totals: Totals,
 }
 
-/// What a store has of a queue at a start.
+/// What a store has of a queue at a start; of a queue with priorities, of one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// No message stands before this.
@@ -176,12 +179,14 @@ pub struct Recovered {
     pub body_bytes: u64,
     /// The highest position that may have been handed out.
     pub delivered_up_to: Option<Position>,
+    /// The priority of all of them, not above the highest of the queue.
+    pub priority: u8,
 }
 
 impl<M: QueueMessage, C> Queue<M, C> {
     pub fn new(options: QueueOptions) -> Self {
         Self {
-            ready: Ready::new(),
+            ready: Levels::new(options.max_priority),
             unacked: Unacked::new(),
             consumers: Consumers::new(options.single_active_consumer),
             durable: options.durable,
@@ -206,9 +211,10 @@ impl<M: QueueMessage, C> Queue<M, C> {
             count,
             body_bytes,
             delivered_up_to,
+            priority,
         } = recovered;
         if count > 0 {
-            self.ready.page(from, until, count, body_bytes);
+            self.ready.page(priority, from, until, count, body_bytes);
         }
         self.delivered_up_to = self.delivered_up_to.max(delivered_up_to);
         self.next_position = self.next_position.max(until);
@@ -298,6 +304,11 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// The ready message that leaves next, if it is in memory.
     pub fn head(&self) -> Option<&M> {
         self.ready.peek().map(|entry| entry.message)
+    }
+
+    /// The position before which nothing is in the store only.
+    pub fn first_paged(&self) -> Option<Position> {
+        self.ready.first_paged()
     }
 
     /// An outstanding message with its history, to be sent again to the consumer that has it.

@@ -54,6 +54,11 @@ impl<M: QueueMessage> Ready<M> {
         }
     }
 
+    /// The position before which nothing is paged.
+    pub(super) fn first_paged(&self) -> Option<Position> {
+        self.behind.first()
+    }
+
     /// Whether the last message is paged.
     pub(super) fn ends_paged(&self) -> bool {
         self.behind.ends_paged()

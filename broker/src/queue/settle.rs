@@ -85,7 +85,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
                 .collect();
             kept.sort_unstable();
             sink.purge(self.next_position, kept);
-            self.ready = super::Ready::new();
+            self.ready.clear();
         }
         self.totals.purged += count as u64;
         self.finish(sink);
@@ -99,7 +99,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             ready: self.ready.len(),
             unacked: self.unacked.len(),
         };
-        self.ready = super::Ready::new();
+        self.ready.clear();
         self.unacked = super::Unacked::new();
         self.given_up = Vec::new();
         self.deleted = true;

@@ -52,13 +52,22 @@ pub enum DropReason {
     Expired,
 }
 
-/// Paged messages that a queue wants back: those from `from` up to `until`, which is excluded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Paged messages that a queue wants back: those from `from` up to `until`, which is excluded, that it [wants](Load::wants).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     pub from: Position,
     pub until: Position,
     /// The first of them, as many as take about so much memory; never none.
     pub bytes: u64,
+    pub(super) level: u8,
+    pub(super) max_priority: u8,
+}
+
+impl Load {
+    /// Whether this message is one of them. A queue with priorities wants those of one level and leaves the others where they are.
+    pub fn wants<M: super::QueueMessage>(&self, message: &M) -> bool {
+        message.priority().min(self.max_priority) == self.level
+    }
 }
 
 /// What became of a [`Load`].

@@ -158,10 +158,22 @@ impl Job {
 
 impl QueueHandle {
     /// Reads the first messages of a load: persisted and spilled ones in one order.
-    fn read(&self, load: Load) -> Result<Loaded<Message>, StorageError> {
+    fn read(&self, mut load: Load) -> Result<Loaded<Message>, StorageError> {
+        loop {
+            let loaded = self.read_part(load)?;
+            // All that was found may be of other priorities.
+            if !loaded.messages.is_empty() || loaded.until >= load.until {
+                return Ok(loaded);
+            }
+            load.from = loaded.until;
+        }
+    }
+
+    fn read_part(&self, load: Load) -> Result<Loaded<Message>, StorageError> {
         let (from, mut until) = (storage_position(load.from), storage_position(load.until));
         let mut messages = Vec::new();
         let mut take = |stored: RecoveredMessage<'_>| match Message::from_stored(stored.payload) {
+            Ok(message) if !load.wants(&message) => {}
             Ok(message) => {
                 let history = History {
                     delivery_count: stored.delivery_count,

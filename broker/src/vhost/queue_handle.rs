@@ -133,6 +133,7 @@ impl QueueHandle {
         let first_position = Position(store.next_position(id).0);
         let options = QueueOptions {
             durable: properties.durable,
+            max_priority: properties.arguments.max_priority.unwrap_or(0),
             single_active_consumer: properties.arguments.single_active_consumer,
             first_position,
         };
@@ -280,8 +281,11 @@ impl QueueHandle {
     /// Takes back paged messages.
     pub(super) fn loaded(&self, load: Load, loaded: Loaded<Message>, scratch: &mut Scratch) {
         self.with(scratch, |queue, sink| {
-            sink.scratch.discard_below = Some(loaded.until);
+            let until = loaded.until;
             queue.loaded(load, loaded, sink);
+            // With priorities, others may have stayed.
+            let discard_below = queue.first_paged().map_or(until, |first| first.min(until));
+            sink.scratch.discard_below = Some(discard_below);
         });
     }
 

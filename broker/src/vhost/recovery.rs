@@ -1,11 +1,12 @@
 //! From stored definitions and messages back to a live virtual host, at start.
 
 use leveret_routing::{Destination, ExchangeKind, ExchangeOptions};
-use leveret_storage::{BindingRecord, ExchangeRecord, QueueRecord, StorageError};
+use leveret_storage::{BindingRecord, ExchangeRecord, QueueId, QueueRecord, StorageError};
 
 use super::Vhost;
 use super::queue_handle::QueueProperties;
 use crate::protocol::field_table::decode_table;
+use crate::protocol::message::Message;
 use crate::queue::{Position, Recovered};
 
 /// Why a stored definition cannot come back.
@@ -80,15 +81,48 @@ impl Vhost {
         let handle = self.add_queue(&mut self.topology.write(), id, &record.name, properties);
         // The messages stay where they are until somebody wants them.
         let contents = self.store.contents(record.id);
-        let mut queue = handle.lock();
-        queue.recover(Recovered {
+        let mut recovered = Recovered {
             from: Position(contents.first.0),
             until: Position(contents.next.0),
             count: contents.messages as usize,
             body_bytes: contents.body_bytes,
             delivered_up_to: contents.delivered.0.checked_sub(1).map(Position),
-        });
+            priority: 0,
+        };
+        let max_priority = handle.properties.arguments.max_priority.unwrap_or(0);
+        let mut queue = handle.lock();
+        if max_priority > 0 && recovered.count > 0 {
+            for priority in self.stored_priorities(record.id, max_priority) {
+                queue.recover(priority);
+            }
+            recovered.count = 0;
+        }
+        queue.recover(recovered);
         Ok(queue.counts().ready)
+    }
+
+    /// What there is of each priority. The index of the store does not tell it, so all messages are read once.
+    fn stored_priorities(&self, queue: QueueId, max_priority: u8) -> impl Iterator<Item = Recovered> {
+        let mut found = vec![Recovered::default(); usize::from(max_priority) + 1];
+        let result = self.store.recover_queue(queue, &mut |stored| {
+            let Ok(message) = Message::from_stored(stored.payload) else {
+                return;
+            };
+            let priority = message.priority().min(max_priority);
+            if let Some(part) = found.get_mut(usize::from(priority)) {
+                if part.count == 0 {
+                    part.from = Position(stored.position.0);
+                }
+                part.until = Position(stored.position.0 + 1);
+                part.count += 1;
+                part.body_bytes += message.body_len() as u64;
+                part.priority = priority;
+            }
+        });
+        if let Err(error) = result {
+            tracing::error!(queue = queue.0, vhost = %self.name, %error, "messages cannot be read; the others are there");
+        }
+        found.into_iter().filter(|part| part.count > 0)
     }
 
     /// Brings back a binding, once its exchanges and queues are there.

@@ -304,6 +304,9 @@ fn properties(words: &Words) -> BasicProperties {
     if words.has("persistent") {
         properties = properties.with_delivery_mode(2);
     }
+    if let Some(value) = words.value("priority") {
+        properties = properties.with_priority(value.parse().unwrap());
+    }
     if let Some(value) = words.value("expiration") {
         properties = properties.with_expiration(short(value));
     }

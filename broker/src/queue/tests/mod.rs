@@ -6,7 +6,7 @@ mod properties;
 
 use super::*;
 
-/// A message that is nothing but a number; odd ones are persistent.
+/// A message that is nothing but a number; odd ones are persistent, pairs have priorities from 0 to 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Number(u64);
 
@@ -20,7 +20,7 @@ impl QueueMessage for Number {
     }
 
     fn priority(&self) -> u8 {
-        0
+        (self.0 / 2 % 5) as u8
     }
 
     fn memory_size(&self) -> usize {

@@ -1,6 +1,6 @@
 //! A queue as one would write it without a thought about speed: lists, searched from the front.
 
-use super::{ConsumerSpec, Number};
+use super::{ConsumerSpec, Number, QueueMessage};
 
 /// Everything that a queue tells the outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,12 +59,32 @@ pub(super) struct Model {
     pub(super) effects: Vec<Effect>,
     /// Ready messages at these positions are in the store only, and cannot be handed out, nor can any behind them. The model
     /// does not decide what is paged; it is told.
-    pub(super) paged: Vec<std::ops::Range<u64>>,
+    pub(super) paged: Vec<Paged>,
+    pub(super) max_priority: u8,
 }
+
+/// A stretch of positions on disk, of one priority.
+pub(super) type Paged = (u8, std::ops::Range<u64>);
 
 impl Model {
     pub(super) fn is_paged(&self, message: &Held) -> bool {
-        self.paged.iter().any(|paged| paged.contains(&message.position))
+        let level = self.level(message);
+        self.paged
+            .iter()
+            .any(|(of, paged)| *of == level && paged.contains(&message.position))
+    }
+
+    /// The priority of a message here.
+    pub(super) fn level(&self, message: &Held) -> u8 {
+        message.number.priority().min(self.max_priority)
+    }
+
+    /// Higher priorities first.
+    fn sort(&mut self) {
+        let max_priority = self.max_priority;
+        let level = |message: &Held| message.number.priority().min(max_priority);
+        self.ready
+            .sort_by_key(|message| (std::cmp::Reverse(level(message)), message.position));
     }
 
     /// Nobody gets a message although there is one: it has to be loaded.
@@ -73,7 +93,7 @@ impl Model {
     }
 
     /// More messages are in memory than before.
-    pub(super) fn loaded(&mut self, paged: Vec<std::ops::Range<u64>>) {
+    pub(super) fn loaded(&mut self, paged: Vec<Paged>) {
         self.paged = paged;
         self.dispatch();
     }
@@ -89,13 +109,17 @@ impl Model {
                 delivery_count: 0,
                 consumer: None,
             };
+            let was_empty = self.ready.is_empty();
             self.ready.push(message);
-            let taken_by = self.dispatch_one(true);
+            self.sort();
+            let taken_by = if was_empty { self.dispatch_one(true) } else { None };
             let settled_at_once = taken_by.is_some_and(|consumer| self.client(consumer).spec.no_ack);
             if is_persistent(*number) && !settled_at_once {
                 self.effects.push(Effect::Persist(position));
             }
         }
+        // One that has overtaken others may be taken by those who waited for the others.
+        self.dispatch();
     }
 
     pub(super) fn add(&mut self, spec: ConsumerSpec<usize>) -> bool {
@@ -147,7 +171,7 @@ impl Model {
             }
             self.ready.push(message);
         }
-        self.ready.sort_by_key(|message| message.position);
+        self.sort();
         self.dispatch();
     }
 
@@ -254,7 +278,9 @@ impl Model {
 
     /// Offers the first ready message until somebody takes it.
     fn dispatch_one(&mut self, is_new: bool) -> Option<usize> {
-        let message = self.ready.first().filter(|message| !self.is_paged(message))?.clone();
+        // A new message is offered before it is paged.
+        let first = self.ready.first();
+        let message = first.filter(|message| is_new || !self.is_paged(message))?.clone();
         loop {
             let highest = self
                 .turn

@@ -73,15 +73,17 @@ struct Outside {
     loads: Vec<(Load, Stored)>,
     delivered_up_to: Option<u64>,
     delivered_up_to_calls: usize,
-    last_first_delivery: Option<u64>,
+    last_first_delivery: BTreeMap<u8, u64>,
+    max_priority: u8,
 }
 
 impl Outside {
-    /// Messages seen for the first time come in the order in which they were published.
-    fn note_delivery(&mut self, position: u64, slot: Slot, redelivered: bool) {
+    /// Messages of one priority seen for the first time come in the order in which they were published.
+    fn note_delivery(&mut self, position: u64, slot: Slot, redelivered: bool, message: &Number) {
         if !redelivered {
-            assert!(self.last_first_delivery < Some(position), "{position} was overtaken");
-            self.last_first_delivery = Some(position);
+            let priority = message.priority().min(self.max_priority);
+            let last = self.last_first_delivery.insert(priority, position);
+            assert!(last < Some(position), "{position} was overtaken");
         }
         if slot != NO_SLOT {
             self.slots.insert(position, slot);
@@ -117,7 +119,7 @@ impl Sink<Number, usize> for Outside {
         } = delivery;
         assert_eq!(no_ack, slot == NO_SLOT);
         let position = position.0;
-        self.note_delivery(position, slot, redelivered);
+        self.note_delivery(position, slot, redelivered, delivery.message);
         self.effects.push(Effect::Delivered {
             consumer: *consumer,
             position,
@@ -190,12 +192,18 @@ struct Pair {
 }
 
 impl Pair {
-    fn new() -> Self {
+    fn new(max_priority: u8) -> Self {
         let queue = Queue::new(QueueOptions {
             durable: true,
+            max_priority,
             ..QueueOptions::default()
         });
-        let (outside, keys, model) = (Outside::default(), BTreeMap::new(), Model::default());
+        let (outside, keys, mut model) = (Outside::default(), BTreeMap::new(), Model::default());
+        model.max_priority = max_priority;
+        let outside = Outside {
+            max_priority,
+            ..outside
+        };
         Self {
             queue,
             outside,
@@ -271,6 +279,7 @@ impl Pair {
         let stored = if late { self.outside.stored() } else { then };
         let messages: Vec<_> = stored
             .range(load.from.0..load.until.0)
+            .filter(|(_, number)| load.wants(*number))
             .take(count)
             .map(|(position, number)| (Position(*position), History::default(), *number))
             .collect();
@@ -288,8 +297,9 @@ impl Pair {
             .map(|(n, odd)| Number(n * 2 + u64::from(*odd)))
             .collect();
         self.published += numbers.len() as u64;
-        self.model.publish(&numbers);
         let outcome = self.queue.publish(numbers.iter().copied(), &mut self.outside);
+        self.model.paged = self.queue.ready.paged_ranges();
+        self.model.publish(&numbers);
         assert_eq!(
             outcome,
             PublishOutcome {
@@ -347,9 +357,9 @@ impl Pair {
             redelivered,
             delivery_count,
             ready,
-            ..
+            message,
         } = got;
-        self.outside.note_delivery(position.0, slot, redelivered);
+        self.outside.note_delivery(position.0, slot, redelivered, &message);
         self.outside.effects.push(Effect::Got {
             position: position.0,
             redelivered,
@@ -415,7 +425,10 @@ impl Pair {
         assert_eq!(self.queue.head(), head_in_memory.map(|message| &message.number));
         assert_eq!(self.queue.is_head_paged(), head.is_some() && head_in_memory.is_none());
         if self.model.waits_for_load() {
-            let awaited = |(load, _): &(Load, Stored)| load.from.0 == self.model.paged[0].start;
+            let level = head.map(|head| self.model.level(head));
+            let mut paged = self.model.paged.iter();
+            let first = paged.find(|(of, _)| Some(*of) == level).map(|(_, range)| range.start);
+            let awaited = |(load, _): &(Load, Stored)| Some(load.from.0) == first;
             assert!(self.outside.loads.iter().any(awaited), "nobody will go on");
         }
 
@@ -457,9 +470,10 @@ impl Pair {
             .ready
             .iter()
             .chain(&self.model.unacked)
-            .map(|it| it.position)
+            .map(|it| (std::cmp::Reverse(self.model.level(it)), it.position))
             .collect();
         left.sort_unstable();
+        let left: Vec<_> = left.into_iter().map(|(_, position)| position).collect();
         self.queue.requeue(messages, true, &mut self.outside);
         let mut drained = Vec::new();
         loop {
@@ -479,8 +493,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_queue_does_what_the_naive_model_does(operations in vec(operation(), 1..80)) {
-        let mut pair = Pair::new();
+    fn the_queue_does_what_the_naive_model_does(
+        operations in vec(operation(), 1..80),
+        max_priority in prop_oneof![2 => Just(0u8), 1 => 1..7u8],
+    ) {
+        let mut pair = Pair::new(max_priority);
         for operation in operations {
             pair.apply(operation);
         }
