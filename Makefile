@@ -18,7 +18,7 @@ TARGET_DIR = cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_d
 WITH_BROKER = LEVERET_BIN="$${LEVERET_BIN:-$$($(TARGET_DIR))/debug/leveret}"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run build debug-broker test crash tutorials interop differential lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
+.PHONY: help setup run build deb debug-broker test crash tutorials interop differential lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,15 @@ run: setup ## Build in release mode and start the broker (AMQP 5672, metrics 156
 
 build: setup ## Build the broker in release mode
 	cargo build $(CARGO_FLAGS) --release --package leveret --bin leveret
+
+deb: build ## Make a Debian package in target/debian (needs cargo-deb: cargo install cargo-deb)
+	@cargo deb --version >/dev/null 2>&1 || { echo "cargo-deb is not installed: cargo install cargo-deb" >&2; exit 1; }
+	@program=$$($(TARGET_DIR))/release/leveret; mkdir -p target/manual target/completions; \
+	$$program man --directory target/manual && \
+	$$program completions bash > target/completions/leveret.bash && \
+	$$program completions zsh > target/completions/_leveret && \
+	$$program completions fish > target/completions/leveret.fish
+	cargo deb --package leveret --no-build --locked
 
 # The integration tests start the leveret binary from the target folder, and cargo does not build it for them.
 debug-broker: setup

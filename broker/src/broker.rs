@@ -24,6 +24,7 @@ use crate::net::tls::peer::TlsInfo;
 use crate::protocol::error::AmqpError;
 use crate::protocol::reply_code::ReplyCode;
 use crate::reload::LiveConfig;
+use crate::service::Drained;
 use crate::session::outbox::{Event, Outbox};
 use crate::session::reply_to::ReplyTargets;
 use crate::settings::{self, Setting};
@@ -74,6 +75,8 @@ pub struct Broker {
     pub started: Instant,
     /// The broker says goodbye to its clients.
     pub stopping: AtomicBool,
+    /// No clients are served for now.
+    pub(crate) drained: Drained,
     cluster_name: String,
     global_parameters: RwLock<BTreeMap<String, Value>>,
     listeners: Mutex<Vec<Listener>>,
@@ -371,6 +374,7 @@ impl Broker {
             node_name,
             started: now,
             stopping: AtomicBool::new(false),
+            drained: Drained::default(),
             cluster_name,
             global_parameters: RwLock::default(),
             listeners: Mutex::default(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::Flag;
 use crate::ctl::CtlArgs;
@@ -57,6 +58,17 @@ pub enum Command {
     Check(CheckArgs),
     /// Look at the configuration without starting a broker.
     Config(ConfigArgs),
+    /// Print what a shell needs to complete this program's commands.
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands.
+    Man {
+        /// Where to write them, one file for each command.
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
     /// Measure a broker: throughput, latency, backlogs, idle connections.
     Perf(PerfArgs),
 }

@@ -1,6 +1,7 @@
 //! The program `leveret`: arguments, configuration, log, runtime, and the exit code.
 
 use std::fmt::Display;
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use leveret::cli::{Cli, Command, ConfigArgs, ConfigCommand, ServeArgs};
 use leveret::config::Loaded;
 use leveret::perf::PerfError;
 use leveret::reload::ConfigSource;
-use leveret::{ctl, logging, perf, server, upkeep};
+use leveret::{ctl, logging, manual, perf, server, upkeep};
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
@@ -39,11 +40,20 @@ fn main() -> ExitCode {
             Err(error) => fail(FAILURE, error),
         },
         Command::Config(args) => config_check(args),
+        Command::Completions { shell } => written(manual::print_completions(shell)),
+        Command::Man { directory } => written(manual::write_manual(directory.as_deref())),
         Command::Perf(args) => match perf::run(args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error @ PerfError::Usage(_)) => fail(BAD_USAGE, error),
             Err(error) => fail(FAILURE, error),
         },
+    }
+}
+
+fn written(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILURE, format_args!("cannot write: {error}")),
     }
 }
 

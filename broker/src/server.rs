@@ -21,9 +21,11 @@ use crate::ctl::server::{CtlBindError, CtlServer};
 use crate::definitions::{Document, Plan};
 use crate::metrics::{Counters, endpoint, process, rates};
 use crate::net::entrance::Entrance;
+use crate::net::inherited::Inherited;
 use crate::net::listener::{self, ListenError};
 use crate::net::tls::files::TlsError;
 use crate::net::tls::{self, Purpose, Tls, TlsSettings};
+use crate::notify::ServiceManager;
 use crate::reload::ConfigSource;
 use crate::settings::Setting;
 use crate::vhost::paging::Paging;
@@ -117,7 +119,11 @@ pub async fn run(config: Config, source: ConfigSource) -> Result<(), StartError>
         data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "Leveret is ready for clients"
     );
     welcome(&broker);
+    let manager = ServiceManager::of_process();
+    manager.ready();
+    tokio::spawn(manager.clone().keep_watchdog(broker.clone()));
     stop_signals.wait().await;
+    manager.stopping();
     broker.stopping.store(true, Ordering::Relaxed);
     let _ = stop.send(true);
     stop_orderly(&broker).await;
@@ -136,13 +142,14 @@ struct Doors {
 
 impl Doors {
     fn bind(config: &Config) -> Result<Doors, ListenError> {
+        let mut inherited = Inherited::of_process();
         Ok(Doors {
-            amqp: listener::bind_all(&config.amqp_listen, "amqp")?,
-            amqp_tls: listener::bind_all(&config.tls_listen, "amqp_tls")?,
-            metrics: listener::bind_all(&config.metrics_listen, "metrics")?,
-            metrics_tls: listener::bind_all(&config.metrics_tls_listen, "metrics_tls")?,
-            management: listener::bind_all(&config.management_listen, "management")?,
-            management_tls: listener::bind_all(&config.management_tls_listen, "management_tls")?,
+            amqp: listener::bind_all(&config.amqp_listen, "amqp", &mut inherited)?,
+            amqp_tls: listener::bind_all(&config.tls_listen, "amqp_tls", &mut inherited)?,
+            metrics: listener::bind_all(&config.metrics_listen, "metrics", &mut inherited)?,
+            metrics_tls: listener::bind_all(&config.metrics_tls_listen, "metrics_tls", &mut inherited)?,
+            management: listener::bind_all(&config.management_listen, "management", &mut inherited)?,
+            management_tls: listener::bind_all(&config.management_tls_listen, "management_tls", &mut inherited)?,
         })
     }
 

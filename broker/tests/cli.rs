@@ -87,3 +87,24 @@ fn a_bad_configuration_is_one_line() {
         );
     }
 }
+
+#[test]
+fn manual_pages_and_completions_know_every_command() {
+    let page = leveret(&["man"]);
+    assert!(page.status.success());
+    let text = String::from_utf8(page.stdout).unwrap();
+    assert!(text.contains(".TH leveret") && text.contains("completions"), "{text}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let written = leveret(&["man", "--directory", folder.path().to_str().unwrap()]);
+    assert!(written.status.success(), "{written:?}");
+    for file in ["leveret.1", "leveret-serve.1", "leveret-ctl-list_queues.1"] {
+        assert!(folder.path().join(file).exists(), "{file}");
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let completions = leveret(&["completions", shell]);
+        let text = String::from_utf8(completions.stdout).unwrap();
+        assert!(text.contains("list_queues") && text.contains("amqp-listen"), "{shell}");
+    }
+    assert!(usage_error(&leveret(&["completions", "csh"])).contains("bash"));
+}

@@ -40,6 +40,7 @@ mod queues;
 mod redelivery;
 mod reload;
 mod scale;
+mod service;
 mod single_active;
 mod stress;
 mod tls;

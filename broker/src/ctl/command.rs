@@ -72,6 +72,11 @@ enum CtlCommand {
     },
     /// Show what the broker is and does.
     Status,
+    /// Take the broker out of service: its clients are told goodbye, no others are let in, and it is not ready.
+    Drain,
+    /// Take it back into service.
+    #[command(visible_alias = "revive")]
+    Undrain,
     /// Make a virtual host.
     AddVhost { name: String },
     /// Delete a virtual host with all its queues and messages.
@@ -253,6 +258,8 @@ impl CtlCommand {
         let request = match self {
             Self::AwaitStartup { .. } => return Ok(None),
             Self::Status => Request::Status {},
+            Self::Drain => Request::Drain {},
+            Self::Undrain => Request::Undrain {},
             Self::AddVhost { name } => Request::AddVhost { name },
             Self::DeleteVhost { name } => Request::DeleteVhost { name },
             Self::ListVhosts(List { columns }) => Request::ListVhosts { columns },

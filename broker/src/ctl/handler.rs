@@ -45,6 +45,14 @@ impl UserStore for Broker {
 
 fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
     match request {
+        Request::Drain {} => {
+            broker.drain();
+            Ok(Reply::Done)
+        }
+        Request::Undrain {} => {
+            broker.undrain();
+            Ok(Reply::Done)
+        }
         Request::AddVhost { name } => {
             let ticket = broker.add_vhost(&name).map_err(admin_error)?;
             wait(broker, Some(ticket))?;

@@ -63,6 +63,10 @@ pub enum Request {
     ListPermissions {
         vhost: String,
     },
+    /// Take the broker out of service.
+    Drain {},
+    /// Take it back into service.
+    Undrain {},
     ListUserPermissions {
         user: String,
     },

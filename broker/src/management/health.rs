@@ -1,7 +1,5 @@
 //! Health checks: 200 when all is well, 503 and a reason when it is not.
 
-use std::sync::atomic::Ordering;
-
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -37,12 +35,8 @@ pub fn live(_request: &Request) -> Outcome {
 
 /// `GET /health/ready`: clients can be served. An alarm is no reason against it, for consumers go on.
 pub fn ready(request: &Request) -> Outcome {
-    if let Some(error) = request.broker.store.failed() {
-        tracing::debug!("not ready: storage has failed: {error}");
-        return unhealthy(&failed("storage has failed"));
-    }
-    if request.broker.stopping.load(Ordering::Relaxed) {
-        return unhealthy(&failed("the broker is stopping"));
+    if let Some(reason) = request.broker.out_of_service() {
+        return unhealthy(&failed(reason));
     }
     Reply::json(&ok())
 }

@@ -24,6 +24,8 @@ pub fn site(broker: Arc<Broker>, counters: Registry) -> Site {
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/health", get(health))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
         .with_state(Scraped { broker, counters });
     Site::new(router)
 }
@@ -42,6 +44,19 @@ async fn health(State(scraped): State<Scraped>) -> Response {
         return "ok\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, troubles.join("\n") + "\n").into_response()
+}
+
+/// The process answers.
+async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// 200 while clients are served, else 503 and the reason why not.
+async fn ready(State(scraped): State<Scraped>) -> Response {
+    match scraped.broker.out_of_service() {
+        None => "ok\n".into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
 }
 
 fn render(scraped: &Scraped) -> Result<(String, String), prometheus::Error> {

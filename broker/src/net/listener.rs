@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::connection;
 use super::entrance::Entrance;
+use super::inherited::Inherited;
 use super::stream::Stream;
 use crate::broker::Broker;
 use crate::config::ListenAddress;
@@ -41,8 +42,14 @@ fn key(purpose: &str) -> String {
 }
 
 /// Binds every address. When a whole family is missing on this machine, a wildcard of it is left out.
-pub fn bind_all(addresses: &[ListenAddress], purpose: &'static str) -> Result<Vec<TcpListener>, ListenError> {
-    let mut listeners: Vec<TcpListener> = Vec::new();
+/// Sockets that the service manager has opened for the purpose take the place of all its addresses.
+pub fn bind_all(
+    addresses: &[ListenAddress],
+    purpose: &'static str,
+    inherited: &mut Inherited,
+) -> Result<Vec<TcpListener>, ListenError> {
+    let mut listeners = adopt(inherited.take(purpose), purpose)?;
+    let addresses = if listeners.is_empty() { addresses } else { &[] };
     for address in addresses {
         let failed = |reason| ListenError {
             address: address.to_string(),
@@ -65,6 +72,19 @@ pub fn bind_all(addresses: &[ListenAddress], purpose: &'static str) -> Result<Ve
         }
     }
     Ok(listeners)
+}
+
+fn adopt(inherited: Vec<std::net::TcpListener>, purpose: &'static str) -> Result<Vec<TcpListener>, ListenError> {
+    let adopt = |listener: std::net::TcpListener| {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    let adopted = inherited.into_iter().map(adopt).collect::<io::Result<_>>();
+    adopted.map_err(|reason| ListenError {
+        address: "a socket of the service manager".to_owned(),
+        purpose,
+        reason,
+    })
 }
 
 fn is_family_missing(error: &io::Error) -> bool {
@@ -125,6 +145,9 @@ fn has_no_room(broker: &Broker) -> bool {
 }
 
 fn start(socket: TcpStream, peer: SocketAddr, entrance: &Entrance, broker: &Arc<Broker>, stop: &watch::Receiver<bool>) {
+    if broker.is_drained() {
+        return tracing::debug!(%peer, "refused: the broker is drained");
+    }
     // Output is batched here, so the kernel need not wait for more.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");

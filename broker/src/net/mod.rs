@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod entrance;
 pub mod http;
+pub mod inherited;
 pub mod listener;
 pub mod proxy;
 pub mod stream;

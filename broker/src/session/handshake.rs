@@ -342,6 +342,7 @@ impl Session {
 
     fn open_vhost(&mut self, now: Instant, user: &Arc<User>, name: &str) -> Result<(), AmqpError> {
         let not_allowed = |explanation: String| AmqpError::new(ReplyCode::NotAllowed, explanation);
+        self.broker.check_in_service()?;
         let place = self.broker.take_open_place().ok_or_else(|| {
             let limit = self.broker.live().connection_max.unwrap_or_default();
             not_allowed(format!(
