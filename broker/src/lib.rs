@@ -22,6 +22,7 @@ pub mod management;
 pub mod metrics;
 pub mod names;
 pub mod net;
+pub mod oauth_keys;
 pub mod perf;
 pub mod policy;
 pub mod protocol;

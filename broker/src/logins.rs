@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::auth::oauth::{TokenRefused, is_token};
 use crate::auth::sasl::Credentials;
-use crate::auth::{LoginRefused, User};
+use crate::auth::{Authenticated, LoginRefused};
 use crate::broker::Broker;
 use crate::clock;
+use crate::timer::unix_millis;
 
 /// Slow checks of passwords at once; each takes a core and some memory for a while. Others wait for their turn.
 const SLOW_CHECKS_MAX: usize = 2;
@@ -28,10 +30,17 @@ impl Default for Logins {
 }
 
 /// Checks a login. A source that has too many refused ones waiting is refused unheard, unless it is known to be right.
-pub async fn check(broker: &Arc<Broker>, credentials: Credentials, peer: IpAddr) -> Result<Arc<User>, LoginRefused> {
+pub async fn check(
+    broker: &Arc<Broker>,
+    credentials: Credentials,
+    peer: IpAddr,
+) -> Result<Authenticated, LoginRefused> {
+    if broker.oauth.get().is_some() && is_token(credentials.password.expose()) {
+        return check_token(broker, credentials.password.expose(), peer);
+    }
     let (name, password) = (&credentials.username, credentials.password.expose());
     if let Some(result) = broker.users.authenticate_at_once(name, password, peer) {
-        return result;
+        return result.map(Authenticated::from);
     }
     let Ok(_turn) = broker.logins.turns.acquire().await else {
         return Err(LoginRefused::Unchecked { name: name.clone() });
@@ -45,7 +54,30 @@ pub async fn check(broker: &Arc<Broker>, credentials: Credentials, peer: IpAddr)
         let (name, password) = (&credentials.username, credentials.password.expose());
         checking.users.authenticate(name, password, peer)
     });
-    checked.await.unwrap_or(Err(LoginRefused::Unchecked { name }))
+    let checked = checked.await.unwrap_or(Err(LoginRefused::Unchecked { name }));
+    checked.map(Authenticated::from)
+}
+
+/// Checks an access token. That takes less than a millisecond.
+pub fn check_token(broker: &Broker, token: &[u8], peer: IpAddr) -> Result<Authenticated, LoginRefused> {
+    let malformed = LoginRefused::Token(TokenRefused::Malformed);
+    let (Some(oauth), Ok(token)) = (broker.oauth.get(), std::str::from_utf8(token)) else {
+        return Err(malformed);
+    };
+    let now_seconds = unix_millis() / 1000;
+    let refused = |reason| match broker.throttle.lock().is_flooded(peer) {
+        true => LoginRefused::TooMany { name: String::new() },
+        false => LoginRefused::Token(reason),
+    };
+    let token = oauth.verify(token, now_seconds).map_err(refused)?;
+    let lasts = token
+        .expires_at
+        .map(|end| Duration::from_secs(end.saturating_sub(now_seconds)));
+    Ok(Authenticated {
+        user: token.user.clone(),
+        token: Some(Arc::new(token)),
+        lasts,
+    })
 }
 
 /// Counts a refused login, and waits until it may be answered; `already` is how long the caller makes it wait anyway. What was

@@ -12,3 +12,5 @@ mod definitions;
 mod limits;
 #[path = "management/objects.rs"]
 mod objects;
+#[path = "management/tokens.rs"]
+mod tokens;
