@@ -12,5 +12,7 @@ mod definitions;
 mod limits;
 #[path = "management/objects.rs"]
 mod objects;
+#[path = "management/openapi.rs"]
+mod openapi;
 #[path = "management/tokens.rs"]
 mod tokens;
