@@ -6,6 +6,8 @@
 mod access_matrix;
 #[path = "management/api.rs"]
 mod api;
+#[path = "management/bodies.rs"]
+mod bodies;
 #[path = "management/definitions.rs"]
 mod definitions;
 #[path = "management/limits.rs"]
