@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::alarms::Alarms;
+use crate::auth::oauth::Oauth;
 use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
 
 use crate::config::Config;
@@ -67,6 +68,8 @@ pub struct Broker {
     pub alarms: Alarms,
     /// Failed logins by source.
     pub throttle: Mutex<LoginThrottle>,
+    /// Checks access tokens, if they are accepted.
+    pub oauth: OnceLock<Oauth>,
     /// The turns of slow logins.
     pub logins: Logins,
     /// The node's name with the host's name filled in.
@@ -370,6 +373,7 @@ impl Broker {
             reply_targets: ReplyTargets::default(),
             alarms: Alarms::default(),
             throttle: Mutex::default(),
+            oauth: OnceLock::new(),
             logins: Logins::default(),
             node_name,
             started: now,

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod names;
 pub mod net;
 pub mod notify;
+pub mod oauth_keys;
 pub mod perf;
 pub mod policy;
 pub mod protocol;

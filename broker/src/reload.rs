@@ -10,6 +10,7 @@ use crate::broker::Broker;
 use crate::config::{Config, ConfigError, Flag, Loaded};
 use crate::logging;
 use crate::net::tls::{self, TlsSettings};
+use crate::oauth_keys;
 
 /// Where the configuration came from, so that it can be read again.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +59,9 @@ pub async fn at_hangup(mut hangup: Signal, broker: Arc<Broker>, source: ConfigSo
             Ok(Ok(loaded)) => take(&broker, loaded),
             Ok(Err(error)) => tracing::error!("the configuration stays as it was: {error}"),
             Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+        }
+        if let Some(oauth) = broker.oauth.get() {
+            oauth_keys::reload(&broker.config, oauth);
         }
         if let Some(tls) = broker.tls.get() {
             tls::reload_and_tell(tls, TlsSettings::of(&broker.live())).await;

@@ -31,7 +31,7 @@ use crate::settings::Setting;
 use crate::vhost::paging::Paging;
 use crate::vhost::queue_handle;
 use crate::vhost::recovery::RecoveryError;
-use crate::{alarms, clock, management, reload, timer};
+use crate::{alarms, clock, management, oauth_keys, reload, timer};
 
 /// How often an orderly stop looks whether all connections are gone.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -59,6 +59,9 @@ pub enum StartError {
         /// What is wrong with it.
         reason: StorageError,
     },
+    /// Tokens cannot be checked.
+    #[error("accept access tokens: {0}")]
+    Oauth(String),
     /// Stored definitions make no sense.
     #[error("recover what is stored: {0}")]
     Recovery(#[from] RecoveryError),
@@ -275,7 +278,11 @@ pub fn start(config: Config, store: Store, registry: &Registry) -> Result<Arc<Br
     } else {
         Paging::start(config.queue_memory_budget).map_err(StartError::Threads)?
     };
+    let oauth = oauth_keys::open(&config).map_err(StartError::Oauth)?;
     let broker = Arc::new(Broker::new(config, users, store, counters, paging, clock::now()));
+    if let Some(oauth) = oauth {
+        let _ = broker.oauth.set(oauth);
+    }
     let weak = Arc::downgrade(&broker);
     broker.users.observe(move |event| {
         if let Some(broker) = weak.upgrade() {

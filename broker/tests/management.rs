@@ -6,9 +6,15 @@
 mod access_matrix;
 #[path = "management/api.rs"]
 mod api;
+#[path = "management/bodies.rs"]
+mod bodies;
 #[path = "management/definitions.rs"]
 mod definitions;
 #[path = "management/limits.rs"]
 mod limits;
 #[path = "management/objects.rs"]
 mod objects;
+#[path = "management/openapi.rs"]
+mod openapi;
+#[path = "management/tokens.rs"]
+mod tokens;

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::oauth::TokenRefused;
+
 /// Why a login was refused. For the broker's log only: the client is told nothing but that it was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LoginRefused {
@@ -15,6 +17,8 @@ pub enum LoginRefused {
     OnlyViaLocalhost { name: String },
     #[error("too many refused logins of this address wait; that of user '{name}' was not looked at")]
     TooMany { name: String },
+    #[error("the token was refused: {0}")]
+    Token(TokenRefused),
     #[error("the login of user '{name}' could not be checked")]
     Unchecked { name: String },
 }

@@ -4,8 +4,10 @@
 //! [`Users`] hands out the records that must be stored, and the caller stores them.
 
 mod argon2id;
+mod authenticated;
 mod edit;
 mod error;
+pub mod oauth;
 pub mod password;
 pub mod permissions;
 pub mod sasl;
@@ -17,6 +19,7 @@ mod user;
 mod users;
 mod verified;
 
+pub use authenticated::Authenticated;
 pub use edit::{USER_NAME_MAX_BYTES, UsersEdit};
 pub use error::{AuthError, LoginRefused};
 pub use password::{HashedPassword, HashingAlgorithm};

@@ -3,6 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::error::AuthError;
+use super::oauth::Wildcard;
 
 /// Longest accepted pattern.
 pub const PATTERN_MAX_BYTES: usize = 4096;
@@ -54,6 +55,19 @@ impl Permissions {
             write: Pattern::compile(write)?,
             read: Pattern::compile(read)?,
         })
+    }
+
+    /// Allows what one of these matches, for each operation.
+    pub fn of_wildcards(configure: Vec<Wildcard>, write: Vec<Wildcard>, read: Vec<Wildcard>) -> Self {
+        let pattern = |wildcards| Pattern {
+            text: String::new(),
+            matcher: Matcher::AnyOf(wildcards),
+        };
+        Self {
+            configure: pattern(configure),
+            write: pattern(write),
+            read: pattern(read),
+        }
     }
 
     /// Allows everything.
@@ -126,6 +140,8 @@ enum Matcher {
     Everything,
     Nothing,
     Search(Regex),
+    /// One of the scopes of a token.
+    AnyOf(Vec<Wildcard>),
 }
 
 impl Pattern {
@@ -148,6 +164,7 @@ impl Pattern {
             Matcher::Everything => true,
             Matcher::Nothing => false,
             Matcher::Search(regex) => regex.is_match(name),
+            Matcher::AnyOf(wildcards) => wildcards.iter().any(|wildcard| wildcard.matches(name)),
         }
     }
 }

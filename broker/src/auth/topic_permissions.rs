@@ -9,6 +9,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::error::AuthError;
+use super::oauth::Scopes;
 use super::permissions::{Operation, compile_search};
 use super::user::TopicPermissionRecord;
 
@@ -19,6 +20,8 @@ const CLIENT_ID: &str = "{client_id}";
 #[derive(Debug, Clone, Default)]
 pub struct TopicPermissions {
     by_exchange: BTreeMap<String, TopicPermission>,
+    /// Of the bearer of a token: its scopes restrict all exchanges of this virtual host.
+    scopes: Option<(Arc<Scopes>, String)>,
 }
 
 /// The patterns for one exchange.
@@ -40,9 +43,20 @@ struct KeyPattern {
 }
 
 impl TopicPermissions {
+    /// What the scopes of a token allow in the virtual host.
+    pub fn of_scopes(scopes: Arc<Scopes>, vhost: &str) -> TopicPermissions {
+        TopicPermissions {
+            by_exchange: BTreeMap::new(),
+            scopes: Some((scopes, vhost.to_owned())),
+        }
+    }
+
     /// Whether a message with this routing key may be published to the exchange, or routed out of it through a binding with
     /// this routing key.
     pub fn allows(&self, operation: Operation, exchange: &str, routing_key: &str) -> bool {
+        if let Some((scopes, vhost)) = &self.scopes {
+            return scopes.allow_topic(operation, vhost, exchange, routing_key);
+        }
         self.by_exchange.get(exchange).is_none_or(|permission| {
             let pattern = match operation {
                 Operation::Write => &permission.write,
@@ -56,12 +70,12 @@ impl TopicPermissions {
 
     /// Is this exchange restricted?
     pub fn restricts(&self, exchange: &str) -> bool {
-        self.by_exchange.contains_key(exchange)
+        self.scopes.is_some() || self.by_exchange.contains_key(exchange)
     }
 
     /// Whether nothing is restricted.
     pub fn is_empty(&self) -> bool {
-        self.by_exchange.is_empty()
+        self.scopes.is_none() && self.by_exchange.is_empty()
     }
 
     /// These and the one of the record instead of another for its exchange.

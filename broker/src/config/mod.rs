@@ -120,6 +120,16 @@ pub struct Config {
     pub loopback_users: Vec<String>,
     /// How new passwords are hashed. Default argon2id.
     pub password_hashing: HashingAlgorithm,
+    /// How tokens of OAuth 2 call this broker; none are accepted if it is empty. Default empty.
+    pub oauth_resource_server_id: String,
+    /// File of the keys that sign tokens. Default none.
+    pub oauth_jwks_file: Option<PathBuf>,
+    /// Who must have issued tokens. Default anybody who has a key.
+    pub oauth_issuer: String,
+    /// What stands before the scopes that are meant; `auto` is `oauth_resource_server_id` and a dot. Default `auto`.
+    pub oauth_scope_prefix: String,
+    /// Claims of which the first that is there names the user. Default `sub`, `client_id`.
+    pub oauth_username_claims: Vec<String>,
     /// Further virtual hosts made at the first start. Default none.
     pub vhosts: Vec<SeedVhost>,
     /// Further users made at the first start. Default none.
@@ -251,6 +261,11 @@ impl Default for Config {
             default_vhost: "/".to_owned(),
             loopback_users: vec!["guest".to_owned()],
             password_hashing: HashingAlgorithm::Argon2id,
+            oauth_resource_server_id: String::new(),
+            oauth_jwks_file: None,
+            oauth_issuer: String::new(),
+            oauth_scope_prefix: "auto".to_owned(),
+            oauth_username_claims: vec!["sub".to_owned(), "client_id".to_owned()],
             vhosts: Vec::new(),
             users: Vec::new(),
             load_definitions: None,

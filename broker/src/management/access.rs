@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
@@ -9,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::reply::ApiError;
-use crate::auth::{Credentials, Secret, User};
+use crate::auth::{Authenticated, Credentials, Secret, User};
 use crate::broker::Broker;
 use crate::logins;
 
@@ -33,6 +34,17 @@ pub enum Rights {
 pub struct Caller {
     /// The user that logged in.
     pub user: Arc<User>,
+    /// How it did.
+    pub who: Authenticated,
+}
+
+impl From<Authenticated> for Caller {
+    fn from(who: Authenticated) -> Caller {
+        Caller {
+            user: who.user.clone(),
+            who,
+        }
+    }
 }
 
 impl Caller {
@@ -59,7 +71,7 @@ impl Caller {
 
     /// May the user log in to this virtual host?
     pub fn uses_vhost(&self, broker: &Broker, vhost: &str) -> bool {
-        broker.users.access(&self.user.name, vhost).is_some()
+        self.who.access(&broker.users, vhost).is_some()
     }
 
     /// May the user see connections and channels of this other one?
@@ -72,21 +84,34 @@ impl Caller {
 pub async fn log_in(broker: &Arc<Broker>, peer: IpAddr, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let given = headers.get(header::AUTHORIZATION);
     let given = given.ok_or(ApiError::NotLoggedIn("Log in with basic authentication"))?;
-    let Some(credentials) = given.to_str().ok().and_then(basic_credentials) else {
+    let given = given.to_str().unwrap_or_default();
+    let result = if let Some(token) = bearer_token(given) {
+        logins::check_token(broker, token.as_bytes(), peer)
+    } else if let Some(credentials) = basic_credentials(given) {
+        logins::check(broker, credentials, peer).await
+    } else {
         return Err(ApiError::NotLoggedIn("Log in with basic authentication"));
     };
-    match logins::check(broker, credentials, peer).await {
-        Ok(user) => {
+    match result {
+        Ok(who) => {
             broker.counters.auth_attempts_succeeded.inc();
-            Ok(Caller { user })
+            broker.logins.http_succeeded.fetch_add(1, Ordering::Relaxed);
+            Ok(Caller::from(who))
         }
         Err(reason) => {
             broker.counters.auth_attempts_failed.inc();
+            broker.logins.http_failed.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%peer, "login refused on the management API: {reason}");
             logins::refuse_late(broker, peer, &reason, Duration::ZERO).await;
             Err(ApiError::NotLoggedIn("Login failed"))
         }
     }
+}
+
+/// The token of `Bearer` and a token.
+fn bearer_token(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// User and password of `Basic` and base64 of `user:password`.
@@ -147,13 +172,11 @@ mod tests {
             ("impersonator", [false, false, false]),
             ("Administrator", [false, false, false]),
         ] {
-            let caller = Caller {
-                user: Arc::new(User {
-                    name: "u".to_owned(),
-                    password: HashedPassword::new(b"p", *b"salt").unwrap(),
-                    tags: vec![tag.to_owned()],
-                }),
-            };
+            let caller = Caller::from(Authenticated::from(Arc::new(User {
+                name: "u".to_owned(),
+                password: HashedPassword::new(b"p", *b"salt").unwrap(),
+                tags: vec![tag.to_owned()],
+            })));
             let has = rights.map(|rights| caller.require(rights).is_ok());
             assert_eq!(has, expected, "{tag}");
         }

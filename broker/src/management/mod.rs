@@ -14,6 +14,7 @@ mod health;
 mod limits;
 mod listing;
 mod messages;
+mod openapi;
 mod overview;
 mod parameters;
 mod policies;

@@ -231,19 +231,23 @@ pub fn cluster_name(request: &Request) -> Outcome {
     })
 }
 
-/// `GET /api/auth/attempts/{node}`: logins on AMQP and HTTP together.
+/// `GET /api/auth/attempts/{node}`: logins by protocol.
 pub fn auth_attempts(request: &Request) -> Outcome {
-    let counters = &request.broker.counters;
-    let (failed, succeeded) = (
-        counters.auth_attempts_failed.get(),
-        counters.auth_attempts_succeeded.get(),
-    );
-    Reply::json(&[AttemptsView {
-        protocol: "all",
+    let (counters, logins) = (&request.broker.counters, &request.broker.logins);
+    let http_failed = logins.http_failed.load(Ordering::Relaxed);
+    let http_succeeded = logins.http_succeeded.load(Ordering::Relaxed);
+    let row = |protocol, failed: u64, succeeded: u64| AttemptsView {
+        protocol,
         auth_attempts: failed + succeeded,
         auth_attempts_failed: failed,
         auth_attempts_succeeded: succeeded,
-    }])
+    };
+    let failed = counters.auth_attempts_failed.get().saturating_sub(http_failed);
+    let succeeded = counters.auth_attempts_succeeded.get().saturating_sub(http_succeeded);
+    Reply::json(&[
+        row("amqp091", failed, succeeded),
+        row("http", http_failed, http_succeeded),
+    ])
 }
 
 /// `GET /api/auth/attempts/{node}/source`: what is remembered of sources that failed lately. An IPv6 source is its /64 network.

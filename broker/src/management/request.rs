@@ -80,12 +80,13 @@ impl Request {
 
     /// Who acts in a virtual host, with the caller's own permissions there.
     pub fn actor(&self, vhost: &Vhost) -> Result<Actor, ApiError> {
-        let user = &self.caller()?.user;
-        let permissions = self.broker.users.access(&user.name, &vhost.name);
+        let caller = self.caller()?;
+        let users = &self.broker.users;
+        let permissions = caller.who.access(users, &vhost.name);
         Ok(Actor {
-            user: user.name.as_str().into(),
+            user: caller.user.name.as_str().into(),
             permissions: permissions.unwrap_or_else(|| Arc::new(Permissions::none())),
-            topics: self.broker.users.topic_permissions(&user.name, &vhost.name),
+            topics: caller.who.topic_permissions(users, &vhost.name),
             connection: None,
         })
     }

@@ -9,8 +9,8 @@ use super::reply::{ApiError, Outcome};
 use super::request::Request;
 use super::server::Door;
 use super::{
-    bindings, connections, consumers, definitions, exchanges, health, limits, messages, overview, parameters, policies,
-    queues, topic_permissions, users, vhosts,
+    bindings, connections, consumers, definitions, exchanges, health, limits, messages, openapi, overview, parameters,
+    policies, queues, topic_permissions, users, vhosts,
 };
 
 /// Most bytes of the body of an ordinary request.
@@ -138,6 +138,7 @@ pub const ROUTES: &[Route] = &[
         Any,
         parameters::put_cluster_name,
     ),
+    get("/api/openapi.json", Management, Any, openapi::document),
     get("/api/version", Management, Any, overview::version),
     get("/api/extensions", Management, Any, overview::nothing),
     get("/api/feature-flags", Management, Any, overview::nothing),

@@ -11,6 +11,7 @@ use prometheus::Registry;
 use super::access::Caller;
 use super::request::Request;
 use super::server::Door;
+use crate::auth::Authenticated;
 use crate::broker::Broker;
 use crate::config::Config;
 
@@ -32,7 +33,7 @@ pub fn request(path: &str, query: &str) -> Request {
     Request {
         rates: broker.rates.get(),
         broker,
-        caller: Some(Caller { user }),
+        caller: Some(Caller::from(Authenticated::from(user))),
         path: Vec::new(),
         query: Query::try_from_uri(&uri).unwrap().0,
         reason: None,

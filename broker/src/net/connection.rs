@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
-use crate::auth::LoginRefused;
-use crate::auth::User;
+use crate::auth::{Authenticated, LoginRefused};
 use crate::broker::{Broker, ConnectionId, ConnectionInfo};
 use crate::clock;
 use crate::logins;
@@ -358,11 +357,14 @@ fn arm(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Option<Instant>) {
 }
 
 /// Checks a login; sources that keep failing wait longer and longer for the answer.
-async fn log_in(broker: &Arc<Broker>, info: &ConnectionInfo, login: Login) -> Result<Arc<User>, LoginRefused> {
+async fn log_in(broker: &Arc<Broker>, info: &ConnectionInfo, login: Login) -> Result<Authenticated, LoginRefused> {
     let ip = info.peer.ip();
     let result = match login {
         Login::Password(credentials) => logins::check(broker, credentials, ip).await,
-        Login::Certificate(name) => broker.users.authenticate_by_certificate(&name, ip),
+        Login::Certificate(name) => {
+            let user = broker.users.authenticate_by_certificate(&name, ip);
+            user.map(Authenticated::from)
+        }
     };
     if let Err(reason) = &result {
         // The session itself makes a refused client wait for the usual delay.

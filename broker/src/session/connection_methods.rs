@@ -6,9 +6,9 @@ use std::time::Instant;
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::connection::{AMQPMethod, Blocked, CloseOk, Unblocked, UpdateSecretOk};
 
-use super::{Phase, Session, short};
-use crate::auth::TopicPermissions;
+use super::{Pause, Phase, Session, short};
 use crate::auth::permissions::Permissions;
+use crate::auth::{Authenticated, Credentials, LoginRefused, Secret, TopicPermissions};
 use crate::protocol::error::AmqpError;
 use crate::protocol::method;
 use crate::protocol::reply_code::ReplyCode;
@@ -25,9 +25,10 @@ impl Session {
                 self.phase = Phase::Finished;
                 Ok(())
             }
-            AMQPClass::Connection(AMQPMethod::UpdateSecret(update)) => self
-                .update_secret(update.new_secret.as_bytes())
-                .map_err(|error| error.at(class_id, method_id)),
+            AMQPClass::Connection(AMQPMethod::UpdateSecret(update)) => {
+                self.update_secret(update.new_secret.as_bytes());
+                Ok(())
+            }
             // connection.close-ok without a close, and blocked or unblocked, are for nobody.
             AMQPClass::Connection(AMQPMethod::CloseOk(_) | AMQPMethod::Blocked(_) | AMQPMethod::Unblocked(_)) => Ok(()),
             _ => {
@@ -37,32 +38,63 @@ impl Session {
         }
     }
 
-    /// A new password for a long-lived connection; it must be the user's present one.
-    fn update_secret(&mut self, secret: &[u8]) -> Result<(), AmqpError> {
-        let refused = || AmqpError::new(ReplyCode::NotAllowed, "New secret was refused by one of the backends");
-        let user = self.info.user();
-        self.broker
-            .users
-            .authenticate(&user, secret, self.info.peer.ip())
-            .map_err(|_| refused())?;
-        self.reply(0, AMQPClass::Connection(AMQPMethod::UpdateSecretOk(UpdateSecretOk {})));
-        Ok(())
+    /// A new password or token for a long-lived connection, which is checked as at the login.
+    fn update_secret(&mut self, secret: &[u8]) {
+        self.new_secret = Some(Credentials {
+            username: self.info.user().to_string(),
+            password: Secret::new(secret),
+        });
+        self.checks_secret = true;
+        self.pause = Some(Pause::Login);
+    }
+
+    /// The new secret must be that of the same user.
+    pub(super) fn secret_result(&mut self, now: Instant, result: Result<Authenticated, LoginRefused>) {
+        self.checks_secret = false;
+        if matches!(self.pause, Some(Pause::Login)) {
+            self.pause = None;
+        }
+        let (Phase::Running, Some(opened)) = (&self.phase, &mut self.open) else {
+            return;
+        };
+        match result.ok().filter(|who| who.user.name == *opened.actor.user) {
+            Some(who) => {
+                self.expires = who.lasts.map(|lasts| now + lasts);
+                opened.who = who;
+                self.renew_actor();
+                self.publisher.forget_routes();
+                self.reply(0, AMQPClass::Connection(AMQPMethod::UpdateSecretOk(UpdateSecretOk {})));
+            }
+            None => {
+                let text = "New secret was refused by one of the backends";
+                self.fail_connection(now, AmqpError::new(ReplyCode::NotAllowed, text).at(10, 70));
+            }
+        }
+    }
+
+    /// The login has ended.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.expires = None;
+        self.fail_connection(now, AmqpError::new(ReplyCode::ConnectionForced, "credential expired"));
     }
 
     /// The actor with the permissions of this moment.
     pub(super) fn refresh_actor(&mut self) {
-        let Some(opened) = &mut self.open else { return };
-        let revision = self.broker.users.revision();
-        if revision == opened.users_revision {
-            return;
+        let Some(opened) = &self.open else { return };
+        if self.broker.users.revision() != opened.users_revision {
+            self.renew_actor();
         }
-        opened.users_revision = revision;
+    }
+
+    fn renew_actor(&mut self) {
+        let Some(opened) = &self.open else { return };
+        let revision = self.broker.users.revision();
         // Whoever lost the access may do nothing more.
-        let permissions = self.broker.users.access(&opened.actor.user, &opened.vhost.name);
+        let permissions = opened.who.access(&self.broker.users, &opened.vhost.name);
         let permissions = permissions.unwrap_or_else(|| Arc::new(Permissions::none()));
-        let (user, vhost) = (opened.actor.user.clone(), opened.vhost.name.clone());
-        let topics = self.topic_permissions(&user, &vhost);
+        let topics = self.topic_permissions(&opened.who, &opened.vhost.name);
         if let Some(opened) = &mut self.open {
+            opened.users_revision = revision;
             opened.actor = Actor {
                 permissions,
                 topics,
@@ -72,8 +104,8 @@ impl Session {
     }
 
     /// What restricts the client's routing keys in the virtual host.
-    pub(super) fn topic_permissions(&self, user: &str, vhost: &str) -> Arc<TopicPermissions> {
-        let permissions = self.broker.users.topic_permissions(user, vhost);
+    pub(super) fn topic_permissions(&self, who: &Authenticated, vhost: &str) -> Arc<TopicPermissions> {
+        let permissions = who.topic_permissions(&self.broker.users, vhost);
         permissions.for_client(self.client.client_id.as_deref())
     }
 

@@ -7,7 +7,6 @@
 //! Before the login is accepted every mistake is answered with silence: the socket is dropped after
 //! [`REFUSAL_DELAY`], as RabbitMQ does, so that guessing costs time and tells nothing.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amq_protocol::protocol::AMQPClass;
@@ -16,7 +15,7 @@ use amq_protocol::types::{AMQPValue, FieldTable, LongString};
 
 use super::{Opened, Pause, Phase, Session, short};
 use crate::auth::sasl::{Credentials, Mechanism, SaslError};
-use crate::auth::{LoginRefused, User};
+use crate::auth::{Authenticated, LoginRefused};
 use crate::protocol::error::AmqpError;
 use crate::protocol::frame::{Frame, FrameKind};
 use crate::protocol::method;
@@ -40,8 +39,8 @@ enum Step {
     Header,
     StartSent,
     Authenticating { login: Option<Login>, mechanism: Mechanism },
-    TuneSent { user: Arc<User> },
-    OpenDue { user: Arc<User> },
+    TuneSent { user: Authenticated },
+    OpenDue { user: Authenticated },
 }
 
 /// Who the client says it is, to be checked.
@@ -252,7 +251,11 @@ impl Session {
     }
 
     /// The answer to [`take_login`](Session::take_login).
-    pub fn login_result(&mut self, now: Instant, result: Result<Arc<User>, LoginRefused>) {
+    pub fn login_result<A: Into<Authenticated>>(&mut self, now: Instant, result: Result<A, LoginRefused>) {
+        let result = result.map(Into::into);
+        if self.checks_secret {
+            return self.secret_result(now, result);
+        }
         let Phase::Handshake(Handshake {
             step: Step::Authenticating { mechanism, .. },
             ..
@@ -265,7 +268,8 @@ impl Session {
         match result {
             Ok(user) => {
                 self.broker.counters.auth_attempts_succeeded.inc();
-                self.info.set_user(&user.name);
+                self.info.set_user(&user.user.name);
+                self.expires = user.lasts.map(|lasts| now + lasts);
                 self.set_step(Step::TuneSent { user });
                 self.send_tune();
             }
@@ -296,7 +300,7 @@ impl Session {
         self.reply(0, AMQPClass::Connection(AMQPMethod::Tune(tune)));
     }
 
-    fn receive_tune_ok(&mut self, now: Instant, user: Arc<User>, tune_ok: TuneOk) {
+    fn receive_tune_ok(&mut self, now: Instant, user: Authenticated, tune_ok: TuneOk) {
         if let Err(explanation) = self.check_tune(&tune_ok) {
             return self.fail_connection(now, AmqpError::new(ReplyCode::NotAllowed, explanation).at(10, 31));
         }
@@ -340,7 +344,7 @@ impl Session {
         }
     }
 
-    fn open_vhost(&mut self, now: Instant, user: &Arc<User>, name: &str) -> Result<(), AmqpError> {
+    fn open_vhost(&mut self, now: Instant, who: &Authenticated, name: &str) -> Result<(), AmqpError> {
         let not_allowed = |explanation: String| AmqpError::new(ReplyCode::NotAllowed, explanation);
         self.broker.check_in_service()?;
         let place = self.broker.take_open_place().ok_or_else(|| {
@@ -354,10 +358,9 @@ impl Session {
             .vhost(name)
             .ok_or_else(|| not_allowed(format!("vhost {name} not found")))?;
         let users_revision = self.broker.users.revision();
-        let permissions = self
-            .broker
-            .users
-            .access(&user.name, name)
+        let user = &who.user;
+        let permissions = who
+            .access(&self.broker.users, name)
             .ok_or_else(|| not_allowed(format!("access to vhost '{name}' refused for user '{}'", user.name)));
         self.broker
             .admit(&self.info, &vhost, permissions.is_ok())
@@ -366,11 +369,12 @@ impl Session {
         let actor = Actor {
             user: user.name.as_str().into(),
             permissions,
-            topics: self.topic_permissions(&user.name, name),
+            topics: self.topic_permissions(who, name),
             connection: Some(self.info.id),
         };
         self.open = Some(Opened {
             vhost,
+            who: who.clone(),
             actor,
             users_revision,
             _place: place,

@@ -49,7 +49,13 @@ impl Session {
         self.check_topics(&unchecked, &further_keys)?;
         if let Some(user_id) = properties.user_id {
             let user = self.info.user();
-            if *user_id != *user && !self.broker.users.get(&user).is_some_and(|user| user.is_impersonator()) {
+            let users = &self.broker.users;
+            let may_impersonate = || {
+                self.open
+                    .as_ref()
+                    .is_some_and(|opened| opened.who.is_impersonator(users))
+            };
+            if *user_id != *user && !may_impersonate() {
                 return Err(failed(format!(
                     "user_id property set to '{user_id}' but authenticated user was '{user}'"
                 )));

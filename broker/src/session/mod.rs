@@ -46,6 +46,7 @@ use amq_protocol::protocol::basic::Get;
 use amq_protocol::protocol::{AMQPClass, connection as connection_class};
 use leveret_storage::{CommitListener, Ticket};
 
+use crate::auth::{Authenticated, Credentials};
 use crate::broker::{Broker, ConnectionInfo, OpenPlace};
 use crate::config::Config;
 use crate::protocol::error::AmqpError;
@@ -87,6 +88,12 @@ pub struct Session {
     settles: SettleBatch,
     scratch: Scratch,
     pause: Option<Pause>,
+    /// When the login ends.
+    expires: Option<Instant>,
+    /// What connection.update-secret brought, to be checked.
+    new_secret: Option<Credentials>,
+    /// It is being checked.
+    checks_secret: bool,
     /// Methods that may still be done before others have their turn.
     methods_left: usize,
     heartbeat: Heartbeat,
@@ -112,6 +119,7 @@ struct Client {
 /// The virtual host the connection is open to, and as whom; gone when the connection closes.
 struct Opened {
     vhost: Arc<Vhost>,
+    who: Authenticated,
     actor: Actor,
     users_revision: u64,
     _place: OpenPlace,
@@ -177,6 +185,9 @@ impl Session {
             settles: SettleBatch::default(),
             scratch: Scratch::default(),
             pause: None,
+            expires: None,
+            new_secret: None,
+            checks_secret: false,
             methods_left: METHODS_PER_TURN,
             heartbeat: Heartbeat::new(now),
             frame_max: frame::INITIAL_FRAME_MAX,
@@ -471,7 +482,10 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Handshake(handshake) => Some(handshake.deadline),
-            Phase::Running => self.heartbeat.deadline().into_iter().chain(self.flow_deadline()).min(),
+            Phase::Running => {
+                let deadlines = self.heartbeat.deadline().into_iter().chain(self.flow_deadline());
+                deadlines.chain(self.expires).min()
+            }
             Phase::Closing { deadline } | Phase::Dropping { deadline } => Some(*deadline),
             Phase::Finished => None,
         }
@@ -487,6 +501,7 @@ impl Session {
             Phase::Closing { deadline } | Phase::Dropping { deadline } if now >= *deadline => {
                 self.phase = Phase::Finished;
             }
+            Phase::Running if self.expires.is_some_and(|end| now >= end) => self.expire(now),
             Phase::Running => {
                 self.beat(now);
                 self.look_at_flow(now);
@@ -513,6 +528,9 @@ impl Session {
 
     /// The login to check, once; answer with [`login_result`](Session::login_result).
     pub fn take_login(&mut self) -> Option<Login> {
+        if let Some(credentials) = self.new_secret.take() {
+            return Some(Login::Password(credentials));
+        }
         match &mut self.phase {
             Phase::Handshake(handshake) => handshake.take_login(),
             _ => None,
@@ -530,7 +548,11 @@ mod tests {
     use leveret_storage::{Store, StoreOptions};
     use prometheus::Registry;
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::auth::oauth::{Scopes, Token};
+    use crate::auth::{HashedPassword, User};
     use crate::protocol::protocol_header::AMQP_0_9_1;
 
     /// A session of guest with channel 1 in confirm mode and a durable queue `q`, over a store that commits by hand.
@@ -661,6 +683,76 @@ mod tests {
         assert!(session.outbox.take_committed());
         session.watching_commits = false;
         session.watch_commits();
+    }
+
+    /// connection.update-secret, and what was found out about the new secret.
+    fn update_secret(session: &mut Session, name: &str, scope: &str) {
+        let update = connection::UpdateSecret {
+            new_secret: "secret".into(),
+            reason: "".into(),
+        };
+        say(
+            session,
+            0,
+            AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(update)),
+        );
+        assert!(session.take_login().is_some() && !session.accepts_input());
+        let user = User {
+            name: name.to_owned(),
+            password: HashedPassword::none(),
+            tags: Vec::new(),
+        };
+        let user = Arc::new(user);
+        let (scopes, _) = Scopes::parse([scope].into_iter());
+        let token = Token {
+            user: user.clone(),
+            scopes: Arc::new(scopes),
+            expires_at: Some(0),
+        };
+        let who = Authenticated {
+            user,
+            token: Some(Arc::new(token)),
+            lasts: Some(Duration::from_secs(60)),
+        };
+        session.login_result(crate::clock::now(), Ok(who));
+    }
+
+    fn has_said(session: &Session, text: &str) -> bool {
+        let mut outbox = session.outbox.lock();
+        let said = outbox.bytes_mut();
+        said.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
+    #[test]
+    fn a_new_token_counts_at_once_and_until_it_ends() {
+        let mut session = session(1 << 20);
+        publish(&mut session);
+        update_secret(&mut session, "guest", "read:*/*");
+        assert!(session.accepts_input() && matches!(session.phase, Phase::Running));
+        publish(&mut session);
+        assert!(has_said(
+            &session,
+            "write access to exchange 'amq.default' in vhost '/' refused for user 'guest'"
+        ));
+        let now = crate::clock::now();
+        session.timeout(now);
+        assert!(matches!(session.phase, Phase::Running));
+        let end = session.deadline().unwrap();
+        assert!(end > now + Duration::from_secs(50) && end <= now + Duration::from_secs(60));
+        session.timeout(end);
+        assert!(has_said(&session, "CONNECTION_FORCED - credential expired"));
+        assert!(matches!(session.phase, Phase::Closing { .. }));
+    }
+
+    #[test]
+    fn a_new_token_of_somebody_else_is_refused() {
+        let mut session = session(1 << 20);
+        update_secret(&mut session, "other", "write:*/*");
+        assert!(has_said(
+            &session,
+            "NOT_ALLOWED - New secret was refused by one of the backends"
+        ));
+        assert!(matches!(session.phase, Phase::Closing { .. }));
     }
 
     #[test]

@@ -131,6 +131,13 @@ impl Publisher {
     }
 }
 
+impl Publisher {
+    /// Looks up all routes again, because the client may do other things now.
+    pub fn forget_routes(&mut self) {
+        self.routes = RouteCache::default();
+    }
+}
+
 impl Batch {
     fn group(&mut self, queue: &Arc<QueueHandle>) -> usize {
         if let Some(index) = self.by_queue.get(&queue.id.0) {

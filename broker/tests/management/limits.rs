@@ -88,6 +88,11 @@ fn a_wrong_password_is_answered_late_and_counted() {
         "answered at once"
     );
     assert_eq!(api.broker.counters.auth_attempts_failed.get(), 1);
+    let by_protocol = api.get("/api/auth/attempts/any?columns=protocol,auth_attempts_failed");
+    assert_eq!(by_protocol[0]["protocol"], "amqp091");
+    assert_eq!(by_protocol[0]["auth_attempts"], 0);
+    assert_eq!(by_protocol[1]["protocol"], "http");
+    assert_eq!(by_protocol[1]["auth_attempts_failed"], 1);
     assert_eq!(api.broker.throttle.lock().sources(), 1);
 }
 
