@@ -90,9 +90,16 @@ impl Session {
             "" => self.broker.names.consumer_tag().into(),
             tag => tag.into(),
         };
+        let consumers_max = self.broker.config.consumer_max_per_channel;
         let Some(channel) = self.channel_slot(number) else {
             return Ok(());
         };
+        if let Some(max) = consumers_max
+            && channel.consumers.len() >= max as usize
+        {
+            let text = format!("reached maximum ({max}) of consumers per channel");
+            return Err(AmqpError::new(ReplyCode::NotAllowed, text));
+        }
         if channel.consumers.contains_key(&tag) {
             let text = format!("attempt to reuse consumer tag '{tag}'");
             return Err(AmqpError::new(ReplyCode::NotAllowed, text));
@@ -105,6 +112,10 @@ impl Session {
         let Some(opened) = &self.open else { return Ok(()) };
         let vhost = opened.vhost.clone();
         let queue = vhost.readable_queue(&opened.actor, &name)?;
+        let arguments = &queue.properties.arguments;
+        arguments
+            .check_consumer(&consume.arguments)
+            .map_err(|error| OperationError::Argument(error.explain(&queue.name, &vhost.name)))?;
         let priority = consumer_priority(&consume.arguments, &queue, &vhost.name)?;
         let origin = {
             let mut outbox = self.outbox.lock();
