@@ -40,7 +40,9 @@ fn rows_of_the_page() -> Coverage {
 fn has_script(row: u32) -> bool {
     let scripts = folder().join("../broker/tests/scripts/session");
     let begin = format!("row_{row:03}_");
-    let mut names = std::fs::read_dir(scripts).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names = std::fs::read_dir(scripts)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
     names.any(|name| name.to_str().unwrap().starts_with(&begin))
 }
 
