@@ -75,6 +75,7 @@ keys! {
     handshake_timeout: |v| value::duration(v, LEAST_TIMEOUT..=MOST_TIMEOUT),
     max_message_size: |v| value::size(v, 1..=MOST_MESSAGE_BYTES),
     connection_max: value::limit,
+    consumer_max_per_channel: value::limit,
     fsync: value::fsync,
     fsync_interval: |v| value::duration(v, LEAST_TIMEOUT..=MOST_TIMEOUT),
     queue_memory_budget: |v| value::size(v, 0..=MOST_QUEUE_MEMORY_BYTES),

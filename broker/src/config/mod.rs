@@ -97,6 +97,8 @@ pub struct Config {
     pub max_message_size: u64,
     /// Most client connections at once; `None`, the default, is no limit.
     pub connection_max: Option<u32>,
+    /// Most consumers of a channel; `None`, the default, is no limit.
+    pub consumer_max_per_channel: Option<u32>,
 
     /// When a message is on disk. Default always: a confirm follows the sync.
     pub fsync: FsyncPolicy,
@@ -251,6 +253,7 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(10),
             max_message_size: 128 << 20,
             connection_max: None,
+            consumer_max_per_channel: None,
             fsync: FsyncPolicy::Always,
             fsync_interval: Duration::from_millis(200),
             queue_memory_budget: 128 << 20,

@@ -96,7 +96,7 @@ enum Refusal {
 }
 
 /// Keys as they are written, for suggestions.
-const KNOWN: [&str; 48] = [
+const KNOWN: [&str; 49] = [
     "listeners.tcp",
     "listeners.tcp.default",
     "listeners.ssl",
@@ -126,6 +126,7 @@ const KNOWN: [&str; 48] = [
     "frame_max",
     "channel_max",
     "connection_max",
+    "consumer_max_per_channel",
     "handshake_timeout",
     "max_message_size",
     "disk_free_limit.absolute",
@@ -228,10 +229,8 @@ impl Translation {
             ["load_definitions"] | ["definitions", "local", "path"] => self.text("load_definitions", line),
             ["definitions", "import_backend"] if value == "local_filesystem" => {}
             ["handshake_timeout"] => self.put("handshake_timeout", line, &format!("{value}ms")),
-            ["connection_max"] => {
-                let value = if value == "infinity" { "unlimited" } else { value };
-                self.put("connection_max", line, value);
-            }
+            ["connection_max"] => self.limit("connection_max", line, value),
+            ["consumer_max_per_channel"] => self.limit("consumer_max_per_channel", line, value),
             ["disk_free_limit", "absolute"] => self.put("disk_free_limit", line, &size(value)?.to_string()),
             ["disk_free_limit", "relative"] => {
                 let memory = crate::alarms::available_memory_bytes() as f64;
@@ -268,6 +267,10 @@ impl Translation {
             _ => return Err(Refusal::Unknown),
         }
         Ok(())
+    }
+
+    fn limit(&mut self, key: &'static str, line: &Line, value: &str) {
+        self.put(key, line, if value == "infinity" { "unlimited" } else { value });
     }
 
     fn put(&mut self, key: &'static str, line: &Line, value: &str) {

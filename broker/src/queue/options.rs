@@ -167,6 +167,20 @@ impl QueueArguments {
         Ok(())
     }
 
+    /// Checks the arguments of basic.consume that are for other kinds of queue.
+    pub fn check_consumer(&self, table: &FieldTable) -> Result<(), ArgumentError> {
+        match STREAM_CONSUMER_ARGUMENTS
+            .iter()
+            .find(|name| lookup(table, name).is_some())
+        {
+            None => Ok(()),
+            Some(argument) => Err(ArgumentError::OtherQueueType {
+                argument,
+                queue_type: self.queue_type.module_name(),
+            }),
+        }
+    }
+
     /// Which messages are duplicates, if the queue drops them.
     pub fn deduplication(&self) -> Option<&Deduplication> {
         self.deduplicates.then_some(&self.deduplication)
@@ -322,6 +336,9 @@ pub const STREAM_ARGUMENTS: [&str; 3] = [
     "x-stream-max-segment-size-bytes",
     "x-stream-filter-size-bytes",
 ];
+
+/// Arguments that only consumers of streams take; refused likewise.
+const STREAM_CONSUMER_ARGUMENTS: [&str; 3] = ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
 
 /// In the order in which RabbitMQ checks them, which decides which error wins.
 const ARGUMENTS: [Argument; 29] = [

@@ -90,21 +90,35 @@ impl Session {
             "" => self.broker.names.consumer_tag().into(),
             tag => tag.into(),
         };
+        let is_reply = consume.queue.as_str() == reply_to::PSEUDO_QUEUE;
+        let name = self.queue_name(number, consume.queue.as_str())?;
+        let consumers_max = self.broker.config.consumer_max_per_channel;
         let Some(channel) = self.channel_slot(number) else {
             return Ok(());
         };
-        if channel.consumers.contains_key(&tag) {
+        if let Some(max) = consumers_max
+            && channel.consumers.len() >= max as usize
+        {
+            let text = format!("reached maximum ({max}) of consumers per channel");
+            return Err(AmqpError::new(ReplyCode::NotAllowed, text));
+        }
+        let holder = channel.consumers.get(&tag);
+        // A second consumer of replies is told about the first, whatever its tag.
+        if holder.is_some_and(|holder| !is_reply || !matches!(holder, ChannelConsumer::Reply)) {
             let text = format!("attempt to reuse consumer tag '{tag}'");
             return Err(AmqpError::new(ReplyCode::NotAllowed, text));
         }
         let prefetch_count = channel.prefetch_count;
-        if consume.queue.as_str() == reply_to::PSEUDO_QUEUE {
+        if is_reply {
             return self.consume_replies(number, consume, tag);
         }
-        let name = self.queue_name(number, consume.queue.as_str())?;
         let Some(opened) = &self.open else { return Ok(()) };
         let vhost = opened.vhost.clone();
         let queue = vhost.readable_queue(&opened.actor, &name)?;
+        let arguments = &queue.properties.arguments;
+        arguments
+            .check_consumer(&consume.arguments)
+            .map_err(|error| OperationError::Argument(error.explain(&queue.name, &vhost.name)))?;
         let priority = consumer_priority(&consume.arguments, &queue, &vhost.name)?;
         let origin = {
             let mut outbox = self.outbox.lock();

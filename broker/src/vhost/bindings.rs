@@ -41,17 +41,19 @@ impl Vhost {
     ) -> Result<Durable, OperationError> {
         self.check_queue_binding(actor, queue, exchange, routing_key)?;
         let mut topology = self.topology.write();
-        match self.binding_queue(&topology, actor, queue, exchange) {
-            Ok(destination) => self.unbind(
-                &mut topology,
-                exchange,
-                Destination::Queue(destination),
-                routing_key,
-                arguments,
-            ),
-            Err(OperationError::NotFound(_)) => Ok(None),
-            Err(error) => Err(error),
+        let Some(handle) = topology.by_name.get(queue).cloned() else {
+            return Ok(None);
+        };
+        let destination = Destination::Queue(handle.index);
+        // Whose queue it is matters only if there is something to unbind, as in RabbitMQ.
+        if !topology
+            .routing
+            .has_binding(exchange, destination, routing_key, arguments)
+        {
+            return Ok(None);
         }
+        self.check_exclusive(actor, &handle)?;
+        self.unbind(&mut topology, exchange, destination, routing_key, arguments)
     }
 
     fn check_queue_binding(

@@ -340,6 +340,7 @@ fn world(words: &Words) -> World {
     config.max_message_size = words.value_or("max_message_size", config.max_message_size);
     config.channel_max = words.value_or("channel_max", config.channel_max);
     config.heartbeat = words.value_or("heartbeat", config.heartbeat);
+    config.consumer_max_per_channel = words.value("consumer_max").map(|text| text.parse().unwrap());
     config.connection_max = words.value("connection_max").map(|text| text.parse().unwrap());
     config.queue_memory_budget = words.value_or("queue_memory_budget", config.queue_memory_budget);
     let mut options = World::options();

@@ -77,7 +77,8 @@ impl Words {
         self.value(name).map_or(default, |text| text.parse().unwrap())
     }
 
-    /// All of `x-name=value`, `hash-name=value` and `alternate-exchange=value` as a table. `int:5`, `bool:true` and `text:5` choose a type,
+    /// All of `x-name=value`, `hash-name=value` and `alternate-exchange=value` as a table. `int:5`, `long:5`,
+    /// `short:5`, `uint:5`, `octet:5`, `double:5`, `bool:true` and `text:5` choose a type,
     /// `nested:5` is a table of five levels; without any, digits are an int and all else is text.
     pub fn arguments(&self) -> FieldTable {
         let mut table = FieldTable::default();
@@ -100,6 +101,10 @@ fn typed(text: &str) -> AMQPValue {
     match text.split_once(':') {
         Some(("int", number)) => AMQPValue::LongInt(number.parse().unwrap()),
         Some(("long", number)) => AMQPValue::LongLongInt(number.parse().unwrap()),
+        Some(("octet", number)) => AMQPValue::ShortShortUInt(number.parse().unwrap()),
+        Some(("short", number)) => AMQPValue::ShortInt(number.parse().unwrap()),
+        Some(("uint", number)) => AMQPValue::LongUInt(number.parse().unwrap()),
+        Some(("double", number)) => AMQPValue::Double(number.parse().unwrap()),
         Some(("bool", value)) => AMQPValue::Boolean(value.parse().unwrap()),
         Some(("nested", levels)) => nested(levels.parse().unwrap()),
         Some(("text", text)) => AMQPValue::LongString(text.into()),

@@ -65,25 +65,45 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
         arguments: &FieldTable,
     ) -> Removed<Q> {
         let mut removed = Removed::default();
-        let target = match destination {
-            Destination::Queue(queue) => Some(Target::Queue(queue)),
-            Destination::Exchange(name) => self.exchange_id(name).map(Target::Exchange),
-        };
-        let (Some(source), Some(target)) = (self.exchange_id(source), target) else {
-            return removed;
-        };
-        let identity = Identity {
-            source,
-            target,
-            routing_key,
-            arguments,
-        };
-        if let Some(id) = self.find_binding(&identity, identity.hash(&self.hasher)) {
+        if let Some(id) = self.binding_between(source, destination, routing_key, arguments) {
             let mut emptied = Vec::new();
             self.remove_binding(id, &mut removed, &mut emptied);
             self.remove_exchanges(emptied, &mut removed);
         }
         removed
+    }
+
+    /// Is there such a binding?
+    #[must_use]
+    pub fn has_binding(
+        &self,
+        source: &str,
+        destination: Destination<Q, &str>,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> bool {
+        self.binding_between(source, destination, routing_key, arguments)
+            .is_some()
+    }
+
+    fn binding_between(
+        &self,
+        source: &str,
+        destination: Destination<Q, &str>,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Option<u32> {
+        let target = match destination {
+            Destination::Queue(queue) => Target::Queue(queue),
+            Destination::Exchange(name) => Target::Exchange(self.exchange_id(name)?),
+        };
+        let identity = Identity {
+            source: self.exchange_id(source)?,
+            target,
+            routing_key,
+            arguments,
+        };
+        self.find_binding(&identity, identity.hash(&self.hasher))
     }
 
     fn find_binding(&self, identity: &Identity<'_, Q>, hash: u64) -> Option<u32> {

@@ -33,7 +33,7 @@ impl Settings {
             count: number("COUNT", u64::MAX)?,
             seconds: number("SECONDS_MAX", 180)?,
             differences: number("DIFFERENCES_MAX", 5)? as usize,
-            switches: Switches::parse(&variable("FEATURES").unwrap_or_default())?,
+            switches: Switches::parse(&variable("FEATURES").unwrap_or_else(|| Switches::USUAL.to_owned()))?,
             verbose: variable("VERBOSE").is_some(),
         })
     }

@@ -11,6 +11,8 @@ pub struct Switches {
 }
 
 impl Switches {
+    /// What Leveret has, which is on unless it is told otherwise.
+    pub const USUAL: &str = "dead-letters,single-active";
     pub const NAMES: [&str; 5] = ["ttl", "dead-letters", "limits", "priorities", "single-active"];
 
     /// The names in `list`, with commas between them; `all` is all of them.
