@@ -262,7 +262,8 @@ fn move_message(store: &Store, model: &mut Model, from: (u64, u64), to: u64) {
         .get_mut(&from.0)
         .and_then(|queue| queue.messages.get_mut(&from.1))
     {
-        left.fate = Fate::Durably(ticket);
+        // Should the copy be settled before it is written, nobody waits for that commit, and both may come back as the one.
+        left.fate = Fate::Lazily;
     }
     let entered = Message {
         ticket,
