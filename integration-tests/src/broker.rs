@@ -209,6 +209,13 @@ impl Broker {
         process.wait().unwrap();
     }
 
+    /// Sets a key of the configuration, by its name in the environment without `LEVERET_`, from the next start on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let key = format!("LEVERET_{key}");
+        self.settings.environment.retain(|(set, _)| *set != key);
+        self.settings.environment.push((key, value.to_owned()));
+    }
+
     /// Starts the broker again on the same data folder, after it was killed or stopped. The ports are new ones.
     pub fn start_again(&mut self) {
         assert!(!self.is_running(), "stop the broker before starting it again");

@@ -284,7 +284,13 @@ impl Shared {
             cut = Some(state.cut(lazily));
             if lazily {
                 rewriter.note(std::mem::take(&mut state.pending.sparse));
-                state.lazy_due = rewriter.is_waiting().then(|| Instant::now() + self.options.lazy_flush);
+                let soon = Duration::from_millis(REWRITE_PAUSE_MILLIS).min(self.options.lazy_flush);
+                let pause = if rewriter.is_behind() {
+                    soon
+                } else {
+                    self.options.lazy_flush
+                };
+                state.lazy_due = rewriter.is_waiting().then(|| Instant::now() + pause);
             }
         }
         drop(state);
@@ -430,5 +436,7 @@ impl Drop for FailOnPanic<'_> {
     }
 }
 
+/// A rewriter that is behind gives commits this long before it goes on.
+const REWRITE_PAUSE_MILLIS: u64 = 20;
 /// How often a store that found the disk full looks whether there is room again.
 const DISK_FULL_RETRY_MILLIS: u64 = 500;

@@ -317,6 +317,6 @@ impl QueueLog {
 }
 
 /// Each time so many chunks were opened, the older ones are looked at.
-const CROWD_CHUNKS: u32 = 64;
+const CROWD_CHUNKS: u32 = 48;
 /// Each time so many chunks were made of smaller ones, they are looked at again.
 const MERGED_CHUNKS: u32 = 16;

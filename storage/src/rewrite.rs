@@ -7,7 +7,7 @@
 //! written, so that the index of a queue costs memory by its bytes and not by its messages.
 
 use std::collections::{HashSet, VecDeque};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use crate::chunk::{ChunkBuilder, messages, verify};
 use crate::commit::Shared;
 use crate::error::StorageError;
 use crate::ids::{NEVER, Position, QueueId};
-use crate::keys::{ChunkKey, Key};
+use crate::keys::{self, ChunkKey, Key};
 use crate::live::LiveSet;
 use crate::log::{Chunk, Place, QueueLog};
 use crate::options::StoreOptions;
@@ -26,6 +26,8 @@ use crate::pending::State;
 #[derive(Default)]
 pub(crate) struct Rewriter {
     candidates: VecDeque<Candidate>,
+    /// There was more to do than may be done at once.
+    behind: bool,
 }
 
 struct Candidate {
@@ -62,6 +64,11 @@ impl Rewriter {
         !self.candidates.is_empty()
     }
 
+    /// Whether it should go on soon, because chunks come faster than they are joined.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind
+    }
+
     /// Chooses chunks, reads them and makes their successors, within a budget of bytes. Called without any lock.
     pub(crate) fn prepare(&mut self, shared: &Shared) -> Vec<Rewritten> {
         let plans = self.plan(shared);
@@ -84,9 +91,17 @@ impl Rewriter {
         let patience = patience(&shared.options);
         let mut state = shared.state.lock();
         let mut taken: HashSet<(QueueId, ChunkKey)> = HashSet::new();
-        let (mut plans, mut budget, mut waiting) = (Vec::new(), REWRITE_BYTES_MAX, VecDeque::new());
+        let (mut plans, mut waiting) = (Vec::new(), VecDeque::new());
+        let (mut budget, mut chunks_left) = (REWRITE_BYTES_MAX, REWRITE_CHUNKS_MAX);
+        // What follows soon after the last time counts with it.
+        let ages = u32::from(!std::mem::take(&mut self.behind));
         while let Some(mut candidate) = self.candidates.pop_front() {
-            candidate.age += 1;
+            if budget == 0 || chunks_left == 0 {
+                self.behind = true;
+                self.candidates.push_front(candidate);
+                break;
+            }
+            candidate.age += ages;
             let Candidate { queue, key, age } = candidate;
             let Some(log) = state.queues.get_mut(&queue) else {
                 continue;
@@ -99,7 +114,7 @@ impl Rewriter {
                 .chunks
                 .get(index)
                 .is_some_and(|chunk| matches!(chunk.place, Place::Stored));
-            if budget == 0 || !stored || (newest && age < patience) {
+            if !stored || (newest && age < patience) {
                 waiting.push_back(candidate);
                 continue;
             }
@@ -116,12 +131,14 @@ impl Rewriter {
                 continue;
             }
             budget = budget.saturating_sub(bytes);
+            chunks_left = chunks_left.saturating_sub(chunks.len());
             taken.extend(chunks.iter().map(|chunk| (queue, chunk.key)));
             plans.push(Plan {
                 queue,
                 old: chunks.iter().map(|chunk| (chunk.key, chunk.live.clone())).collect(),
             });
         }
+        waiting.append(&mut self.candidates);
         self.candidates = waiting;
         plans
     }
@@ -132,19 +149,41 @@ impl Plan {
     fn build(&self, shared: &Shared) -> Result<Option<Rewritten>, StorageError> {
         let mut builder = ChunkBuilder::new(Vec::new());
         let mut positions = Vec::new();
-        for (key, live) in &self.old {
-            let stored = Key::Chunk(self.queue, *key);
-            let Some(bytes) = shared.engine.get(stored.space(), &stored.encode())? else {
-                return Ok(None);
-            };
-            verify(self.queue, *key, &bytes)?;
-            for message in messages(self.queue, key.first, &bytes) {
-                let (position, payload) = message?;
-                if u32::try_from(position.0 - key.first.0).is_ok_and(|distance| live.contains(distance)) {
-                    builder.push(position, &[payload]);
-                    positions.push(position);
+        let (Some((first, _)), Some((last, _))) = (self.old.first(), self.old.last()) else {
+            return Ok(None);
+        };
+        // Neighbours: one scan finds them all.
+        let from = Key::Chunk(self.queue, *first);
+        let mut until = Key::Chunk(self.queue, *last).encode();
+        until.push(0);
+        let mut old = self.old.iter().peekable();
+        shared
+            .engine
+            .scan(from.space(), &from.encode(), &until, &mut |key, bytes| {
+                let (Some((key, live)), Some((_, found))) = (old.peek(), keys::decode_chunk(key)) else {
+                    return Ok(ControlFlow::Break(()));
+                };
+                if found != *key {
+                    // Something of an older generation that is dead already, or this one is.
+                    return Ok(if found < *key {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    });
                 }
-            }
+                verify(self.queue, *key, bytes)?;
+                for message in messages(self.queue, key.first, bytes) {
+                    let (position, payload) = message?;
+                    if u32::try_from(position.0 - key.first.0).is_ok_and(|distance| live.contains(distance)) {
+                        builder.push(position, &[payload]);
+                        positions.push(position);
+                    }
+                }
+                old.next();
+                Ok(ControlFlow::Continue(()))
+            })?;
+        if old.peek().is_some() {
+            return Ok(None);
         }
         let Some(&first) = positions.first() else {
             return Ok(None);
@@ -258,13 +297,15 @@ fn patience(options: &StoreOptions) -> u32 {
     u32::try_from(flushes).unwrap_or(u32::MAX)
 }
 
-/// So much may be read and written anew per lazy flush, so that the commits in between are not held up for long.
+/// So much may be read and written anew at a time, so that the commits in between are not held up for long.
 const REWRITE_BYTES_MAX: usize = 4 << 20;
+/// Small chunks cost more than their bytes.
+const REWRITE_CHUNKS_MAX: usize = 8_192;
 /// The last chunks of a queue are probably about to be settled as a whole.
 const NEWEST_CHUNKS: usize = 4;
 /// A neighbour joins if its live messages take less than one in so many of a full chunk.
 const JOINS_DIVISOR: usize = 8;
-const RUN_CHUNKS_MAX: usize = 64;
+const RUN_CHUNKS_MAX: usize = 48;
 /// It pays to write chunks anew if that frees this much, or
 const GAIN_BYTES_MIN: usize = 4 << 10;
 /// joins so many.

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Disk, append, manual, positions};
+use common::{Disk, append, manual, patient, positions};
 use leveret_storage::{Fsync, Position, QueueId, Store, StoreOptions};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -115,6 +115,34 @@ fn the_chunks_of_a_long_queue_that_came_message_by_message_are_joined() {
         assert_eq!(positions(&store, LONG), all);
         assert_eq!(contents.messages, 2900);
         assert_eq!(store.contents(LONG).messages, 2900);
+    }
+}
+
+/// Ten thousand queues that get a message each per commit bring more chunks than are joined at a time: the store goes on at once
+/// instead of falling further behind with each lazy flush.
+#[test]
+fn chunks_that_come_faster_than_they_are_joined_are_joined_without_waiting() {
+    let store = Store::in_memory(patient());
+    for position in 0..100 {
+        let mut writer = store.writer();
+        for queue in 1..=200 {
+            writer.append(QueueId(queue), Position(position), &[&[7; 1000]]);
+        }
+        let ticket = writer.submit();
+        store.wait(ticket).unwrap();
+    }
+    assert_eq!(store.statistics().chunks_live, 20_000);
+    // The next lazy flush by itself would be in an hour, and each joins a part of them.
+    store.flush().unwrap();
+    store.flush().unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while store.statistics().chunks_live > 11_500 {
+        let left = store.statistics().chunks_live;
+        assert!(Instant::now() < deadline, "{left} chunks are left");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for queue in [1, 77, 200] {
+        assert_eq!(positions(&store, QueueId(queue)), (0..100).collect::<Vec<_>>());
     }
 }
 

@@ -70,6 +70,9 @@ pub struct Workers {
     /// Octets of each body.
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=512 << 20))]
     pub size: u32,
+    /// Bodies of random octets, which a broker cannot compress; else they are zeros.
+    #[arg(long)]
+    pub random: bool,
     /// Persistent messages in durable queues.
     #[arg(long)]
     pub persistent: bool,
@@ -140,9 +143,15 @@ pub struct FillDrainArgs {
     /// Messages.
     #[arg(long, value_name = "N", default_value_t = 500_000)]
     pub count: u64,
+    /// Queues, which share the messages.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub queues: u32,
     /// Octets of each body.
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=512 << 20))]
     pub size: u32,
+    /// Bodies of random octets, which a broker cannot compress; else they are zeros.
+    #[arg(long)]
+    pub random: bool,
     /// Persistent messages in durable queues.
     #[arg(long)]
     pub persistent: bool,
@@ -214,6 +223,7 @@ impl Workers {
             publishers: self.publishers as usize,
             consumers: self.consumers as usize,
             size: self.size as usize,
+            random: self.random,
             persistent: self.persistent,
             confirm_window: self.confirm.map(|window| window as usize),
             prefetch: self.prefetch,
@@ -309,6 +319,7 @@ impl FillDrainArgs {
             publishers: usize::from(!drain),
             consumers: usize::from(drain),
             size: self.size as usize,
+            random: self.random,
             persistent: self.persistent,
             confirm_window: self.confirm.filter(|_| !drain).map(|window| window as usize),
             prefetch: self.prefetch,

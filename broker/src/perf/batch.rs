@@ -38,6 +38,8 @@ pub struct Shape<'a> {
     pub frame_max: u32,
     /// Most octets of the batch, unless one message for each routing key takes more.
     pub batch_bytes: usize,
+    /// Bodies that cannot be compressed, each with other octets; else they are zeros.
+    pub random: bool,
 }
 
 impl Batch {
@@ -51,7 +53,13 @@ impl Batch {
         let round = octets.clone();
         let message_len = round.len() / keys;
         while octets.len() + round.len() <= shape.batch_bytes {
-            octets.extend_from_slice(&round);
+            if shape.random {
+                routing_keys
+                    .iter()
+                    .for_each(|key| write_publish(&mut octets, shape, key));
+            } else {
+                octets.extend_from_slice(&round);
+            }
         }
         let stamp_at = routing_keys.first().filter(|_| shape.size >= STAMP_LEN).map(|key| {
             let mut method = Vec::new();
@@ -132,7 +140,14 @@ fn write_publish(out: &mut Vec<u8>, shape: Shape<'_>, routing_key: &str) {
     while left > 0 {
         let part = left.min(payload_max);
         put_frame_head(out, FrameKind::Body, part);
-        out.resize(out.len() + part, 0);
+        let start = out.len();
+        out.resize(start + part, 0);
+        if shape.random
+            && let Some(body) = out.get_mut(start..)
+        {
+            // Without randomness the octets are zeros, which measures something else but breaks nothing.
+            let _ = getrandom::fill(body);
+        }
         put_u8(out, FRAME_END);
         left -= part;
     }
@@ -160,7 +175,23 @@ mod tests {
             persistent,
             frame_max: FRAME_MAX,
             batch_bytes: BATCH_BYTES,
+            random: false,
         }
+    }
+
+    #[test]
+    fn random_bodies_differ_from_message_to_message() {
+        let random = Shape {
+            random: true,
+            ..shape(64, true)
+        };
+        let batch = Batch::new(random, &keys(2));
+        let bodies: std::collections::HashSet<&[u8]> = batch
+            .octets
+            .chunks(batch.message_len)
+            .map(|message| &message[message.len() - 65..])
+            .collect();
+        assert_eq!(bodies.len(), batch.messages);
     }
 
     fn keys(count: usize) -> Vec<String> {

@@ -32,7 +32,7 @@ impl fmt::Display for FillDrain {
 }
 
 pub fn run(args: &FillDrainArgs) -> Result<(), PerfError> {
-    let topology = Topology::new(ExchangeKind::Default, 1, args.persistent);
+    let topology = Topology::new(ExchangeKind::Default, args.queues as usize, args.persistent);
     let mut control = open_control(&args.target)?;
     topology.declare(&mut control)?;
     let measured = measure(args, &topology, &mut control);

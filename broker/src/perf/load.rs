@@ -26,6 +26,8 @@ const CONSUMER_INPUT_BYTES: usize = 256 * 1024;
 const BATCH_BYTES: usize = 64 * 1024;
 /// The same at a fixed rate.
 const PACED_BATCH_BYTES: usize = 4 * 1024;
+/// Random bodies must not come again within the distance at which a compressor finds them.
+const RANDOM_BATCH_BYTES: usize = 1024 * 1024;
 /// The workers recurse nowhere and keep their buffers on the heap.
 const STACK_BYTES: usize = 256 * 1024;
 /// Time between two lines of progress.
@@ -43,6 +45,8 @@ pub struct Load {
     pub consumers: usize,
     /// Octets of each body.
     pub size: usize,
+    /// Bodies of random octets instead of zeros.
+    pub random: bool,
     pub persistent: bool,
     pub confirm_window: Option<usize>,
     pub prefetch: u16,
@@ -166,11 +170,12 @@ fn publishers(load: &Load, topology: &Topology, stage: &Arc<Stage>) -> Result<Ve
             persistent: load.persistent,
             frame_max: connection.frame_max(),
             // At a fixed rate few messages are due at once, and there may be thousands of publishers.
-            batch_bytes: if load.rate.is_some() {
-                PACED_BATCH_BYTES
-            } else {
-                BATCH_BYTES
+            batch_bytes: match load.rate {
+                Some(_) => PACED_BATCH_BYTES,
+                None if load.random => RANDOM_BATCH_BYTES,
+                None => BATCH_BYTES,
             },
+            random: load.random,
         };
         let interval = load.rate.map(|rate| 1e9 * load.publishers as f64 / rate);
         Ok(Publisher {

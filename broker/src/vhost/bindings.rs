@@ -160,7 +160,7 @@ impl Vhost {
         let mut keys: Vec<DefinitionKey> = removed
             .bindings
             .iter()
-            .filter_map(|binding| self.stored_binding_key(topology, binding, queue))
+            .filter_map(|binding| self.stored_binding_key(topology, binding, removed, queue))
             .collect();
         let durable_exchanges = removed.exchanges.iter().filter(|exchange| exchange.options.durable);
         keys.extend(durable_exchanges.map(|exchange| self.exchange_key(&exchange.name)));
@@ -183,14 +183,24 @@ impl Vhost {
         Some(writer.submit())
     }
 
-    /// The key of a removed binding, if it may be stored; deleting one that is not does no harm.
+    /// The key of a removed binding, if it is stored: both its ends are durable.
     fn stored_binding_key(
         &self,
         topology: &Topology,
         binding: &Binding<u32>,
+        removed: &Removed<u32>,
         removed_queue: Option<&QueueHandle>,
     ) -> Option<DefinitionKey> {
+        // An end may have gone with the binding.
+        let is_durable = |name: &str| {
+            let gone = removed.exchanges.iter().find(|exchange| *exchange.name == *name);
+            gone.map_or_else(|| topology.is_durable(name), |exchange| exchange.options.durable)
+        };
+        if !is_durable(&binding.source) {
+            return None;
+        }
         let destination = match &binding.destination {
+            Destination::Exchange(name) if !is_durable(name) => return None,
             Destination::Exchange(name) => (name.to_string(), false),
             Destination::Queue(index) => {
                 let queue = match removed_queue {
@@ -228,18 +238,18 @@ impl Vhost {
 }
 
 impl Topology {
+    fn is_durable(&self, exchange: &str) -> bool {
+        let exchange = self.routing.exchange(exchange);
+        exchange.is_some_and(|exchange| exchange.options.durable)
+    }
+
     /// The destination's name and whether it is a queue, if a binding between the two is durable: both ends are.
     fn durable_destination(&self, source: &str, destination: Destination<u32, &str>) -> Option<(String, bool)> {
-        let is_durable = |name: &str| {
-            self.routing
-                .exchange(name)
-                .is_some_and(|exchange| exchange.options.durable)
-        };
-        if !is_durable(source) {
+        if !self.is_durable(source) {
             return None;
         }
         match destination {
-            Destination::Exchange(name) => is_durable(name).then(|| (name.to_owned(), false)),
+            Destination::Exchange(name) => self.is_durable(name).then(|| (name.to_owned(), false)),
             Destination::Queue(index) => {
                 let queue = self.queues.get(index as usize)?;
                 queue.properties.durable.then(|| (queue.name.to_string(), true))

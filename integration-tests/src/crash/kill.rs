@@ -1,10 +1,11 @@
 //! Cycles of work, a kill, a start, and a look at everything.
 
 use super::Findings;
+use super::dead_letters::{DeadLetters, GRAVES};
 use super::ledger::QueueLedger;
 use super::life::{self, Lives, declare_exchange, declare_queue};
 use super::transactions::{self, Transactions};
-use super::workers::{Publisher, Target, barrier, consume, open, purge, take_all};
+use super::workers::{Publisher, Target, barrier, consume, open, publish_transient, purge, take_all};
 use crate::Broker;
 use crate::random::Random;
 use lapin::options::*;
@@ -19,6 +20,9 @@ const NOTICE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long all queues may take to be emptied after a crash, on a busy machine.
 const LOOK_PATIENCE: Duration = Duration::from_secs(240);
 
+/// What queues may hold in memory, in octets: nearly nothing, so that they are on disk only, or what they have by default.
+const BUDGETS: [&str; 3] = ["0", "200000", "134217728"];
+
 /// Bound to the queues of [`Books::fanned`].
 const FANOUT: &str = "fan";
 
@@ -32,6 +36,8 @@ struct Books {
     purge_under_way: Mutex<Option<Vec<u64>>>,
     transactions: Transactions,
     lives: Lives,
+    dead_letters: DeadLetters,
+    transient: Publisher,
     publishers: [Publisher; 3],
 }
 
@@ -45,6 +51,8 @@ impl Books {
             purge_under_way: Mutex::new(None),
             transactions: Transactions::new(4, 5),
             lives: Lives::new(6),
+            dead_letters: DeadLetters::new(7),
+            transient: Publisher::new(8),
             publishers: [1, 2, 3].map(Publisher::new),
         }
     }
@@ -74,6 +82,7 @@ impl Books {
                 .queue_bind(name.as_str().into(), exchange.into(), "".into(), options, arguments)
                 .await?;
         }
+        self.dead_letters.declare(&channel).await?;
         connection.close(200, "Goodbye".into()).await
     }
 
@@ -96,14 +105,20 @@ impl Books {
         let consumers = [seeded(), seeded(), seeded()];
         let [one, two, three] = consumers;
         let (transactions, lives, purges) = (seeded(), seeded(), seeded());
+        let (doomed, rejects, graves, transient) = (seeded(), seeded(), seeded(), seeded());
         let under_way = &self.purge_under_way;
-        let (_, _, _, _, _, _, _, _, _) = tokio::join!(
+        let dead_letters = &self.dead_letters;
+        let _ = tokio::join!(
             direct.run(amqp, &to_work),
             other.run(amqp, &to_work),
             fan.run(amqp, &to_all),
-            consume(amqp, &self.work, one),
-            consume(amqp, &self.work, two),
-            consume(amqp, first, three),
+            publish_transient(amqp, "work", &self.transient, transient),
+            consume(amqp, "work", &self.work, one),
+            consume(amqp, "work", &self.work, two),
+            consume(amqp, "fan.a", first, three),
+            dead_letters.feed(amqp, doomed),
+            dead_letters.reject(amqp, rejects),
+            consume(amqp, GRAVES, &dead_letters.ledger, graves),
             purge(amqp, &self.purged, under_way, &self.transactions.publisher, purges),
             self.transactions.run(amqp, transactions),
             self.lives.run(amqp, lives),
@@ -115,6 +130,7 @@ impl Books {
             ledger.lock().unwrap().crashed(at, orderly);
         }
         self.lives.crashed(at, orderly);
+        self.dead_letters.crashed(at, orderly);
     }
 
     async fn check(&self, broker: &Broker, random: &mut Random, findings: &mut Findings) -> lapin::Result<()> {
@@ -139,13 +155,18 @@ impl Books {
                 drain(&connection, ledger, findings).await?;
             }
         }
+        self.dead_letters.check(&connection, findings).await?;
         self.lives.check(broker.amqp(), findings).await?;
         connection.close(200, "Goodbye".into()).await
     }
 
     fn confirmed(&self) -> u64 {
         let publishers = self.publishers.iter();
-        let all = publishers.chain([&self.transactions.publisher, &self.lives.publisher]);
+        let all = publishers.chain([
+            &self.transactions.publisher,
+            &self.lives.publisher,
+            &self.dead_letters.publisher,
+        ]);
         all.map(|publisher| publisher.confirmed.load(Ordering::Relaxed)).sum()
     }
 }
@@ -203,6 +224,7 @@ pub async fn run(cycles: u64, random: &mut Random, findings: &mut Findings, prog
             findings.object(format!("an orderly stop ended with {ended}"));
         }
         books.crashed(crashed_at, orderly);
+        broker.set("QUEUE_MEMORY_BUDGET", BUDGETS[random.below(BUDGETS.len())]);
         while random.chance(15) {
             broker.kill_while_starting(random.below(12));
         }

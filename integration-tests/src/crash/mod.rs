@@ -1,11 +1,13 @@
 //! Crashes at random moments, and an independent ledger of what must be there afterwards.
 //!
-//! - [`kill`] kills the real broker with SIGKILL while clients publish, consume, purge, declare and delete.
+//! - [`kill`] kills the real broker with SIGKILL while clients publish, consume, reject, purge, declare and
+//!   delete, with queues in memory and on disk only.
 //! - [`power`] cuts the power under the store: writes that were not synced are gone or torn.
 //! - [`ledger`] knows what was promised, and nothing of how the broker works.
 //!
 //! `make crash` runs many of them; `tests/crash.rs` a few.
 
+pub mod dead_letters;
 pub mod kill;
 pub mod ledger;
 pub mod life;

@@ -60,6 +60,8 @@ struct Model {
     last_queue: u64,
     /// Virtual hosts by name: the last change of each, and whether it is there after it.
     vhosts: BTreeMap<String, Vec<(Ticket, bool)>>,
+    /// Dead letters: left the one queue and entered the other in one commit. Queue and position of each.
+    moves: Vec<[(u64, u64); 2]>,
     /// Nothing happened since everything was flushed.
     settled_down: bool,
 }
@@ -190,6 +192,10 @@ fn step(store: &Store, model: &mut Model, random: &mut Random) {
             return;
         }
         8 => return change_vhost(store, model, random),
+        9 | 10 if alive.len() > 1 && !living.is_empty() => {
+            let other = alive[(random.below(alive.len() - 1) + 1 + alive.partition_point(|at| *at < id)) % alive.len()];
+            return move_message(store, model, (id, living[random.below(living.len())]), other);
+        }
         _ => store.writer(),
     };
     match random.below(20) {
@@ -240,6 +246,36 @@ fn step(store: &Store, model: &mut Model, random: &mut Random) {
     }
 }
 
+/// A dead letter leaves its queue and enters another, with one hold around both as in the broker.
+fn move_message(store: &Store, model: &mut Model, from: (u64, u64), to: u64) {
+    let hold = store.hold();
+    let mut writer = store.writer();
+    writer.settle(QueueId(from.0), Position(from.1));
+    writer.submit();
+    let position = store.next_position(QueueId(to));
+    let mut writer = store.writer();
+    writer.append(QueueId(to), position, &[&body(to, position.0)]);
+    let ticket = writer.submit();
+    drop(hold);
+    if let Some(left) = model
+        .queues
+        .get_mut(&from.0)
+        .and_then(|queue| queue.messages.get_mut(&from.1))
+    {
+        // Should the copy be settled before it is written, nobody waits for that commit, and both may come back as the one.
+        left.fate = Fate::Lazily;
+    }
+    let entered = Message {
+        ticket,
+        fate: Fate::Alive,
+        delivery_count: 0,
+    };
+    if let Some(queue) = model.queues.get_mut(&to) {
+        queue.messages.insert(position.0, entered);
+    }
+    model.moves.push([from, (to, position.0)]);
+}
+
 fn change_vhost(store: &Store, model: &mut Model, random: &mut Random) {
     let name = format!("vhost {}", random.below(4));
     let there = random.chance(60);
@@ -286,6 +322,7 @@ fn check(store: &Store, model: &mut Model, durable: Ticket, what: &str, findings
             .max()
             .unwrap_or(reached);
     }
+    check_moves(model, &found, what, findings);
     for (id, queue) in &mut model.queues {
         let seen = found.remove(id).unwrap_or_default();
         check_queue(*id, queue, &seen, durable, reached, model.settled_down, what, findings);
@@ -296,6 +333,35 @@ fn check(store: &Store, model: &mut Model, durable: Ticket, what: &str, findings
     }
     model.queues.retain(|_, queue| queue.deleted.is_none());
     check_vhosts(store, model, durable, what, findings);
+}
+
+/// A message that moved is in one of its queues, unless something else happened to it there.
+fn check_moves(
+    model: &mut Model,
+    found: &BTreeMap<u64, BTreeMap<u64, (bool, u32)>>,
+    what: &str,
+    findings: &mut Findings,
+) {
+    for [from, to] in std::mem::take(&mut model.moves) {
+        let is_there =
+            |(queue, position): (u64, u64)| found.get(&queue).is_some_and(|seen| seen.contains_key(&position));
+        let untouched = |(id, position): (u64, u64)| {
+            let queue = model.queues.get(&id).filter(|queue| queue.deleted.is_none());
+            let message = queue.and_then(|queue| queue.messages.get(&position));
+            message.is_some_and(|message| message.fate == Fate::Alive)
+        };
+        let was_there = model.queues.get(&from.0).is_some_and(|queue| {
+            let before = queue.messages.get(&from.1);
+            queue.deleted.is_none() && before.is_some_and(|message| message.ticket == Ticket::NONE)
+        });
+        match (is_there(from), is_there(to)) {
+            (true, true) => findings.duplicate(format!("{what}: {from:?} moved to {to:?} and is in both")),
+            (false, false) if was_there && untouched(to) => {
+                findings.lose(format!("{what}: {from:?} moved to {to:?} and is in neither"));
+            }
+            _ => {}
+        }
+    }
 }
 
 #[allow(clippy::too_many_arguments, reason = "a look at one queue needs all that is known")]

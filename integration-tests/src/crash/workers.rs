@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How many publishes may wait for their confirms.
 const WINDOW_MESSAGES: usize = 100;
 /// A consumer with nothing to do looks whether it should go.
-const CONSUMER_PATIENCE: Duration = Duration::from_millis(100);
+pub const CONSUMER_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Where messages go, and the queues that get each of them.
 pub struct Target<'a> {
@@ -95,6 +95,29 @@ impl Publisher {
     }
 }
 
+/// Publishes transient messages into a queue of which others keep the ledger: no crash may leave one.
+pub async fn publish_transient(
+    amqp: SocketAddr,
+    queue: &str,
+    publisher: &Publisher,
+    mut random: Random,
+) -> lapin::Result<()> {
+    let (_connection, channel) = open(amqp).await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    loop {
+        let mut waiting = Vec::new();
+        for _ in 0..1 + random.below(20) {
+            let body = body_of(publisher.next());
+            let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+            let published = channel.basic_publish("".into(), queue.into(), options, &body, properties);
+            waiting.push(published.await?);
+        }
+        for confirm in waiting {
+            confirm.await?;
+        }
+    }
+}
+
 /// Publishes a persistent message.
 pub async fn publish(channel: &Channel, exchange: &str, key: &str, number: u64) -> lapin::Result<PublisherConfirm> {
     let options = BasicPublishOptions {
@@ -124,15 +147,19 @@ pub async fn barrier(channel: &Channel, queue: &str) -> lapin::Result<u32> {
 }
 
 /// Consumes and acknowledges, rejects, requeues, keeps, leaves and comes back, for ever.
-pub async fn consume(amqp: SocketAddr, ledger: &Mutex<QueueLedger>, mut random: Random) -> lapin::Result<()> {
-    let queue = ledger.lock().unwrap().name.clone();
+pub async fn consume(
+    amqp: SocketAddr,
+    queue: &str,
+    ledger: &Mutex<QueueLedger>,
+    mut random: Random,
+) -> lapin::Result<()> {
     loop {
         let (connection, channel) = open(amqp).await?;
         let prefetch_count = 1 + random.below(80) as u16;
         channel.basic_qos(prefetch_count, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
         let mut consumer = channel
-            .basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default())
+            .basic_consume(queue.into(), "".into(), options, FieldTable::default())
             .await?;
         // Deliveries that neither went nor came back, and acknowledgements that the broker may not have seen.
         let (mut held, mut asked) = (Vec::new(), Vec::new());
@@ -183,11 +210,11 @@ pub async fn consume(amqp: SocketAddr, ledger: &Mutex<QueueLedger>, mut random: 
                 }
             }
             if turn % 50 == 49 {
-                barrier(&channel, &queue).await?;
+                barrier(&channel, queue).await?;
                 ledger.lock().unwrap().settled(&std::mem::take(&mut asked));
             }
         }
-        barrier(&channel, &queue).await?;
+        barrier(&channel, queue).await?;
         ledger.lock().unwrap().settled(&asked);
         if random.chance(50) {
             connection.close(200, "Goodbye".into()).await?;
