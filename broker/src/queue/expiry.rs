@@ -39,7 +39,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if !self.given_up.is_empty() {
             return 0;
         }
-        self.ready.first_expiry().map_or(NEVER, NonZeroU64::get)
+        let expiry = self.ready.first_expiry().map_or(NEVER, NonZeroU64::get);
+        self.next_return_millis().map_or(expiry, |millis| millis.min(expiry))
     }
 
     /// Does what the queue has to do by itself by now, or some of it.
@@ -54,7 +55,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
             };
             self.put_aside(entry.position, entry.message, DropReason::Expired);
         }
-        self.finish(sink);
+        self.return_what_is_due(now, sink);
+        self.dispatch(sink);
     }
 
     /// Whether there is something to [release](Queue::release_given_up).

@@ -390,7 +390,7 @@ const ARGUMENTS: [Argument; 25] = [
     Argument {
         name: "x-consumer-timeout",
         read: |value, it| non_negative(value).map(|ms| it.consumer_timeout_ms = Some(ms)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::Users,
     },
     Argument::ignored("x-queue-master-locator", ByPolicy::Users),
@@ -401,19 +401,19 @@ const ARGUMENTS: [Argument; 25] = [
     Argument {
         name: "x-delayed-retry-type",
         read: |value, it| delayed_retry(value).map(|kind| it.delayed_retry = kind),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::Users,
     },
     Argument {
         name: "x-delayed-retry-min",
         read: |value, it| non_negative(value).map(|ms| it.delayed_retry_min_ms = Some(ms)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::Users,
     },
     Argument {
         name: "x-delayed-retry-max",
         read: |value, it| non_negative(value).map(|ms| it.delayed_retry_max_ms = Some(ms)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::Users,
     },
 ];

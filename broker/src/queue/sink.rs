@@ -101,6 +101,10 @@ pub trait Sink<M, C> {
     /// is one load at a time, but for one that nobody waits for any more.
     fn load(&mut self, load: Load);
 
+    /// A consumer has not settled this delivery in time: it is its own no more, and nothing that it says of it from now on means
+    /// anything.
+    fn late(&mut self, consumer: &C, slot: Slot, position: Position);
+
     /// A persisted message is gone for good: acknowledged or dropped.
     fn settle(&mut self, position: Position, message: &M);
 

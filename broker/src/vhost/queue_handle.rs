@@ -19,9 +19,9 @@ use crate::metrics::Counters;
 use crate::policy::Applied;
 use crate::protocol::message::Message;
 use crate::queue::{
-    Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments,
-    ExpiresAt, GetOutcome, Load, Loaded, Position, Queue, QueueArguments, QueueGone, QueueMessage, QueueOptions,
-    QueueType, Sink, Totals,
+    Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, DelayedRetry, Deleted, Delivery, DropReason,
+    EffectiveArguments, ExpiresAt, GetOutcome, Load, Loaded, Position, Queue, QueueArguments, QueueGone, QueueMessage,
+    QueueOptions, QueueType, Sink, Totals,
 };
 use crate::session::outbox::{Consumer, Event, Outbox, OutboxGuard, wake};
 use crate::vhost::flow::{self, Demand, WaitingPublishers};
@@ -175,6 +175,8 @@ impl QueueHandle {
         let mut queue = self.lock();
         queue.limit_deliveries(arguments.delivery_limit);
         queue.set_message_ttl(arguments.message_ttl_ms);
+        queue.set_consumer_timeout(arguments.consumer_timeout_ms.filter(|millis| *millis > 0));
+        queue.delay_retries(arguments.retry_delay());
         drop(queue);
         *self.policies.write() = Arc::new(InForce { policies, arguments });
     }
@@ -230,7 +232,9 @@ impl QueueHandle {
     /// Whether consumers are told how often the delivery of a message failed: on queues for which that number means something.
     pub fn tells_delivery_count(&self) -> bool {
         let arguments = &self.policies.read().arguments;
-        arguments.delivery_limit.is_some() || arguments.queue_type == QueueType::Quorum
+        arguments.delivery_limit.is_some()
+            || arguments.delayed_retry != DelayedRetry::Disabled
+            || arguments.queue_type == QueueType::Quorum
     }
 
     /// Adds a consumer; `started` runs before its first delivery, with the queue locked.
@@ -600,6 +604,21 @@ impl Sink<Message, Consumer> for Effects<'_> {
 
     fn load(&mut self, load: Load) {
         self.scratch.load = Some(load);
+    }
+
+    fn late(&mut self, consumer: &Consumer, slot: u32, position: Position) {
+        self.release_outbox();
+        let mut outbox = consumer.outbox.lock();
+        let tag = outbox
+            .consumer_tag(consumer.channel, consumer.origin)
+            .unwrap_or_default();
+        outbox.deliveries_late(consumer, slot, position);
+        self.scratch.wakers.extend(outbox.take_waker());
+        drop(outbox);
+        tracing::warn!(
+            queue = %self.queue.name, vhost = %self.queue.vhost, consumer = tag, channel = consumer.channel,
+            "a delivery was not acknowledged in time and goes back"
+        );
     }
 
     fn settle(&mut self, position: Position, message: &Message) {
