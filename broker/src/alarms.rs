@@ -89,15 +89,19 @@ fn falls_short(free: u64, limit: u64, was_on: bool) -> bool {
 /// Looks at memory and disk for as long as the broker runs.
 pub async fn watch(broker: Arc<Broker>) {
     let alarms = &broker.alarms;
-    let memory_limit = memory_limit_bytes(&broker.config.memory_high_watermark);
-    alarms.memory_limit_bytes.store(memory_limit, Ordering::Relaxed);
-    tracing::info!(
-        memory_limit_bytes = memory_limit,
-        "publishers are blocked above this memory"
-    );
+    let mut memory_limit = 0;
     let mut ticks = tokio::time::interval(CHECK_INTERVAL);
     loop {
         ticks.tick().await;
+        let wanted = memory_limit_bytes(&broker.live().memory_high_watermark);
+        if wanted != memory_limit {
+            memory_limit = wanted;
+            alarms.memory_limit_bytes.store(memory_limit, Ordering::Relaxed);
+            tracing::info!(
+                memory_limit_bytes = memory_limit,
+                "publishers are blocked above this memory"
+            );
+        }
         let used = crate::metrics::process::resident_memory_bytes();
         let memory = Level {
             used,
@@ -122,7 +126,7 @@ fn check_disk(broker: &Broker) -> bool {
     let Some((free, total)) = disk_space(&broker.config.data_dir) else {
         return stalled;
     };
-    let limit = match broker.config.disk_free_limit {
+    let limit = match broker.live().disk_free_limit {
         DiskFreeLimit::Bytes(bytes) => bytes,
         DiskFreeLimit::Auto => DISK_FREE_MIN_BYTES.max(total / 100 * DISK_FREE_PERCENT),
     };
@@ -145,7 +149,7 @@ fn memory_limit_bytes(watermark: &MemoryWatermark) -> u64 {
 }
 
 /// What this process may use: the machine's memory, or less if a control group (version 2 or 1) says so.
-fn available_memory_bytes() -> u64 {
+pub fn available_memory_bytes() -> u64 {
     let limits = [
         "/sys/fs/cgroup/memory.max",
         "/sys/fs/cgroup/memory/memory.limit_in_bytes",

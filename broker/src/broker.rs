@@ -15,6 +15,7 @@ use crate::auth::{LoginThrottle, RecordChange, UserEvent, Users, UsersEdit};
 
 use crate::config::Config;
 use crate::limits::UserLimits;
+use crate::logins::Logins;
 use crate::metrics::Counters;
 use crate::metrics::rates::LatestRates;
 use crate::names::Names;
@@ -22,6 +23,7 @@ use crate::net::tls::Tls;
 use crate::net::tls::peer::TlsInfo;
 use crate::protocol::error::AmqpError;
 use crate::protocol::reply_code::ReplyCode;
+use crate::reload::LiveConfig;
 use crate::session::outbox::{Event, Outbox};
 use crate::session::reply_to::ReplyTargets;
 use crate::settings::{self, Setting};
@@ -42,8 +44,10 @@ pub struct ConnectionId(pub u64);
 
 /// Everything that connections and management share.
 pub struct Broker {
-    /// What the operator chose.
+    /// What the operator chose when the broker started.
     pub config: Config,
+    /// What the operator wants now, as far as it takes effect without a restart.
+    pub(crate) live: LiveConfig,
     /// Users and permissions.
     pub users: Users,
     /// Definitions and durable messages.
@@ -62,6 +66,8 @@ pub struct Broker {
     pub alarms: Alarms,
     /// Failed logins by source.
     pub throttle: Mutex<LoginThrottle>,
+    /// The turns of slow logins.
+    pub logins: Logins,
     /// The node's name with the host's name filled in.
     pub node_name: String,
     /// When the broker started.
@@ -350,6 +356,7 @@ impl Broker {
             config.cluster_name.clone()
         };
         Broker {
+            live: LiveConfig::new(&config),
             config,
             users,
             store,
@@ -360,6 +367,7 @@ impl Broker {
             reply_targets: ReplyTargets::default(),
             alarms: Alarms::default(),
             throttle: Mutex::default(),
+            logins: Logins::default(),
             node_name,
             started: now,
             stopping: AtomicBool::new(false),
@@ -580,6 +588,7 @@ impl Broker {
             Setting::VhostLimits { vhost, limits } => vhost_of(&vhost)?.recover_limits(limits),
             Setting::DelayedLog { vhost, exchange, log } => vhost_of(&vhost)?.recover_delayed(&exchange, log),
             Setting::GlobalParameter { name, value } => drop(self.global_parameters.write().insert(name, value)),
+            Setting::DeduplicationLog { vhost, owner, log } => vhost_of(&vhost)?.recover_deduplication(owner, log),
             // They came back with the users.
             Setting::TopicPermission(_) => {}
             Setting::UserLimits { user, limits } => drop(self.user_limits.write().insert(user, limits)),
@@ -650,7 +659,7 @@ impl Broker {
 
     /// A place for a connection that opens; none when `connection_max` are open.
     pub fn take_open_place(&self) -> Option<OpenPlace> {
-        let max = self.config.connection_max.map_or(usize::MAX, |max| max as usize);
+        let max = self.live().connection_max.map_or(usize::MAX, |max| max as usize);
         let count = &self.open_connections;
         count
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {

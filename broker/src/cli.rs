@@ -1,4 +1,4 @@
-//! The command line: `leveret serve`, `ctl`, `backup`, `check` and `perf`.
+//! The command line: `leveret serve`, `ctl`, `backup`, `check`, `config` and `perf`.
 
 use std::path::PathBuf;
 
@@ -15,6 +15,8 @@ Examples:
       Start with data in ./data, AMQP on port 5672, management on 15672 and metrics on 15692 of all interfaces.
   leveret serve --config /etc/leveret/leveret.toml
       Start with a configuration file; leveret.example.toml explains every key.
+  leveret config check /etc/rabbitmq/rabbitmq.conf
+      See what a configuration file comes to before a broker reads it.
   leveret serve --data-dir /tmp/try --amqp-listen 127.0.0.1:0
       Start beside another broker on a free port, which the log names.
   leveret ctl add_vhost shop
@@ -53,13 +55,31 @@ pub enum Command {
     Backup(BackupArgs),
     /// Verify the data of a broker that does not run: checksums, counts, order.
     Check(CheckArgs),
+    /// Look at the configuration without starting a broker.
+    Config(ConfigArgs),
     /// Measure a broker: throughput, latency, backlogs, idle connections.
     Perf(PerfArgs),
 }
 
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every key with its value and where it comes from, or everything that is wrong; with the environment, as serve reads it.
+    Check {
+        /// Configuration file: TOML, or RabbitMQ's own form if its name ends with .conf.
+        #[arg(value_name = "FILE", env = "LEVERET_CONFIG", hide_env_values = true)]
+        file: Option<PathBuf>,
+    },
+}
+
 #[derive(Debug, Default, Args)]
 pub struct ServeArgs {
-    /// Configuration file (TOML).
+    /// Configuration file: TOML, or RabbitMQ's own form if its name ends with .conf.
     #[arg(long, value_name = "FILE", env = "LEVERET_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// Directory of everything that is kept; made if it does not exist [default: ./data].

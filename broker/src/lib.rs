@@ -17,6 +17,7 @@ pub mod definitions;
 pub mod json;
 pub mod limits;
 pub mod logging;
+pub mod logins;
 pub mod management;
 pub mod metrics;
 pub mod names;

@@ -2,9 +2,10 @@
 
 use std::backtrace::Backtrace;
 use std::io::{self, IsTerminal as _};
+use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::LogFormat;
 
@@ -15,12 +16,37 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
         .with_env_filter(filter)
         .with_writer(io::stderr);
     let started = match format {
-        LogFormat::Text => builder.with_ansi(colours_wanted()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Text => {
+            let builder = builder.with_ansi(colours_wanted()).with_filter_reloading();
+            remember(builder.reload_handle());
+            builder.try_init()
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false);
+            let builder = builder.with_filter_reloading();
+            remember(builder.reload_handle());
+            builder.try_init()
+        }
     };
     started.map_err(|error| error.to_string())?;
     log_panics();
     Ok(())
+}
+
+/// Puts another filter in force. Its type depends on the format, which nobody else need know.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+fn remember<S: 'static>(handle: reload::Handle<EnvFilter, S>) {
+    let _ = SET_FILTER.set(Box::new(move |filter| handle.reload(filter)));
+}
+
+/// Logs at another level from now on. `level` is what [`check_level`] accepts.
+pub fn set_level(level: &str) -> Result<(), String> {
+    let filter = parse_level(level).map_err(|error| error.to_string())?;
+    let set = SET_FILTER.get().ok_or("the log is not started")?;
+    set(filter).map_err(|error| error.to_string())
 }
 
 /// Whether the text is a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or a list of directives

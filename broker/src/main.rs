@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use leveret::allocator::Allocator;
-use leveret::cli::{Cli, Command, ServeArgs};
-use leveret::config::{Config, Loaded};
+use leveret::cli::{Cli, Command, ConfigArgs, ConfigCommand, ServeArgs};
+use leveret::config::Loaded;
 use leveret::perf::PerfError;
+use leveret::reload::ConfigSource;
 use leveret::{ctl, logging, perf, server, upkeep};
 
 #[global_allocator]
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::from(FAILURE),
             Err(error) => fail(FAILURE, error),
         },
+        Command::Config(args) => config_check(args),
         Command::Perf(args) => match perf::run(args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error @ PerfError::Usage(_)) => fail(BAD_USAGE, error),
@@ -45,8 +47,31 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says what would be in force, or everything that is wrong.
+fn config_check(args: ConfigArgs) -> ExitCode {
+    let ConfigArgs {
+        command: ConfigCommand::Check { file },
+    } = args;
+    match upkeep::check_config(file) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(mistakes) => {
+            for mistake in mistakes {
+                eprintln!("leveret: {mistake}");
+            }
+            ExitCode::from(BAD_USAGE)
+        }
+    }
+}
+
 fn serve(args: &ServeArgs) -> ExitCode {
-    let Loaded { config, warnings } = match Config::load(args.config.clone(), args.flags()) {
+    let source = ConfigSource {
+        file: args.config.clone(),
+        flags: args.flags(),
+    };
+    let Loaded { config, warnings, .. } = match source.load() {
         Ok(loaded) => loaded,
         Err(error) => return fail(BAD_USAGE, format_args!("cannot read the configuration: {error}")),
     };
@@ -70,7 +95,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
             );
         }
     };
-    let result = runtime.block_on(server::run(config));
+    let result = runtime.block_on(server::run(config, source));
     runtime.shutdown_timeout(LEFTOVERS_TIMEOUT);
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,6 +24,7 @@ use crate::net::entrance::Entrance;
 use crate::net::listener::{self, ListenError};
 use crate::net::tls::files::TlsError;
 use crate::net::tls::{self, Purpose, Tls, TlsSettings};
+use crate::reload::ConfigSource;
 use crate::settings::Setting;
 use crate::vhost::paging::Paging;
 use crate::vhost::queue_handle;
@@ -90,8 +91,8 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Runs the broker until it is told to stop.
-pub async fn run(config: Config) -> Result<(), StartError> {
+/// Runs the broker until it is told to stop. The configuration is read again from its source at SIGHUP.
+pub async fn run(config: Config, source: ConfigSource) -> Result<(), StartError> {
     process::raise_fd_limit();
     let registry = Registry::new();
     let broker = open(config, &registry)?;
@@ -107,7 +108,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     if let Some(tls) = &tls {
         tokio::spawn(tls::watch_files(tls.clone(), stopped.clone()));
     }
-    tokio::spawn(reload::at_hangup(hangup, broker.clone()));
+    tokio::spawn(reload::at_hangup(hangup, broker.clone(), source));
     doors.open(&broker, &registry, tls, &stopped);
     tokio::spawn(ctl.serve(broker.clone()));
     tokio::spawn(alarms::watch(broker.clone()));
@@ -330,6 +331,7 @@ fn recover_users(config: &Config, definitions: &[Definition]) -> Users {
     }
     let loopback_users = config.loopback_users.clone();
     let (users, problems) = Users::from_records(loopback_users, users, permissions, topic_permissions);
+    let users = users.hashing_with(config.password_hashing);
     for problem in problems {
         tracing::error!("a stored user or permission cannot be used: {problem}");
     }
@@ -469,7 +471,7 @@ impl StopSignals {
 
 /// Tells clients goodbye, waits for them a while, and flushes the store.
 async fn stop_orderly(broker: &Arc<Broker>) {
-    let deadline = clock::now() + broker.config.shutdown_deadline;
+    let deadline = clock::now() + broker.live().shutdown_deadline;
     broker.close_connections("broker forced connection closure with reason 'shutdown'", |_| true);
     let goodbye = deadline.min(clock::now() + CLIENT_GOODBYE);
     while broker.sockets() > 0 && clock::now() < goodbye {

@@ -37,6 +37,15 @@ pub enum Setting {
         /// The number of the log.
         log: u64,
     },
+    /// Where the store has the keys of an exchange or queue that drops duplicates.
+    DeduplicationLog {
+        /// The virtual host.
+        vhost: String,
+        /// Who drops them.
+        owner: DeduplicationOwner,
+        /// The number of the log.
+        log: u64,
+    },
     /// The limits of a user.
     UserLimits {
         /// The user.
@@ -53,6 +62,16 @@ pub enum Setting {
         /// Any JSON.
         value: Value,
     },
+}
+
+/// Who drops duplicates.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeduplicationOwner {
+    /// An exchange of this name.
+    Exchange(String),
+    /// A queue of this name.
+    Queue(String),
 }
 
 impl Setting {
@@ -74,6 +93,7 @@ impl Setting {
             Setting::Policy { vhost, kind, policy } => policy_key(vhost, *kind, &policy.name),
             Setting::VhostLimits { vhost, .. } => vhost_limits_key(vhost),
             Setting::DelayedLog { vhost, exchange, .. } => in_vhost("delayed_log", vhost, exchange),
+            Setting::DeduplicationLog { vhost, owner, .. } => deduplication_key(vhost, owner),
             Setting::UserLimits { user, .. } => user_limits_key(user),
             Setting::GlobalParameter { name, .. } => global_parameter_key(name),
             Setting::TopicPermission(record) => topic_permission_key(&record.user, &record.vhost, &record.exchange),
@@ -99,6 +119,13 @@ pub fn vhost_limits(vhost: &str) -> DefinitionKey {
 pub fn delayed_log(vhost: &str, exchange: &str) -> DefinitionKey {
     DefinitionKey::Setting {
         key: in_vhost("delayed_log", vhost, exchange),
+    }
+}
+
+/// The key of the log of an exchange or queue that drops duplicates.
+pub fn deduplication_log(vhost: &str, owner: &DeduplicationOwner) -> DefinitionKey {
+    DefinitionKey::Setting {
+        key: deduplication_key(vhost, owner),
     }
 }
 
@@ -129,6 +156,13 @@ fn policy_key(vhost: &str, kind: PolicyKind, name: &str) -> String {
         PolicyKind::Operator => "operator_policy",
     };
     in_vhost(kind, vhost, name)
+}
+
+fn deduplication_key(vhost: &str, owner: &DeduplicationOwner) -> String {
+    match owner {
+        DeduplicationOwner::Exchange(name) => in_vhost("deduplication_log/exchange", vhost, name),
+        DeduplicationOwner::Queue(name) => in_vhost("deduplication_log/queue", vhost, name),
+    }
 }
 
 fn in_vhost(kind: &str, vhost: &str, name: &str) -> String {
@@ -188,6 +222,16 @@ mod tests {
                 vhost: "b".to_owned(),
                 exchange: "c/d".to_owned(),
                 log: 7,
+            },
+            Setting::DeduplicationLog {
+                vhost: "b".to_owned(),
+                owner: DeduplicationOwner::Exchange("c".to_owned()),
+                log: 8,
+            },
+            Setting::DeduplicationLog {
+                vhost: "b".to_owned(),
+                owner: DeduplicationOwner::Queue("c".to_owned()),
+                log: 9,
             },
             Setting::UserLimits {
                 user: "/".to_owned(),

@@ -1,4 +1,4 @@
-//! `leveret check` and `leveret backup`: whether a store is sound, and a copy of it.
+//! `leveret check`, `leveret backup` and `leveret config`: whether a store is sound, a copy of it, and what a configuration comes to.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use leveret_storage::{CheckReport, check, repair};
 
+use crate::config::{ConfigError, Sources};
 use crate::ctl::client::{ClientError, CtlClient, Place};
 use crate::ctl::{Reply, Request};
+use crate::net::tls::{Tls, TlsSettings};
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -102,4 +104,20 @@ pub fn run_backup(args: BackupArgs) -> Result<(), String> {
         Err(ClientError::Refused(error)) => Err(format!("cannot make a backup: {error}")),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// What a configuration comes to, its warnings as comments, or everything that is wrong with it and its certificates.
+pub fn check_config(file: Option<PathBuf>) -> Result<String, Vec<String>> {
+    let told = |mistakes: Vec<ConfigError>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let sources = Sources::of_process(file, Vec::new()).map_err(|mistake| told(vec![mistake]))?;
+    let loaded = sources.check().map_err(told)?;
+    if let Some(settings) = TlsSettings::of(&loaded.config) {
+        Tls::load(settings).map_err(|error| vec![format!("cannot serve TLS: {error}")])?;
+    }
+    let warnings: String = loaded
+        .warnings
+        .iter()
+        .map(|warning| format!("# warning: {warning}\n"))
+        .collect();
+    Ok(warnings + &loaded.settings.describe())
 }

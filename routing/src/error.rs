@@ -63,6 +63,14 @@ pub enum RoutingError {
     /// The length of a recent history is not a positive integer.
     #[error("Invalid argument {}, '{HISTORY_LENGTH_ARGUMENT}' must be a positive integer", Term(.0))]
     HistoryLength(AMQPValue),
+    /// Another argument of an exchange is not a positive integer.
+    #[error("Invalid argument {}, '{argument}' must be a positive integer", Term(.value))]
+    NotPositive {
+        /// Its name.
+        argument: &'static str,
+        /// What was given.
+        value: AMQPValue,
+    },
     /// A delayed exchange does not name the kind by which it routes.
     #[error("Invalid argument, '{DELAYED_TYPE_ARGUMENT}' must be an existing exchange type")]
     DelayedType,
@@ -132,6 +140,7 @@ impl RoutingError {
             | Self::HashArguments
             | Self::HashProperty(_)
             | Self::HistoryLength(_)
+            | Self::NotPositive { .. }
             | Self::DelayedType
             | Self::DelayedTwice
             | Self::Weight { .. }

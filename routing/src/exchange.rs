@@ -5,6 +5,9 @@ use std::{fmt, hash::Hash, sync::Arc};
 use amq_protocol_types::{AMQPValue, FieldTable};
 
 use crate::{
+    deduplication::{
+        CACHE_SIZE_ARGUMENT, CACHE_TTL_ARGUMENT, DEDUPLICATION_ARGUMENT, DEDUPLICATION_HEADER, Deduplication,
+    },
     error::{ArgumentValue, Inequivalence, RoutingError},
     hash_on::{HASH_HEADER, HASH_PROPERTY, HashOn, X_HASH_ON},
     matcher::Matcher,
@@ -21,17 +24,22 @@ pub const DELAYED_TYPE_ARGUMENT: &str = "x-delayed-type";
 pub const HISTORY_LENGTH_ARGUMENT: &str = "x-recent-history-length";
 
 /// The arguments that exchanges of some kind obey.
-pub const EXCHANGE_ARGUMENTS: [&str; 6] = [
+pub const EXCHANGE_ARGUMENTS: [&str; 10] = [
     ALTERNATE_EXCHANGE,
     HASH_HEADER,
     HASH_PROPERTY,
     X_HASH_ON,
     DELAYED_TYPE_ARGUMENT,
     HISTORY_LENGTH_ARGUMENT,
+    DEDUPLICATION_ARGUMENT,
+    CACHE_SIZE_ARGUMENT,
+    CACHE_TTL_ARGUMENT,
+    DEDUPLICATION_HEADER,
 ];
 
-/// Arguments that exchanges of another broker obey and that mean nothing here: LavinMQ's choice of a hash algorithm.
-pub const IGNORED_EXCHANGE_ARGUMENTS: [&str; 1] = ["x-algorithm"];
+/// Arguments that exchanges of other brokers obey and that mean nothing here: LavinMQ's choice of a hash algorithm, and where a
+/// plug-in of RabbitMQ keeps the keys of messages.
+pub const IGNORED_EXCHANGE_ARGUMENTS: [&str; 2] = ["x-algorithm", "x-cache-persistence"];
 
 /// How many messages a recent-history exchange keeps unless it is told.
 const HISTORY_LENGTH: u64 = 20;
@@ -61,11 +69,13 @@ pub enum ExchangeKind {
     /// Every binding matches; the last messages are kept for queues bound later. The table says which exchanges keep
     /// them; the caller does.
     RecentHistory,
+    /// Every binding matches; duplicates of a message are dropped. The table does nothing about them; the caller does.
+    Deduplication,
 }
 
 impl ExchangeKind {
     /// Every kind there is.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Direct,
         Self::Fanout,
         Self::Topic,
@@ -76,6 +86,7 @@ impl ExchangeKind {
         Self::LocalRandom,
         Self::Delayed,
         Self::RecentHistory,
+        Self::Deduplication,
     ];
 
     /// The kind of that name, as `exchange.declare` carries it in its field `type`.
@@ -98,6 +109,7 @@ impl ExchangeKind {
             Self::LocalRandom => "x-local-random",
             Self::Delayed => "x-delayed-message",
             Self::RecentHistory => "x-recent-history",
+            Self::Deduplication => DEDUPLICATION_ARGUMENT,
         }
     }
 }
@@ -127,6 +139,8 @@ pub struct ExchangeOptions {
     pub hash_on: HashOn,
     /// How many messages a recent-history exchange keeps. The table keeps the number and does nothing with it.
     pub history_length: u64,
+    /// Which messages that are published to it are duplicates. The table keeps this and does nothing with it.
+    pub deduplication: Option<Deduplication>,
     /// All arguments as declared, to be listed.
     pub arguments: FieldTable,
 }
@@ -144,6 +158,7 @@ impl ExchangeOptions {
             delayed_kind: None,
             hash_on: HashOn::default(),
             history_length: HISTORY_LENGTH,
+            deduplication: None,
             arguments: FieldTable::default(),
         }
     }
@@ -161,7 +176,7 @@ impl ExchangeOptions {
     ///
     /// # Errors
     /// [`RoutingError::ArgumentType`] if one that must be a string is not; those of [`HashOn::of`];
-    /// [`RoutingError::HistoryLength`]; [`RoutingError::DelayedType`] and [`RoutingError::DelayedTwice`].
+    /// [`RoutingError::HistoryLength`]; [`RoutingError::NotPositive`]; [`RoutingError::DelayedType`] and [`RoutingError::DelayedTwice`].
     pub fn with_arguments(mut self, arguments: FieldTable) -> Result<Self, RoutingError> {
         self.alternate_exchange = match arguments.inner().get(ALTERNATE_EXCHANGE) {
             None => None,
@@ -176,6 +191,7 @@ impl ExchangeOptions {
         if self.kind == ExchangeKind::Delayed {
             self.delayed_kind = Some(delayed_kind(&arguments)?);
         }
+        self.deduplication = Deduplication::of(&arguments, self.kind == ExchangeKind::Deduplication)?;
         match self.routing_kind() {
             ExchangeKind::ConsistentHash => self.hash_on = HashOn::of(&arguments)?,
             ExchangeKind::RecentHistory => self.history_length = history_length(&arguments)?,

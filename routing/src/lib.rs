@@ -45,6 +45,7 @@ mod arena;
 mod binding;
 mod buffer;
 mod consistent_hash;
+mod deduplication;
 mod direct;
 mod entry;
 mod error;
@@ -64,6 +65,9 @@ mod value;
 pub use binding::{Binding, Destination, Removed, RemovedExchange};
 pub use buffer::{MessageHeaders, NoHeaders, Routable, RouteBuffer};
 pub use consistent_hash::WEIGHT_MAX;
+pub use deduplication::{
+    CACHE_SIZE_ARGUMENT, CACHE_TTL_ARGUMENT, DEDUPLICATION_ARGUMENT, DEDUPLICATION_HEADER, Deduplication,
+};
 pub use error::{ArgumentValue, Inequivalence, RoutingError, WeightError};
 pub use exchange::{
     ALTERNATE_EXCHANGE, DELAYED_TYPE_ARGUMENT, Declared, EXCHANGE_ARGUMENTS, ExchangeKind, ExchangeOptions,

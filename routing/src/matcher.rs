@@ -39,7 +39,7 @@ impl<Q: Copy + Eq + Hash + Debug> Matcher<Q> {
     pub(crate) fn new(options: &ExchangeOptions) -> Self {
         match options.routing_kind() {
             ExchangeKind::Direct | ExchangeKind::Delayed => Self::Direct(DirectMatcher::new()),
-            ExchangeKind::Fanout => Self::Fanout(FanoutMatcher::new()),
+            ExchangeKind::Fanout | ExchangeKind::Deduplication => Self::Fanout(FanoutMatcher::new()),
             ExchangeKind::Topic => Self::Topic(TopicTrie::new()),
             ExchangeKind::Headers => Self::Headers(HeadersMatcher::new()),
             ExchangeKind::ConsistentHash => Self::ConsistentHash(ConsistentHashMatcher::new(options.hash_on.clone())),

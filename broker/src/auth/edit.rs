@@ -76,7 +76,7 @@ impl<'a> UsersEdit<'a> {
     /// As [`UsersEdit::put_user`], from a stored or imported record.
     pub fn put_user_record(&mut self, record: UserRecord) -> Result<(), AuthError> {
         let algorithm = HashingAlgorithm::from_name(&record.hashing_algorithm)?;
-        let password = HashedPassword::from_base64(algorithm, &record.password_hash)?;
+        let password = HashedPassword::decode(algorithm, &record.password_hash)?;
         self.put_user(User {
             name: record.name,
             password,

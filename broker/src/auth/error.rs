@@ -13,6 +13,10 @@ pub enum LoginRefused {
     BlankPassword { name: String },
     #[error("user '{name}' can only connect via localhost")]
     OnlyViaLocalhost { name: String },
+    #[error("too many refused logins of this address wait; that of user '{name}' was not looked at")]
+    TooMany { name: String },
+    #[error("the login of user '{name}' could not be checked")]
+    Unchecked { name: String },
 }
 
 /// Why users or permissions could not be changed. The operator who asked for the change must act.
@@ -26,14 +30,18 @@ pub enum AuthError {
     UserNameLength { limit_bytes: usize },
     #[error("the password must not be blank")]
     BlankPassword,
-    #[error("unknown password hashing algorithm '{name}'; known are rabbit_password_hashing_sha256, _sha512 and _md5")]
+    #[error(
+        "unknown password hashing algorithm '{name}'; known are leveret_password_hashing_argon2id and rabbit_password_hashing_sha256, _sha512 and _md5"
+    )]
     UnknownHashingAlgorithm { name: String },
-    #[error("the password hash is not base64 of a 4-byte salt and a {algorithm} digest")]
+    #[error("the password hash is not of the form of {algorithm}")]
     MalformedHash { algorithm: &'static str },
     #[error("bad regular expression '{pattern}': {reason}")]
     BadPattern { pattern: String, reason: String },
     #[error("the regular expression is longer than {limit_bytes} bytes")]
     PatternTooLong { limit_bytes: usize },
+    #[error("no memory for hashing a password")]
+    NoMemory,
     #[error("no random numbers for a salt: {reason}")]
     NoRandomness { reason: String },
 }

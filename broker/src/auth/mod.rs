@@ -3,6 +3,7 @@
 //! Nothing here touches a socket, a file or the clock; only salts need randomness. The registry of
 //! [`Users`] hands out the records that must be stored, and the caller stores them.
 
+mod argon2id;
 mod edit;
 mod error;
 pub mod password;
@@ -14,6 +15,7 @@ pub mod throttle;
 mod topic_permissions;
 mod user;
 mod users;
+mod verified;
 
 pub use edit::{USER_NAME_MAX_BYTES, UsersEdit};
 pub use error::{AuthError, LoginRefused};

@@ -1,6 +1,6 @@
-//! Password hashes in RabbitMQ's forms.
+//! Password hashes: argon2id for those made here, and RabbitMQ's forms.
 //!
-//! A stored hash is base64 of `salt ++ digest(salt ++ password)` with a salt of four bytes. Hashes exported
+//! A stored hash of RabbitMQ is base64 of `salt ++ digest(salt ++ password)` with a salt of four bytes. Hashes exported
 //! from RabbitMQ (definitions, `rabbitmqctl hash_password`) verify here and the other way round.
 
 use std::fmt;
@@ -11,6 +11,7 @@ use md5::Md5;
 use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
+use super::argon2id::{self, Argon2id};
 use super::error::AuthError;
 
 /// Length of the salt in front of every digest.
@@ -20,6 +21,7 @@ pub const SALT_BYTES: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HashingAlgorithm {
+    Argon2id,
     Sha256,
     Sha512,
     Md5,
@@ -29,6 +31,7 @@ impl HashingAlgorithm {
     /// The name in definitions and stored records.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Argon2id => "leveret_password_hashing_argon2id",
             Self::Sha256 => "rabbit_password_hashing_sha256",
             Self::Sha512 => "rabbit_password_hashing_sha512",
             Self::Md5 => "rabbit_password_hashing_md5",
@@ -38,6 +41,7 @@ impl HashingAlgorithm {
     /// Reads RabbitMQ's names and the short ones of LavinMQ (`SHA256`, `SHA512`, `MD5`).
     pub fn from_name(name: &str) -> Result<Self, AuthError> {
         match name {
+            "leveret_password_hashing_argon2id" | "argon2id" => Ok(Self::Argon2id),
             "rabbit_password_hashing_sha256" | "SHA256" => Ok(Self::Sha256),
             "rabbit_password_hashing_sha512" | "SHA512" => Ok(Self::Sha512),
             "rabbit_password_hashing_md5" | "MD5" => Ok(Self::Md5),
@@ -45,8 +49,14 @@ impl HashingAlgorithm {
         }
     }
 
+    /// Does a check take so long that it must not be made on a thread that serves others?
+    pub fn is_slow(self) -> bool {
+        self == Self::Argon2id
+    }
+
     fn digest_bytes(self) -> usize {
         match self {
+            Self::Argon2id => 0,
             Self::Sha256 => 32,
             Self::Sha512 => 64,
             Self::Md5 => 16,
@@ -55,6 +65,7 @@ impl HashingAlgorithm {
 
     fn digest(self, salt: &[u8], password: &[u8]) -> Vec<u8> {
         match self {
+            Self::Argon2id => Vec::new(),
             Self::Sha256 => Sha256::new()
                 .chain_update(salt)
                 .chain_update(password)
@@ -72,19 +83,37 @@ impl HashingAlgorithm {
 
 /// A password that can be checked but not read.
 #[derive(Clone, PartialEq, Eq)]
-pub struct HashedPassword {
-    algorithm: HashingAlgorithm,
-    /// Salt and digest, not encoded. Empty for a user that cannot log in with a password.
-    hash: Vec<u8>,
+pub struct HashedPassword(Hash);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Hash {
+    Argon2id(Argon2id),
+    Rabbit {
+        algorithm: HashingAlgorithm,
+        /// Salt and digest, not encoded. Empty for a user that cannot log in with a password.
+        hash: Vec<u8>,
+    },
 }
 
 impl HashedPassword {
+    /// Hashes a password with a random salt. A blank one is refused.
+    pub fn create(algorithm: HashingAlgorithm, password: &[u8]) -> Result<Self, AuthError> {
+        if !algorithm.is_slow() {
+            return Self::with_algorithm(algorithm, password, random_salt()?);
+        }
+        if password.is_empty() {
+            return Err(AuthError::BlankPassword);
+        }
+        let hash = Argon2id::new(password, random_salt::<{ argon2id::SALT_BYTES }>()?);
+        Ok(Self(Hash::Argon2id(hash.ok_or(AuthError::NoMemory)?)))
+    }
+
     /// Hashes a password with SHA-256 and a salt from [`random_salt`]. A blank password is refused.
     pub fn new(password: &[u8], salt: [u8; SALT_BYTES]) -> Result<Self, AuthError> {
         Self::with_algorithm(HashingAlgorithm::Sha256, password, salt)
     }
 
-    /// As [`HashedPassword::new`], with a chosen algorithm.
+    /// As [`HashedPassword::new`], with a chosen algorithm of RabbitMQ.
     pub fn with_algorithm(
         algorithm: HashingAlgorithm,
         password: &[u8],
@@ -97,57 +126,88 @@ impl HashedPassword {
     }
 
     /// Reads a stored or imported hash. The empty hash is a user without a password, whom no password lets in.
-    pub fn from_base64(algorithm: HashingAlgorithm, hash: &str) -> Result<Self, AuthError> {
+    pub fn decode(algorithm: HashingAlgorithm, hash: &str) -> Result<Self, AuthError> {
         let malformed = || AuthError::MalformedHash {
             algorithm: algorithm.name(),
         };
-        let hash = BASE64.decode(hash.trim()).map_err(|_| malformed())?;
+        let hash = hash.trim();
+        // An argon2id hash says itself what it is; those who copy hashes may leave the algorithm out.
+        if algorithm.is_slow() && !hash.is_empty() || hash.starts_with("$argon2id$") {
+            return Ok(Self(Hash::Argon2id(Argon2id::parse(hash).ok_or_else(malformed)?)));
+        }
+        let hash = BASE64.decode(hash).map_err(|_| malformed())?;
         if !hash.is_empty() && hash.len() != SALT_BYTES + algorithm.digest_bytes() {
             return Err(malformed());
         }
-        Ok(Self { algorithm, hash })
+        Ok(Self(Hash::Rabbit { algorithm, hash }))
+    }
+
+    /// A user that cannot log in with a password.
+    pub fn none() -> Self {
+        Self(Hash::Rabbit {
+            algorithm: HashingAlgorithm::Sha256,
+            hash: Vec::new(),
+        })
     }
 
     /// What an unknown user is checked against, so that the time of the answer does not tell who exists.
-    pub(super) fn of_nobody() -> Self {
-        Self::salted(HashingAlgorithm::Sha256, b"nobody", *b"none")
+    pub(super) fn of_nobody(algorithm: HashingAlgorithm) -> Self {
+        if algorithm.is_slow() {
+            return Self(Hash::Argon2id(Argon2id::of_nobody()));
+        }
+        Self::salted(algorithm, b"nobody", *b"none")
     }
 
     /// The algorithm that made this hash.
     pub fn algorithm(&self) -> HashingAlgorithm {
-        self.algorithm
+        match &self.0 {
+            Hash::Argon2id(_) => HashingAlgorithm::Argon2id,
+            Hash::Rabbit { algorithm, .. } => *algorithm,
+        }
     }
 
     /// The hash as it is stored and exported.
-    pub fn to_base64(&self) -> String {
-        BASE64.encode(&self.hash)
+    pub fn encoded(&self) -> String {
+        match &self.0 {
+            Hash::Argon2id(hash) => hash.encoded(),
+            Hash::Rabbit { hash, .. } => BASE64.encode(hash),
+        }
     }
 
     /// Whether this is the password that was hashed. Compares in constant time; a blank password never matches.
     pub fn verify(&self, password: &[u8]) -> bool {
-        let (salt, digest) = self.hash.split_at_checked(SALT_BYTES).unwrap_or((b"none", &[]));
-        let computed = self.algorithm.digest(salt, password);
-        bool::from(computed.ct_eq(digest)) && !password.is_empty()
+        let matches = match &self.0 {
+            Hash::Argon2id(hash) => {
+                let computed = hash.digest_of(password);
+                computed.is_some_and(|computed| bool::from(computed.ct_eq(hash.digest())))
+            }
+            Hash::Rabbit { algorithm, hash } => {
+                let (salt, digest) = hash.split_at_checked(SALT_BYTES).unwrap_or((b"none", &[]));
+                let computed = algorithm.digest(salt, password);
+                !digest.is_empty() && bool::from(computed.ct_eq(digest))
+            }
+        };
+        matches && !password.is_empty()
     }
 
     fn salted(algorithm: HashingAlgorithm, password: &[u8], salt: [u8; SALT_BYTES]) -> Self {
         let mut hash = salt.to_vec();
         hash.extend(algorithm.digest(&salt, password));
-        Self { algorithm, hash }
+        Self(Hash::Rabbit { algorithm, hash })
     }
 }
 
 impl fmt::Debug for HashedPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HashedPassword")
-            .field("algorithm", &self.algorithm)
+            .field("algorithm", &self.algorithm())
             .finish_non_exhaustive()
     }
 }
 
 /// A salt from the operating system's random numbers.
-pub fn random_salt() -> Result<[u8; SALT_BYTES], AuthError> {
-    let mut salt = [0; SALT_BYTES];
+pub fn random_salt<const BYTES: usize>() -> Result<[u8; BYTES], AuthError> {
+    let mut salt = [0; BYTES];
     getrandom::fill(&mut salt).map_err(|error| AuthError::NoRandomness {
         reason: error.to_string(),
     })?;
@@ -182,9 +242,9 @@ mod tests {
     #[test]
     fn hashes_made_by_rabbitmq_verify() {
         for (password, algorithm, hash) in KNOWN {
-            let hashed = HashedPassword::from_base64(algorithm, hash).unwrap();
+            let hashed = HashedPassword::decode(algorithm, hash).unwrap();
             assert!(hashed.verify(password.as_bytes()), "{password} {algorithm:?}");
-            assert_eq!(hashed.to_base64(), hash);
+            assert_eq!(hashed.encoded(), hash);
             for wrong in ["", "Test12", "test1", "test123", "test12\0"] {
                 assert!(
                     !hashed.verify(wrong.as_bytes()),
@@ -198,13 +258,37 @@ mod tests {
     fn new_passwords_get_the_hash_that_rabbitmq_would_give_them() {
         let hashed = HashedPassword::new(b"test12", GUIDE_SALT).unwrap();
         assert_eq!(
-            (hashed.algorithm(), hashed.to_base64().as_str()),
+            (hashed.algorithm(), hashed.encoded().as_str()),
             (HashingAlgorithm::Sha256, GUIDE_HASH)
         );
         for (password, algorithm, hash) in KNOWN {
             let salt = BASE64.decode(hash).unwrap()[..SALT_BYTES].try_into().unwrap();
             let hashed = HashedPassword::with_algorithm(algorithm, password.as_bytes(), salt).unwrap();
-            assert_eq!(hashed.to_base64(), hash);
+            assert_eq!(hashed.encoded(), hash);
+        }
+    }
+
+    #[test]
+    fn new_passwords_are_hashed_as_was_chosen_and_read_back() {
+        for algorithm in [
+            HashingAlgorithm::Argon2id,
+            HashingAlgorithm::Sha256,
+            HashingAlgorithm::Sha512,
+        ] {
+            let hashed = HashedPassword::create(algorithm, b"secret").unwrap();
+            assert_eq!(hashed.algorithm(), algorithm);
+            assert_eq!(HashedPassword::decode(algorithm, &hashed.encoded()).unwrap(), hashed);
+            assert!(hashed.verify(b"secret") && !hashed.verify(b"Secret") && !hashed.verify(b""));
+            assert_ne!(
+                HashedPassword::create(algorithm, b"secret").unwrap(),
+                hashed,
+                "the salt differs"
+            );
+            assert_eq!(HashedPassword::create(algorithm, b""), Err(AuthError::BlankPassword));
+            let nobody = HashedPassword::of_nobody(algorithm);
+            assert!(nobody.algorithm() == algorithm && !nobody.verify(b"") && !nobody.verify(b"secret"));
+            let without = HashedPassword::decode(algorithm, "").unwrap();
+            assert!(without.encoded().is_empty() && !without.verify(b""));
         }
     }
 
@@ -217,9 +301,9 @@ mod tests {
 
     #[test]
     fn the_empty_hash_lets_nobody_in() {
-        let locked = HashedPassword::from_base64(HashingAlgorithm::Sha256, "").unwrap();
+        let locked = HashedPassword::decode(HashingAlgorithm::Sha256, "").unwrap();
         assert!(!locked.verify(b"") && !locked.verify(b"x"));
-        assert_eq!(locked.to_base64(), "");
+        assert_eq!(locked.encoded(), "");
     }
 
     #[test]
@@ -230,7 +314,7 @@ mod tests {
             (HashingAlgorithm::Md5, "kI3GCg=="),
             sha256_in_sha512,
         ] {
-            let refused = HashedPassword::from_base64(algorithm, hash);
+            let refused = HashedPassword::decode(algorithm, hash);
             assert_eq!(
                 refused,
                 Err(AuthError::MalformedHash {
@@ -244,6 +328,7 @@ mod tests {
     #[test]
     fn algorithms_are_known_by_rabbitmqs_names_and_by_short_ones() {
         for algorithm in [
+            HashingAlgorithm::Argon2id,
             HashingAlgorithm::Sha256,
             HashingAlgorithm::Sha512,
             HashingAlgorithm::Md5,
@@ -256,7 +341,7 @@ mod tests {
 
     #[test]
     fn salts_differ_and_debug_output_hides_the_hash() {
-        let salts: std::collections::HashSet<_> = (0..16).map(|_| random_salt().unwrap()).collect();
+        let salts: std::collections::HashSet<_> = (0..16).map(|_| random_salt::<SALT_BYTES>().unwrap()).collect();
         assert!(salts.len() > 1);
         let shown = format!("{:?}", HashedPassword::new(b"test12", GUIDE_SALT).unwrap());
         assert_eq!(shown, "HashedPassword { algorithm: Sha256, .. }");

@@ -2,7 +2,7 @@
 
 use super::edit::UsersEdit;
 use super::error::AuthError;
-use super::password::{HashedPassword, random_salt};
+use super::password::HashedPassword;
 use crate::config::{Config, SeedPassword};
 
 /// Pattern of a user that may do everything.
@@ -16,7 +16,7 @@ pub fn seed_users(config: &Config, default_user: &str, edit: &mut UsersEdit<'_>)
             continue;
         }
         let password = match &seed.password {
-            SeedPassword::Plain(secret) => HashedPassword::new(secret.expose(), random_salt()?)?,
+            SeedPassword::Plain(secret) => HashedPassword::create(config.password_hashing, secret.expose())?,
             SeedPassword::Hashed(hashed) => hashed.clone(),
         };
         edit.add_user(&seed.name, password, seed.tags.clone())?;
@@ -25,7 +25,7 @@ pub fn seed_users(config: &Config, default_user: &str, edit: &mut UsersEdit<'_>)
         }
     }
     if !default_user.is_empty() && !edit.contains_user(default_user) {
-        let password = HashedPassword::new(config.default_pass.expose(), random_salt()?)?;
+        let password = HashedPassword::create(config.password_hashing, config.default_pass.expose())?;
         edit.add_user(default_user, password, vec!["administrator".to_owned()])?;
         edit.set_permissions(default_user, &config.default_vhost, EVERYTHING, EVERYTHING, EVERYTHING)?;
     }

@@ -23,6 +23,9 @@ pub const FORGET_AFTER: Duration = Duration::from_secs(300);
 /// How many sources are remembered at most. When there are more, those that failed longest ago are forgotten.
 pub const MAX_SOURCES: usize = 20_000;
 
+/// Refused logins of one source that may wait for their answer at once; while so many do, others are not looked at.
+pub const WAITING_MAX: u32 = 8;
+
 /// The failed logins of each source address.
 ///
 /// Two generations bound the memory without a search for the oldest: when the young one holds half of
@@ -31,6 +34,8 @@ pub const MAX_SOURCES: usize = 20_000;
 pub struct LoginThrottle {
     young: HashMap<IpAddr, Failures>,
     old: HashMap<IpAddr, Failures>,
+    /// How many refused logins of each source wait: as many in all as there are connections.
+    waiting: HashMap<IpAddr, u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +62,34 @@ impl LoginThrottle {
         };
         self.remember(key, Failures { count, last: now });
         delay_of(count)
+    }
+
+    /// Forgets who failed, but not who waits.
+    pub fn forget(&mut self) {
+        self.young.clear();
+        self.old.clear();
+    }
+
+    /// A refused login begins to wait.
+    pub fn begin_wait(&mut self, source: IpAddr) {
+        *self.waiting.entry(source_key(source)).or_default() += 1;
+    }
+
+    /// It has waited, or its client is gone.
+    pub fn end_wait(&mut self, source: IpAddr) {
+        let key = source_key(source);
+        let left = self.waiting.get(&key).map_or(0, |waiting| waiting.saturating_sub(1));
+        match left {
+            0 => drop(self.waiting.remove(&key)),
+            _ => drop(self.waiting.insert(key, left)),
+        }
+    }
+
+    /// Do so many refused logins of the source wait that no further one is looked at?
+    pub fn is_flooded(&self, source: IpAddr) -> bool {
+        self.waiting
+            .get(&source_key(source))
+            .is_some_and(|waiting| *waiting >= WAITING_MAX)
     }
 
     /// How often each source failed, those with the most failures first.
@@ -162,6 +195,23 @@ mod tests {
         throttle.record_failure(source("10.0.0.1"), now);
         throttle.record_failure(source("::ffff:10.0.0.1"), now);
         assert_eq!(throttle.sources(), 1);
+    }
+
+    #[test]
+    fn a_source_with_many_refused_logins_waiting_is_not_looked_at() {
+        let mut throttle = LoginThrottle::new();
+        let (flooding, other) = (source("10.0.0.1"), source("10.0.0.2"));
+        for _ in 0..WAITING_MAX {
+            assert!(!throttle.is_flooded(flooding));
+            throttle.begin_wait(flooding);
+        }
+        assert!(throttle.is_flooded(flooding) && !throttle.is_flooded(other));
+        throttle.end_wait(flooding);
+        assert!(!throttle.is_flooded(flooding));
+        for _ in 0..WAITING_MAX {
+            throttle.end_wait(flooding);
+        }
+        assert!(throttle.waiting.is_empty());
     }
 
     #[test]

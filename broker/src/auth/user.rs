@@ -45,7 +45,7 @@ impl User {
     pub(super) fn to_record(&self) -> UserRecord {
         UserRecord {
             name: self.name.clone(),
-            password_hash: self.password.to_base64(),
+            password_hash: self.password.encoded(),
             hashing_algorithm: self.password.algorithm().name().to_owned(),
             tags: self.tags.clone(),
         }
@@ -56,7 +56,7 @@ impl User {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserRecord {
     pub name: String,
-    /// Base64, as in [`HashedPassword::to_base64`].
+    /// Base64, as in [`HashedPassword::encoded`].
     pub password_hash: String,
     /// As in [`HashingAlgorithm::name`](super::HashingAlgorithm::name).
     pub hashing_algorithm: String,

@@ -10,10 +10,11 @@ use parking_lot::{Mutex, RwLock};
 
 use super::edit::UsersEdit;
 use super::error::{AuthError, LoginRefused};
-use super::password::HashedPassword;
+use super::password::{HashedPassword, HashingAlgorithm};
 use super::permissions::{Operation, Permissions};
 use super::topic_permissions::TopicPermissions;
 use super::user::{PermissionRecord, TopicPermissionRecord, User, UserEvent, UserRecord};
+use super::verified::VerifiedPasswords;
 
 type Observer = Arc<dyn Fn(&UserEvent) + Send + Sync>;
 
@@ -28,8 +29,10 @@ pub struct Users {
     /// Held by the one edit that is under way.
     editing: Mutex<()>,
     observers: RwLock<Vec<Observer>>,
-    loopback_users: Vec<String>,
-    nobody: HashedPassword,
+    loopback_users: RwLock<Vec<String>>,
+    /// How new passwords are hashed.
+    hashing: HashingAlgorithm,
+    verified: RwLock<VerifiedPasswords>,
 }
 
 impl Users {
@@ -40,9 +43,22 @@ impl Users {
             revision: AtomicU64::new(1),
             editing: Mutex::new(()),
             observers: RwLock::default(),
-            loopback_users,
-            nobody: HashedPassword::of_nobody(),
+            loopback_users: RwLock::new(loopback_users),
+            hashing: HashingAlgorithm::Sha256,
+            verified: RwLock::new(VerifiedPasswords::new()),
         }
+    }
+
+    /// The same, with new passwords hashed so.
+    #[must_use]
+    pub fn hashing_with(mut self, algorithm: HashingAlgorithm) -> Self {
+        self.hashing = algorithm;
+        self
+    }
+
+    /// Hashes a new password, which may take long.
+    pub fn hash(&self, password: &[u8]) -> Result<HashedPassword, AuthError> {
+        HashedPassword::create(self.hashing, password)
     }
 
     /// The registry as it was stored. Records that cannot be used are left out, which can only take rights
@@ -76,25 +92,63 @@ impl Users {
         (registry, problems)
     }
 
-    /// Checks a login. An unknown user takes as long as a wrong password.
+    /// Checks a login, which may take long. Every refusal takes as long as that of a wrong password, whoever exists.
     pub fn authenticate(&self, name: &str, password: &[u8], peer: IpAddr) -> Result<Arc<User>, LoginRefused> {
-        let name_owned = || name.to_owned();
         let user = self.get(name);
-        let verified = user
-            .as_ref()
-            .map_or(&self.nobody, |user| &user.password)
-            .verify(password);
-        let Some(user) = user else {
-            return Err(LoginRefused::UnknownUser { name: name_owned() });
-        };
-        if password.is_empty() {
-            return Err(LoginRefused::BlankPassword { name: name_owned() });
+        if let Some(user) = &user
+            && self.is_password(user, password)
+        {
+            return self.admit(user, peer);
         }
-        if !verified {
-            return Err(LoginRefused::WrongPassword { name: name_owned() });
+        let took_long = user.as_ref().is_some_and(|user| user.password.algorithm().is_slow());
+        if !took_long {
+            HashedPassword::of_nobody(self.hashing).verify(password);
         }
-        self.check_source(name, peer)?;
-        Ok(user)
+        let name = name.to_owned();
+        Err(match user {
+            None => LoginRefused::UnknownUser { name },
+            Some(_) if password.is_empty() => LoginRefused::BlankPassword { name },
+            Some(_) => LoginRefused::WrongPassword { name },
+        })
+    }
+
+    /// As [`Users::authenticate`] if the answer is to be had at once.
+    pub fn authenticate_at_once(
+        &self,
+        name: &str,
+        password: &[u8],
+        peer: IpAddr,
+    ) -> Option<Result<Arc<User>, LoginRefused>> {
+        let user = self.get(name);
+        if let Some(user) = &user {
+            let is_slow = user.password.algorithm().is_slow();
+            let known = is_slow && self.verified.read().knows(name, &user.password, password);
+            if known || (!is_slow && user.password.verify(password)) {
+                return Some(self.admit(user, peer));
+            }
+        }
+        let takes_long = self.hashing.is_slow() || user.is_some_and(|user| user.password.algorithm().is_slow());
+        (!takes_long).then(|| self.authenticate(name, password, peer))
+    }
+
+    fn is_password(&self, user: &User, password: &[u8]) -> bool {
+        if !user.password.algorithm().is_slow() {
+            return user.password.verify(password);
+        }
+        if self.verified.read().knows(&user.name, &user.password, password) {
+            return true;
+        }
+        let verified = user.password.verify(password);
+        if verified {
+            self.verified.write().remember(&user.name, &user.password, password);
+        }
+        verified
+    }
+
+    /// Lets the user in, unless it comes from where it may not.
+    fn admit(&self, user: &Arc<User>, peer: IpAddr) -> Result<Arc<User>, LoginRefused> {
+        self.check_source(&user.name, peer)?;
+        Ok(Arc::clone(user))
     }
 
     /// The user whose name a certificate has proven. No password is asked for.
@@ -171,7 +225,12 @@ impl Users {
 
     /// Whether the user may connect only from this machine.
     pub fn is_loopback_user(&self, name: &str) -> bool {
-        self.loopback_users.iter().any(|user| user == name)
+        self.loopback_users.read().iter().any(|user| user == name)
+    }
+
+    /// Replaces the users that may connect only from this machine. Who is connected stays.
+    pub fn set_loopback_users(&self, users: Vec<String>) {
+        *self.loopback_users.write() = users;
     }
 
     /// A number that rises with every change.
@@ -319,6 +378,34 @@ mod tests {
     }
 
     #[test]
+    fn slow_hashes_are_checked_once_and_remembered_until_the_password_changes() {
+        let users = registry().hashing_with(HashingAlgorithm::Argon2id);
+        let change = |password: &str| {
+            let mut edit = users.edit();
+            edit.change_password("app", users.hash(password.as_bytes()).unwrap())
+                .unwrap();
+            edit.commit();
+        };
+        let at_once = |password: &str| users.authenticate_at_once("app", password.as_bytes(), REMOTE);
+        change("slow");
+        assert!(at_once("slow").is_none(), "nobody has checked it");
+        assert!(login(&users, "app", "wrong", REMOTE).is_err());
+        assert!(login(&users, "app", "slow", REMOTE).is_ok());
+        assert!(at_once("slow").unwrap().is_ok());
+        assert!(at_once("wrong").is_none());
+        change("other");
+        assert!(at_once("slow").is_none());
+        assert!(login(&users, "app", "slow", REMOTE).is_err());
+        let guest = |password: &[u8], peer| users.authenticate_at_once("guest", password, peer);
+        assert!(guest(b"guest", LOCAL).unwrap().is_ok(), "RabbitMQ's hashes are quick");
+        assert!(guest(b"guest", REMOTE).unwrap().is_err());
+        assert!(
+            guest(b"wrong", LOCAL).is_none(),
+            "a refusal takes as long for everybody"
+        );
+    }
+
+    #[test]
     fn without_loopback_users_guest_may_come_from_afar() {
         let users = Users::new(Vec::new());
         let mut edit = users.edit();
@@ -412,7 +499,7 @@ mod tests {
         edit.delete_user("new").unwrap();
         let new = UserRecord {
             name: "new".to_owned(),
-            password_hash: password("x").to_base64(),
+            password_hash: password("x").encoded(),
             hashing_algorithm: "rabbit_password_hashing_sha256".to_owned(),
             tags: vec!["management".to_owned()],
         };

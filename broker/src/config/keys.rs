@@ -21,6 +21,10 @@ const MOST_TIMEOUT: Duration = Duration::from_secs(3600);
 pub(super) struct Key {
     pub name: &'static str,
     pub set: fn(&mut Config, &Value) -> Result<(), String>,
+    /// Whether two configurations agree on it.
+    pub same: fn(&Config, &Config) -> bool,
+    /// Takes the value of another configuration.
+    pub take: fn(&mut Config, &Config),
 }
 
 /// Makes the table, and a function that does not compile when a field of [`Config`] has no key.
@@ -32,6 +36,8 @@ macro_rules! keys {
                 config.$field = ($parse)(value)?;
                 Ok(())
             },
+            same: |one, other| one.$field == other.$field,
+            take: |config, other| config.$field = other.$field.clone(),
         },)*];
 
         #[expect(dead_code, reason = "only its compilation matters")]
@@ -41,7 +47,7 @@ macro_rules! keys {
 
 keys! {
     data_dir: value::path,
-    amqp_listen: value::some_addresses,
+    amqp_listen: value::addresses,
     metrics_listen: value::addresses,
     management_listen: value::addresses,
     tls_listen: value::addresses,
@@ -78,6 +84,7 @@ keys! {
     default_pass: value::password,
     default_vhost: value::some_text,
     loopback_users: value::texts,
+    password_hashing: value::password_hashing,
     vhosts: seeds::vhosts,
     users: seeds::users,
     load_definitions: value::optional_path,

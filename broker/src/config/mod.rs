@@ -3,11 +3,14 @@
 //! Every key is written the same way everywhere: `amqp_listen` in the file, `LEVERET_AMQP_LISTEN` in the
 //! environment, `--amqp-listen` as a flag where there is one.
 
+mod changes;
+mod check;
 mod error;
 mod file;
 mod keys;
 mod listen;
 mod networks;
+mod rabbitmq_conf;
 mod seeds;
 mod sources;
 mod suggest;
@@ -17,6 +20,8 @@ mod value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use changes::{Changes, is_reloaded};
+pub use check::Settings;
 pub use error::{ConfigError, Origin};
 pub use keys::key_names;
 pub use listen::ListenAddress;
@@ -25,7 +30,7 @@ pub use seeds::{SeedGrant, SeedPassword, SeedUser, SeedVhost};
 pub use sources::{Flag, Loaded, Sources};
 pub use tls::{LoginFrom, TlsFiles, TlsHost, TlsVerify, TlsVersion};
 
-use crate::auth::Secret;
+use crate::auth::{HashingAlgorithm, Secret};
 
 /// Everything an operator can choose. `Config::default()` is what a broker without any configuration does.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,6 +118,8 @@ pub struct Config {
     pub default_vhost: String,
     /// Users that may connect only from this machine. Default `guest`.
     pub loopback_users: Vec<String>,
+    /// How new passwords are hashed. Default argon2id.
+    pub password_hashing: HashingAlgorithm,
     /// Further virtual hosts made at the first start. Default none.
     pub vhosts: Vec<SeedVhost>,
     /// Further users made at the first start. Default none.
@@ -243,6 +250,7 @@ impl Default for Config {
             default_pass: Secret::from("guest"),
             default_vhost: "/".to_owned(),
             loopback_users: vec!["guest".to_owned()],
+            password_hashing: HashingAlgorithm::Argon2id,
             vhosts: Vec::new(),
             users: Vec::new(),
             load_definitions: None,

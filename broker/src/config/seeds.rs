@@ -92,7 +92,7 @@ fn password(entry: &Table) -> Result<SeedPassword, String> {
         (Some(plain), None) => Ok(SeedPassword::Plain(plain)),
         (None, Some(hash)) => algorithm
             .map_or(Ok(HashingAlgorithm::Sha256), |name| HashingAlgorithm::from_name(&name))
-            .and_then(|algorithm| HashedPassword::from_base64(algorithm, &hash))
+            .and_then(|algorithm| HashedPassword::decode(algorithm, &hash))
             .map(SeedPassword::Hashed)
             .map_err(|error| error.to_string()),
         _ => Err("either 'password' or 'password_hash' is needed".to_owned()),

@@ -1,13 +1,14 @@
 //! Where values come from, and which of them wins.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::Value;
 
 use super::Config;
+use super::check::Settings;
 use super::error::{ConfigError, Origin};
-use super::{file, keys, suggest};
+use super::{file, keys, rabbitmq_conf, suggest};
 
 /// Prefix of the environment variables that are keys.
 const PREFIX: &str = "LEVERET_";
@@ -43,6 +44,8 @@ pub struct Sources {
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub config: Config,
+    /// What was set where.
+    pub settings: Settings,
     pub warnings: Vec<String>,
 }
 
@@ -71,19 +74,30 @@ impl Sources {
 
     /// Puts the values over the defaults.
     pub fn into_config(self) -> Result<Loaded, ConfigError> {
-        let mut config = Config::default();
-        let mut warnings = Vec::new();
+        let (loaded, mistakes) = self.read();
+        match mistakes.into_iter().next() {
+            Some(mistake) => Err(mistake),
+            None => Ok(loaded),
+        }
+    }
+
+    /// Puts the values over the defaults and gives all mistakes; what is made in spite of them is for nothing else.
+    pub fn check(self) -> Result<Loaded, Vec<ConfigError>> {
+        let (loaded, mistakes) = self.read();
+        if mistakes.is_empty() { Ok(loaded) } else { Err(mistakes) }
+    }
+
+    fn read(self) -> (Loaded, Vec<ConfigError>) {
+        let mut reading = Reading::default();
         // Follows the node name unless it is set.
-        config.cluster_name.clear();
+        reading.config.cluster_name.clear();
 
         if let Some((path, text)) = &self.file {
-            for entry in file::parse(path, text)? {
-                set(&mut config, &entry.key, &entry.value, entry.origin)?;
-            }
+            reading.file(path, text);
         }
         for (variable, key) in ALIASES {
             for (name, value) in self.environment.iter().filter(|(name, _)| name == variable) {
-                set(&mut config, key, &Value::String(value.clone()), environment(name))?;
+                reading.set(key, &Value::String(value.clone()), environment(name));
             }
         }
         for (variable, value) in &self.environment {
@@ -91,10 +105,10 @@ impl Sources {
                 continue;
             };
             if keys::find(&key).is_some() {
-                set(&mut config, &key, &Value::String(value.clone()), environment(variable))?;
+                reading.set(&key, &Value::String(value.clone()), environment(variable));
             } else if variable != FILE_VARIABLE && !is_service_link(variable) {
                 let nearest = suggest::nearest(&key, keys::key_names()).to_ascii_uppercase();
-                warnings.push(format!(
+                reading.warnings.push(format!(
                     "environment variable {variable} is not a key and has no effect; did you mean {PREFIX}{nearest}?"
                 ));
             }
@@ -103,28 +117,68 @@ impl Sources {
             let origin = Origin::Flag {
                 name: format!("--{}", flag.key.replace('_', "-")),
             };
-            set(&mut config, flag.key, &flag_value(flag.values), origin)?;
+            reading.set(flag.key, &flag_value(flag.values), origin);
         }
 
-        finish(&mut config)?;
-        Ok(Loaded { config, warnings })
+        if let Err(mistake) = finish(&mut reading.config) {
+            reading.mistakes.push(mistake);
+        }
+        let loaded = Loaded {
+            config: reading.config,
+            settings: reading.settings,
+            warnings: reading.warnings,
+        };
+        (loaded, reading.mistakes)
     }
 }
 
-fn set(config: &mut Config, key: &str, value: &Value, origin: Origin) -> Result<(), ConfigError> {
-    let Some(known) = keys::find(key) else {
-        let nearest = suggest::nearest(key, keys::key_names()).to_owned();
-        return Err(ConfigError::UnknownKey {
-            origin,
-            key: key.to_owned(),
-            nearest,
-        });
-    };
-    (known.set)(config, value).map_err(|reason| ConfigError::BadValue {
-        origin,
-        key: key.to_owned(),
-        reason,
-    })
+/// A configuration on its way.
+#[derive(Default)]
+struct Reading {
+    config: Config,
+    settings: Settings,
+    warnings: Vec<String>,
+    mistakes: Vec<ConfigError>,
+}
+
+impl Reading {
+    fn file(&mut self, path: &Path, text: &str) {
+        let entries = if rabbitmq_conf::is_one(path) {
+            let translated = rabbitmq_conf::parse(path, text);
+            self.warnings.extend(translated.warnings);
+            self.mistakes.extend(translated.mistakes);
+            Ok(translated.entries)
+        } else {
+            file::parse(path, text)
+        };
+        match entries {
+            Ok(entries) => {
+                for entry in entries {
+                    self.set(&entry.key, &entry.value, entry.origin);
+                }
+            }
+            Err(mistake) => self.mistakes.push(mistake),
+        }
+    }
+
+    fn set(&mut self, key: &str, value: &Value, origin: Origin) {
+        let Some(known) = keys::find(key) else {
+            let nearest = suggest::nearest(key, keys::key_names()).to_owned();
+            return self.mistakes.push(ConfigError::UnknownKey {
+                origin,
+                key: key.to_owned(),
+                nearest,
+            });
+        };
+        match (known.set)(&mut self.config, value) {
+            Ok(()) => self.settings.note(known.name, value, origin),
+            Err(reason) => self.mistakes.push(ConfigError::BadValue {
+                origin,
+                key: key.to_owned(),
+                reason,
+            }),
+        }
+    }
 }
 
 /// What depends on several keys.
@@ -133,6 +187,13 @@ fn finish(config: &mut Config) -> Result<(), ConfigError> {
         config.cluster_name.clone_from(&config.node_name);
     }
     super::tls::check(config)?;
+    if config.amqp_listen.is_empty() && config.tls_listen.is_empty() {
+        let reason = "at least one HOST:PORT is needed, here or in tls_listen".to_owned();
+        return Err(ConfigError::Conflict {
+            key: "amqp_listen",
+            reason,
+        });
+    }
     for (index, user) in config.users.iter().enumerate() {
         if config.users.iter().take(index).any(|earlier| earlier.name == user.name) {
             let reason = format!("user '{}' is listed twice", user.name);

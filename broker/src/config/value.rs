@@ -11,7 +11,7 @@ use std::time::Duration;
 use toml::Value;
 
 use super::{DiskFreeLimit, FsyncPolicy, ListenAddress, LogFormat, MemoryWatermark};
-use crate::auth::Secret;
+use crate::auth::{HashingAlgorithm, Secret};
 use crate::logging;
 
 type Parsed<T> = Result<T, String>;
@@ -78,16 +78,6 @@ pub(super) fn texts(value: &Value) -> Parsed<Vec<String>> {
 /// A list of `HOST:PORT`.
 pub(super) fn addresses(value: &Value) -> Parsed<Vec<ListenAddress>> {
     texts(value)?.iter().map(|text| text.parse()).collect()
-}
-
-/// A list of `HOST:PORT` that is not empty.
-pub(super) fn some_addresses(value: &Value) -> Parsed<Vec<ListenAddress>> {
-    let addresses = addresses(value)?;
-    if addresses.is_empty() {
-        Err("at least one HOST:PORT is needed".to_owned())
-    } else {
-        Ok(addresses)
-    }
 }
 
 /// A whole number within the range.
@@ -200,6 +190,15 @@ pub(super) fn disk_free_limit(value: &Value) -> Parsed<DiskFreeLimit> {
 
 pub(super) fn log_format(value: &Value) -> Parsed<LogFormat> {
     one_of(value, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+}
+
+pub(super) fn password_hashing(value: &Value) -> Parsed<HashingAlgorithm> {
+    let algorithms = [
+        ("argon2id", HashingAlgorithm::Argon2id),
+        ("sha256", HashingAlgorithm::Sha256),
+        ("sha512", HashingAlgorithm::Sha512),
+    ];
+    one_of(value, &algorithms)
 }
 
 pub(super) fn log_level(value: &Value) -> Parsed<String> {

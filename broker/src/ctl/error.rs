@@ -55,7 +55,7 @@ impl From<AuthError> for CtlError {
             | AuthError::MalformedHash { .. }
             | AuthError::BadPattern { .. }
             | AuthError::PatternTooLong { .. } => ErrorKind::Invalid,
-            AuthError::NoRandomness { .. } => ErrorKind::Internal,
+            AuthError::NoRandomness { .. } | AuthError::NoMemory => ErrorKind::Internal,
         };
         Self::new(kind, error.to_string())
     }

@@ -4,7 +4,6 @@
 use super::error::{CtlError, ErrorKind};
 use super::protocol::{Password, Reply, Request, Response};
 use super::rows::{PermissionRow, TopicPermissionRow, UserPermissionRow, UserRow, UserTopicPermissionRow, tabulate};
-use crate::auth::password::random_salt;
 use crate::auth::{HashedPassword, RecordChange, TopicPermissionRecord, Users, UsersEdit};
 
 /// What the commands need of the broker.
@@ -22,11 +21,11 @@ pub fn handle(users: &Users, store: &impl UserStore, request: Request) -> Result
     };
     let response = match request {
         Request::AddUser { name, password } => {
-            change(&mut |edit| Ok(edit.add_user(&name, hash(&password)?, Vec::new())?))
+            change(&mut |edit| Ok(edit.add_user(&name, hash(users, &password)?, Vec::new())?))
         }
         Request::DeleteUser { name } => change(&mut |edit| Ok(edit.delete_user(&name)?)),
         Request::ChangePassword { name, password } => {
-            change(&mut |edit| Ok(edit.change_password(&name, hash(&password)?)?))
+            change(&mut |edit| Ok(edit.change_password(&name, hash(users, &password)?)?))
         }
         Request::SetUserTags { name, tags } => change(&mut |edit| Ok(edit.set_tags(&name, tags.clone())?)),
         Request::SetPermissions {
@@ -176,8 +175,8 @@ fn must_exist(store: &impl UserStore, vhost: &str) -> Result<(), CtlError> {
     ))
 }
 
-fn hash(password: &Password) -> Result<HashedPassword, CtlError> {
-    Ok(HashedPassword::new(password.0.as_bytes(), random_salt()?)?)
+fn hash(users: &Users, password: &Password) -> Result<HashedPassword, CtlError> {
+    Ok(users.hash(password.0.as_bytes())?)
 }
 
 #[cfg(test)]

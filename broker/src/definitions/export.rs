@@ -58,7 +58,7 @@ pub fn export_vhost(vhost: &Vhost) -> Document {
 fn users(broker: &Broker) -> Vec<UserDefinition> {
     let users = broker.users.list().into_iter().map(|user| UserDefinition {
         name: user.name.clone(),
-        password_hash: user.password.to_base64(),
+        password_hash: user.password.encoded(),
         hashing_algorithm: Some(user.password.algorithm().name().to_owned()),
         password: None,
         tags: user.tags.clone(),

@@ -16,9 +16,8 @@ use super::document::{
 };
 use super::export::is_predeclared;
 use super::snapshot::{BindingIdentity, Snapshots};
-use crate::auth::password::random_salt;
 use crate::auth::{
-    AuthError, HashedPassword, HashingAlgorithm, Permissions, TopicPermissionRecord, TopicPermissions, User,
+    AuthError, HashedPassword, HashingAlgorithm, Permissions, TopicPermissionRecord, TopicPermissions, User, Users,
 };
 use crate::broker::{AdminError, Broker, CLUSTER_NAME};
 use crate::json::{NotATable, table_from_json, table_json};
@@ -239,7 +238,8 @@ impl Plan {
             self.note(Fate::Changed, format!("limits of {what}"));
             self.user_limits.push((user.name.clone(), limits));
         }
-        let password = password(&user, existing.as_deref()).map_err(|error| ImportError::object(&what, error))?;
+        let password =
+            password(&broker.users, &user, existing.as_deref()).map_err(|error| ImportError::object(&what, error))?;
         let user = User {
             name: user.name,
             password,
@@ -503,16 +503,16 @@ fn table(what: &str, arguments: &Map<String, Value>) -> Result<FieldTable, Impor
 }
 
 /// The hash of the file, or of its plain password unless the user has that password already.
-fn password(user: &UserDefinition, existing: Option<&User>) -> Result<HashedPassword, AuthError> {
+fn password(users: &Users, user: &UserDefinition, existing: Option<&User>) -> Result<HashedPassword, AuthError> {
     if let Some(plain) = &user.password {
         if let Some(existing) = existing.filter(|existing| existing.password.verify(plain.as_bytes())) {
             return Ok(existing.password.clone());
         }
-        return HashedPassword::new(plain.as_bytes(), random_salt()?);
+        return users.hash(plain.as_bytes());
     }
     let algorithm = match &user.hashing_algorithm {
         Some(name) => HashingAlgorithm::from_name(name)?,
         None => HashingAlgorithm::Sha256,
     };
-    HashedPassword::from_base64(algorithm, &user.password_hash)
+    HashedPassword::decode(algorithm, &user.password_hash)
 }

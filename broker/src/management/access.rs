@@ -2,15 +2,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::reply::ApiError;
-use crate::auth::User;
+use crate::auth::{Credentials, Secret, User};
 use crate::broker::Broker;
-use crate::clock;
+use crate::logins;
 
 /// The tag that a resource asks for. Each includes those before it, but for policymaker, which stands beside monitoring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +69,13 @@ impl Caller {
 }
 
 /// Finds out who asks. A refused login is counted and answered late, as on AMQP.
-pub async fn log_in(broker: &Broker, peer: IpAddr, headers: &HeaderMap) -> Result<Caller, ApiError> {
+pub async fn log_in(broker: &Arc<Broker>, peer: IpAddr, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let given = headers.get(header::AUTHORIZATION);
     let given = given.ok_or(ApiError::NotLoggedIn("Log in with basic authentication"))?;
-    let Some((name, password)) = given.to_str().ok().and_then(basic_credentials) else {
+    let Some(credentials) = given.to_str().ok().and_then(basic_credentials) else {
         return Err(ApiError::NotLoggedIn("Log in with basic authentication"));
     };
-    match broker.users.authenticate(&name, &password, peer) {
+    match logins::check(broker, credentials, peer).await {
         Ok(user) => {
             broker.counters.auth_attempts_succeeded.inc();
             Ok(Caller { user })
@@ -82,15 +83,14 @@ pub async fn log_in(broker: &Broker, peer: IpAddr, headers: &HeaderMap) -> Resul
         Err(reason) => {
             broker.counters.auth_attempts_failed.inc();
             tracing::warn!(%peer, "login refused on the management API: {reason}");
-            let delay = broker.throttle.lock().record_failure(peer, clock::now());
-            tokio::time::sleep(delay).await;
+            logins::refuse_late(broker, peer, &reason, Duration::ZERO).await;
             Err(ApiError::NotLoggedIn("Login failed"))
         }
     }
 }
 
 /// User and password of `Basic` and base64 of `user:password`.
-fn basic_credentials(header: &str) -> Option<(String, Vec<u8>)> {
+fn basic_credentials(header: &str) -> Option<Credentials> {
     let (scheme, credentials) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
@@ -98,8 +98,10 @@ fn basic_credentials(header: &str) -> Option<(String, Vec<u8>)> {
     let decoded = BASE64.decode(credentials.trim()).ok()?;
     let colon = decoded.iter().position(|byte| *byte == b':')?;
     let (name, password) = decoded.split_at(colon);
-    let name = String::from_utf8(name.to_vec()).ok()?;
-    Some((name, password.get(1..)?.to_vec()))
+    Some(Credentials {
+        username: String::from_utf8(name.to_vec()).ok()?,
+        password: Secret::new(password.get(1..)?),
+    })
 }
 
 #[cfg(test)]
@@ -110,7 +112,10 @@ mod tests {
     #[test]
     fn credentials_are_what_stands_before_and_after_the_first_colon() {
         let encoded = |text: &[u8]| format!("Basic {}", BASE64.encode(text));
-        let parsed = |header: &str| basic_credentials(header);
+        let parsed = |header: &str| {
+            let parsed = basic_credentials(header)?;
+            Some((parsed.username, parsed.password.expose().to_vec()))
+        };
         assert_eq!(
             parsed(&encoded(b"guest:guest")),
             Some(("guest".into(), b"guest".to_vec()))

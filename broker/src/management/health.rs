@@ -81,7 +81,7 @@ pub fn alarms(request: &Request) -> Outcome {
 
 /// `GET /api/health/checks/below-node-connection-limit`.
 pub fn below_connection_limit(request: &Request) -> Outcome {
-    let limit = request.broker.config.connection_max;
+    let limit = request.broker.live().connection_max;
     let open = request.broker.open_connections();
     match limit {
         Some(limit) if open >= limit as usize => unhealthy(&failed(format!(

@@ -53,7 +53,7 @@ pub fn publish(request: &Request) -> Outcome {
     }
     let routing_key = fields.text("routing_key")?.unwrap_or_default();
     let body = payload(&fields)?;
-    let max = request.broker.config.max_message_size;
+    let max = request.broker.live().max_message_size;
     if body.len() as u64 > max {
         let text = format!("message size {} is larger than configured max size {max}", body.len());
         return Err(ApiError::BadRequest(text));
@@ -110,27 +110,18 @@ fn publish_one(
         message: &message,
     };
     let targets = vhost.route(&publication, &mut RouteBuffer::new())?;
-    let mut ticket = None;
-    for queue in &targets.queues {
-        let published = queue.publish(&mut vec![message.clone()], &mut Scratch::default());
-        ticket = ticket.max(published.ticket);
-    }
-    let mut delayed = None;
-    for delay in &targets.delays {
-        delayed = delayed.max(vhost.delay(delay, &message));
-    }
-    let taken_by = targets.queues.len() + targets.delays.len() + usize::from(replied);
+    let delivered = vhost.deliver(&targets, &message, &mut Scratch::default(), |_, _| {});
+    let taken_by = delivered.taken_by + usize::from(replied);
     counters.routed.inc_by(taken_by as u64);
-    let routed = taken_by > 0;
+    let routed = taken_by > 0 || delivered.duplicate;
     if !routed {
         // As RabbitMQ counts it: the publisher is told.
         counters.unroutable_returned.inc();
     }
-    let must_last = message.is_persistent() && targets.queues.iter().any(|queue| queue.properties.durable);
-    if must_last && request.broker.store.failed().is_some() {
+    if delivered.lasts && request.broker.store.failed().is_some() {
         return Err(ApiError::Unavailable("storage has failed".to_owned()));
     }
-    request.wait(ticket.filter(|_| must_last).max(delayed))?;
+    request.wait(delivered.ticket)?;
     Ok(routed)
 }
 

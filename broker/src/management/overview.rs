@@ -14,7 +14,6 @@ use super::views::{
     ApplicationView, AttemptsView, ChurnView, ContextView, DepthView, ListenerView, MessageStats, NameView, NodeView,
     ObjectTotals, OverviewView, PluggedView, SourceAttemptsView,
 };
-use crate::auth::LoginThrottle;
 use crate::broker::Broker;
 use crate::clock;
 use crate::metrics::rates::{Churn, Flow};
@@ -263,7 +262,7 @@ pub fn auth_attempts_by_source(request: &Request) -> Outcome {
 
 /// `DELETE /api/auth/attempts/{node}/source`: forgets them, and with them how long they have to wait.
 pub fn forget_auth_attempts(request: &Request) -> Outcome {
-    *request.broker.throttle.lock() = LoginThrottle::new();
+    request.broker.throttle.lock().forget();
     Ok(Reply::done())
 }
 

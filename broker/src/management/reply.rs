@@ -201,7 +201,7 @@ impl From<AdminError> for ApiError {
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> ApiError {
         match error {
-            AuthError::NoRandomness { .. } => ApiError::Failed(error.to_string()),
+            AuthError::NoRandomness { .. } | AuthError::NoMemory => ApiError::Failed(error.to_string()),
             _ => ApiError::bad(error),
         }
     }

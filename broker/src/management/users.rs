@@ -5,8 +5,7 @@ use super::listing::{self, Row};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::{Fields, Request};
 use super::views::{PermissionView, UserView, WhoamiView};
-use crate::auth::password::random_salt;
-use crate::auth::{HashedPassword, HashingAlgorithm, PermissionRecord, User};
+use crate::auth::{HashedPassword, HashingAlgorithm, PermissionRecord, User, Users};
 use crate::broker::Broker;
 
 impl Row for UserView {
@@ -37,7 +36,7 @@ impl From<PermissionRecord> for PermissionView {
 fn view(broker: &Broker, user: &User) -> UserView {
     UserView {
         name: user.name.clone(),
-        password_hash: user.password.to_base64(),
+        password_hash: user.password.encoded(),
         hashing_algorithm: user.password.algorithm().name(),
         tags: user.tags.clone(),
         limits: limits::object(&broker.user_limits(&user.name)),
@@ -82,7 +81,7 @@ pub fn get(request: &Request) -> Outcome {
 pub fn put(request: &Request) -> Outcome {
     let (name, fields) = (request.part("user"), request.fields()?);
     let tags = fields.texts("tags")?.ok_or_else(|| ApiError::bad("tags_not_present"))?;
-    let password = password(&fields)?;
+    let password = password(&request.broker.users, &fields)?;
     let mut edit = request.broker.users.edit();
     let is_new = !edit.contains_user(name);
     edit.put_user(User {
@@ -95,16 +94,16 @@ pub fn put(request: &Request) -> Outcome {
 }
 
 /// A password in plain text or as RabbitMQ's hash; without either nobody can log in as the user with a password.
-pub fn password(fields: &Fields) -> Result<HashedPassword, ApiError> {
+pub fn password(users: &Users, fields: &Fields) -> Result<HashedPassword, ApiError> {
     if let Some(plain) = fields.text("password")? {
-        return Ok(HashedPassword::new(plain.as_bytes(), random_salt()?)?);
+        return Ok(users.hash(plain.as_bytes())?);
     }
     let algorithm = match fields.text("hashing_algorithm")? {
         Some(name) => HashingAlgorithm::from_name(name)?,
         None => HashingAlgorithm::Sha256,
     };
     let hash = fields.text("password_hash")?.unwrap_or_default();
-    Ok(HashedPassword::from_base64(algorithm, hash)?)
+    Ok(HashedPassword::decode(algorithm, hash)?)
 }
 
 /// `DELETE /api/users/{user}`: its connections are closed.

@@ -59,6 +59,8 @@ pub struct Counters {
     pub get_empty: IntCounter,
     /// `rabbitmq_global_messages_dead_lettered_rejected_total`, and so on for each reason
     dead_lettered: [(DeathReason, IntCounter); 4],
+    /// `leveret_messages_deduplicated_total`
+    pub deduplicated: IntCounter,
     /// `rabbitmq_auth_attempts_failed_total`
     pub auth_attempts_failed: IntCounter,
     /// `rabbitmq_auth_attempts_succeeded_total`
@@ -153,6 +155,13 @@ impl Counters {
                     "Messages dead-lettered because they were delivered in vain too often",
                 )?,
             ],
+            deduplicated: register(
+                registry,
+                IntCounter::new(
+                    "leveret_messages_deduplicated_total",
+                    "Messages that an exchange or a queue did not take because they are duplicates",
+                )?,
+            )?,
             auth_attempts_failed: plain("auth_attempts_failed_total", "Failed logins")?,
             auth_attempts_succeeded: plain("auth_attempts_succeeded_total", "Successful logins")?,
             message_size_bytes: register(registry, Histogram::with_opts(size)?)?,

@@ -21,6 +21,7 @@ use crate::auth::LoginRefused;
 use crate::auth::User;
 use crate::broker::{Broker, ConnectionId, ConnectionInfo};
 use crate::clock;
+use crate::logins;
 use crate::net::entrance::Arrived;
 use crate::net::stream::Stream;
 use crate::protocol::frame::INITIAL_FRAME_MAX;
@@ -360,17 +361,12 @@ fn arm(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Option<Instant>) {
 async fn log_in(broker: &Arc<Broker>, info: &ConnectionInfo, login: Login) -> Result<Arc<User>, LoginRefused> {
     let ip = info.peer.ip();
     let result = match login {
-        Login::Password(credentials) => {
-            broker
-                .users
-                .authenticate(&credentials.username, credentials.password.expose(), ip)
-        }
+        Login::Password(credentials) => logins::check(broker, credentials, ip).await,
         Login::Certificate(name) => broker.users.authenticate_by_certificate(&name, ip),
     };
-    if result.is_err() {
-        let delay = broker.throttle.lock().record_failure(ip, clock::now());
+    if let Err(reason) = &result {
         // The session itself makes a refused client wait for the usual delay.
-        tokio::time::sleep(delay.saturating_sub(REFUSAL_DELAY)).await;
+        logins::refuse_late(broker, ip, reason, REFUSAL_DELAY).await;
     }
     result
 }

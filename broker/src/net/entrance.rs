@@ -17,7 +17,6 @@ use super::tls::peer::TlsInfo;
 use super::tls::{Purpose, Tls};
 use crate::broker::Broker;
 use crate::clock;
-use crate::config::Networks;
 
 /// Pause between looks at a PROXY protocol header whose rest has not come.
 const PEEK_PAUSE: Duration = Duration::from_millis(5);
@@ -32,8 +31,7 @@ const HTTP_TO_TLS: &[u8] =
 pub struct Entrance {
     purpose: Purpose,
     tls: Option<Arc<Tls>>,
-    proxies: Networks,
-    deadline: Duration,
+    broker: Arc<Broker>,
 }
 
 /// A client that has come in.
@@ -97,18 +95,17 @@ enum Refused {
 
 impl Entrance {
     /// That of a listener; over TLS if there is one.
-    pub fn new(broker: &Broker, purpose: Purpose, tls: Option<Arc<Tls>>) -> Entrance {
+    pub fn new(broker: &Arc<Broker>, purpose: Purpose, tls: Option<Arc<Tls>>) -> Entrance {
         Entrance {
             purpose,
             tls,
-            proxies: broker.config.proxy_protocol_from.clone(),
-            deadline: broker.config.handshake_timeout,
+            broker: broker.clone(),
         }
     }
 
     /// Whether this client comes in without a wait.
     pub fn is_open_to(&self, peer: SocketAddr) -> bool {
-        self.tls.is_none() && !self.proxies.contain(peer.ip())
+        self.tls.is_none() && !self.broker.live().proxy_protocol_from.contain(peer.ip())
     }
 
     /// A client that comes in without a wait.
@@ -124,20 +121,21 @@ impl Entrance {
 
     /// Lets a client come in, within the time of a handshake. Why one does not is told to the log.
     pub async fn admit(&self, socket: TcpStream, peer: SocketAddr) -> Option<Arrived<Transport>> {
-        match timeout(self.deadline, self.receive(socket, peer)).await {
+        let deadline = self.broker.live().handshake_timeout;
+        match timeout(deadline, self.receive(socket, peer)).await {
             Ok(Ok(arrived)) => return Some(arrived),
             Ok(Err(Refused::Gone(error))) => tracing::debug!(%peer, "closed before it had come in: {error}"),
             Ok(Err(Refused::Proxy(error))) => tracing::warn!(%peer, "PROXY protocol header refused: {error}"),
             Ok(Err(Refused::NotTls(what))) => tracing::warn!(%peer, "refused on a TLS port: {what}"),
             Ok(Err(Refused::Handshake(error))) => tracing::warn!(%peer, "TLS handshake failed: {}", said(&error)),
-            Err(_) => tracing::warn!(%peer, "the client had not come in within {:?}", self.deadline),
+            Err(_) => tracing::warn!(%peer, "the client had not come in within {deadline:?}"),
         }
         None
     }
 
     async fn receive(&self, socket: TcpStream, peer: SocketAddr) -> Result<Arrived<Transport>, Refused> {
         let mut arrived = self.pass(socket, peer).map_err(Refused::Gone)?;
-        if self.proxies.contain(peer.ip())
+        if self.broker.live().proxy_protocol_from.contain(peer.ip())
             && let Some(source) = read_proxy_header(&mut arrived.stream).await?
         {
             (arrived.peer, arrived.local) = (source.peer, source.local);

@@ -5,7 +5,9 @@
 //! that mean nothing on one node are accepted and ignored; unknown ones are kept and ignored, as RabbitMQ does.
 
 use amq_protocol::types::{AMQPValue, FieldTable};
-use leveret_routing::type_name;
+use leveret_routing::{
+    CACHE_SIZE_ARGUMENT, CACHE_TTL_ARGUMENT, DEDUPLICATION_ARGUMENT, DEDUPLICATION_HEADER, Deduplication, type_name,
+};
 use thiserror::Error;
 
 use super::erlang_term::quoted;
@@ -71,6 +73,8 @@ pub struct QueueArguments {
     pub delayed_retry_min_ms: Option<u64>,
     pub delayed_retry_max_ms: Option<u64>,
     pub queue_type: QueueType,
+    deduplicates: bool,
+    deduplication: Deduplication,
     /// All arguments as they were given, the unknown ones included.
     table: FieldTable,
 }
@@ -161,6 +165,11 @@ impl QueueArguments {
         (argument.0.read)(&value, self)?;
         self.table.insert(argument.0.name.into(), value);
         Ok(())
+    }
+
+    /// Which messages are duplicates, if the queue drops them.
+    pub fn deduplication(&self) -> Option<&Deduplication> {
+        self.deduplicates.then_some(&self.deduplication)
     }
 
     /// All arguments as they were given.
@@ -258,6 +267,16 @@ struct Argument {
 }
 
 impl Argument {
+    /// One that works and is the queue's alone.
+    const fn own(name: &'static str, read: fn(&AMQPValue, &mut QueueArguments) -> Result<(), InvalidReason>) -> Self {
+        Self {
+            name,
+            read,
+            support: Support::Works,
+            policy: ByPolicy::Nobody,
+        }
+    }
+
     const fn ignored(name: &'static str, policy: ByPolicy) -> Self {
         Self {
             name,
@@ -305,7 +324,7 @@ pub const STREAM_ARGUMENTS: [&str; 3] = [
 ];
 
 /// In the order in which RabbitMQ checks them, which decides which error wins.
-const ARGUMENTS: [Argument; 25] = [
+const ARGUMENTS: [Argument; 29] = [
     Argument {
         name: "x-expires",
         read: |value, it| positive_expiry(value).map(|ms| it.expires_ms = Some(ms)),
@@ -416,6 +435,24 @@ const ARGUMENTS: [Argument; 25] = [
         support: Support::Works,
         policy: ByPolicy::Users,
     },
+    Argument::own(DEDUPLICATION_ARGUMENT, |value, it| {
+        boolean(value).map(|asked| it.deduplicates = asked)
+    }),
+    Argument::own(CACHE_SIZE_ARGUMENT, |value, it| {
+        positive(value)?;
+        it.deduplication.set(CACHE_SIZE_ARGUMENT, value);
+        Ok(())
+    }),
+    Argument::own(CACHE_TTL_ARGUMENT, |value, it| {
+        positive(value)?;
+        it.deduplication.set(CACHE_TTL_ARGUMENT, value);
+        Ok(())
+    }),
+    Argument::own(DEDUPLICATION_HEADER, |value, it| {
+        string(value)?;
+        it.deduplication.set(DEDUPLICATION_HEADER, value);
+        Ok(())
+    }),
 ];
 
 pub(super) fn lookup<'a>(table: &'a FieldTable, name: &str) -> Option<&'a AMQPValue> {
@@ -443,6 +480,13 @@ fn integer_argument(value: &AMQPValue) -> Result<i64, InvalidReason> {
 fn non_negative(value: &AMQPValue) -> Result<u64, InvalidReason> {
     let number = integer_argument(value)?;
     u64::try_from(number).map_err(|_| InvalidReason::Negative(number))
+}
+
+fn positive(value: &AMQPValue) -> Result<u64, InvalidReason> {
+    match non_negative(value)? {
+        0 => Err(InvalidReason::Zero),
+        number => Ok(number),
+    }
 }
 
 fn expiry(value: &AMQPValue) -> Result<u64, InvalidReason> {
@@ -573,6 +617,10 @@ mod tests {
             ("x-delayed-retry-min", number(5)),
             ("x-delayed-retry-max", number(50)),
             ("x-queue-type", text("quorum")),
+            ("x-message-deduplication", AMQPValue::Boolean(true)),
+            ("x-cache-size", number(5)),
+            ("x-cache-ttl", number(6)),
+            ("x-deduplication-header", text("x-id")),
         ]);
         let expected = QueueArguments {
             message_ttl_ms: Some(60_000),
@@ -591,6 +639,12 @@ mod tests {
             delayed_retry_min_ms: Some(5),
             delayed_retry_max_ms: Some(50),
             queue_type: QueueType::Quorum,
+            deduplicates: true,
+            deduplication: Deduplication {
+                header: "x-id".to_owned(),
+                keys: 5,
+                ttl_millis: Some(6),
+            },
             table: all.clone(),
         };
         assert_eq!(QueueArguments::parse(all), Ok(expected));

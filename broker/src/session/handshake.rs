@@ -128,7 +128,7 @@ impl Session {
     }
 
     fn server_properties(&self) -> FieldTable {
-        let config = &self.broker.config;
+        let config = &self.config;
         let mut capabilities = FieldTable::default();
         for capability in [
             "publisher_confirms",
@@ -287,7 +287,7 @@ impl Session {
     }
 
     fn send_tune(&self) {
-        let config = &self.broker.config;
+        let config = &self.config;
         let tune = Tune {
             channel_max: config.channel_max,
             frame_max: config.frame_max,
@@ -311,7 +311,7 @@ impl Session {
 
     /// Refuses what the client may not negotiate, in RabbitMQ's words.
     fn check_tune(&self, tune_ok: &TuneOk) -> Result<(), String> {
-        let config = &self.broker.config;
+        let config = &self.config;
         let too_low = |name: &str, value: u32, min: u32| {
             Err(format!(
                 "negotiated {name} = {value} is lower than the minimum allowed value ({min})"
@@ -343,7 +343,7 @@ impl Session {
     fn open_vhost(&mut self, now: Instant, user: &Arc<User>, name: &str) -> Result<(), AmqpError> {
         let not_allowed = |explanation: String| AmqpError::new(ReplyCode::NotAllowed, explanation);
         let place = self.broker.take_open_place().ok_or_else(|| {
-            let limit = self.broker.config.connection_max.unwrap_or_default();
+            let limit = self.broker.live().connection_max.unwrap_or_default();
             not_allowed(format!(
                 "connection refused: node connection limit ({limit}) is reached"
             ))

@@ -46,6 +46,7 @@ use amq_protocol::protocol::{AMQPClass, connection as connection_class};
 use leveret_storage::{CommitListener, Ticket};
 
 use crate::broker::{Broker, ConnectionInfo, OpenPlace};
+use crate::config::Config;
 use crate::protocol::error::AmqpError;
 use crate::protocol::frame::{self, Frame, FrameKind};
 use crate::protocol::hot;
@@ -70,6 +71,8 @@ const UNSENT_ANSWERS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// One client connection.
 pub struct Session {
     broker: Arc<Broker>,
+    /// As it was when the client connected.
+    config: Arc<Config>,
     info: Arc<ConnectionInfo>,
     outbox: Outbox,
     commit_listener: Arc<dyn CommitListener>,
@@ -156,7 +159,8 @@ impl Session {
     /// A connection that has just been accepted.
     pub fn new(broker: Arc<Broker>, info: Arc<ConnectionInfo>, now: Instant) -> Session {
         let outbox = info.outbox.clone();
-        let deadline = now + broker.config.handshake_timeout;
+        let config = broker.live();
+        let deadline = now + config.handshake_timeout;
         Session {
             commit_listener: Arc::new(outbox.clone()),
             publisher: Publisher::new(&broker.counters),
@@ -176,6 +180,7 @@ impl Session {
             heartbeat: Heartbeat::new(now),
             frame_max: frame::INITIAL_FRAME_MAX,
             channel_max: 0,
+            config,
             has_published: false,
             blocked: false,
             watching_commits: false,
@@ -525,7 +530,6 @@ mod tests {
     use prometheus::Registry;
 
     use super::*;
-    use crate::config::Config;
     use crate::protocol::protocol_header::AMQP_0_9_1;
 
     /// A session of guest with channel 1 in confirm mode and a durable queue `q`, over a store that commits by hand.

@@ -26,7 +26,7 @@ use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::wire::exchange_and_key_texts;
 use crate::vhost::QueueHandle;
 use crate::vhost::delayed::Delay;
-use crate::vhost::routes::Publication;
+use crate::vhost::routes::{Publication, Targets};
 
 /// Groups kept for their buffers between batches.
 const GROUPS_KEPT: usize = 16;
@@ -38,8 +38,8 @@ pub struct Publisher {
     batch: Batch,
     sizes: LocalHistogram,
     counts: Counts,
-    /// The commit of the delayed messages collected.
-    delayed: Option<Ticket>,
+    /// The commit of messages that are not in the batch: delayed ones and those that may be duplicates.
+    submitted: Option<Ticket>,
     /// Channels with publishes that wait for a commit.
     pub waiting_channels: Vec<u16>,
 }
@@ -103,7 +103,7 @@ impl Publisher {
             },
             sizes: counters.message_size_bytes.local(),
             counts: Counts::default(),
-            delayed: None,
+            submitted: None,
             waiting_channels: Vec::new(),
         }
     }
@@ -195,7 +195,7 @@ impl Session {
 
     /// Also asked when a header announces a body, before the body is kept.
     pub(super) fn check_size(&self, body_size: u64) -> Result<(), AmqpError> {
-        let max = self.broker.config.max_message_size;
+        let max = self.config.max_message_size;
         if body_size > max {
             let text = format!("message size {body_size} is larger than configured max size {max}");
             return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
@@ -263,8 +263,7 @@ impl Session {
         let targets = vhost.route(&publication, &mut self.publisher.route_buffer)?;
         if reply_token.is_some() || targets.varies || !adjustments.further_keys.is_empty() {
             let publish = BufferedPublish {
-                queues: targets.queues,
-                delays: targets.delays,
+                targets,
                 reply_token: reply_token.map(str::to_owned),
                 message,
                 mandatory: incoming.mandatory,
@@ -312,8 +311,10 @@ impl Session {
             return self.buffer_publish(
                 incoming.channel,
                 BufferedPublish {
-                    queues,
-                    delays: Vec::new(),
+                    targets: Targets {
+                        queues,
+                        ..Targets::default()
+                    },
                     reply_token: None,
                     message,
                     mandatory: incoming.mandatory,
@@ -366,7 +367,7 @@ impl Session {
         let Some(opened) = &self.open else { return false };
         let tickets = delays.iter().filter_map(|delay| opened.vhost.delay(delay, message));
         let ticket = tickets.max();
-        self.publisher.delayed = self.publisher.delayed.max(ticket);
+        self.publisher.submitted = self.publisher.submitted.max(ticket);
         ticket.is_some()
     }
 
@@ -408,8 +409,7 @@ impl Session {
     /// Publishes a message whose targets are known, as a transaction keeps them.
     pub(super) fn publish_buffered(&mut self, channel: u16, publish: BufferedPublish) {
         let BufferedPublish {
-            queues,
-            delays,
+            targets,
             reply_token,
             message,
             mandatory,
@@ -419,6 +419,10 @@ impl Session {
             mandatory,
             exchange_and_key: &[],
         };
+        if !targets.claims.is_empty() {
+            return self.publish_once(&incoming, &targets, message);
+        }
+        let Targets { queues, delays, .. } = targets;
         let replied = reply_token.is_some_and(|token| self.broker.reply_targets.deliver(&token, &message));
         self.collect(&queues, &message);
         let delayed = self.delay(&delays, &message);
@@ -427,6 +431,21 @@ impl Session {
         let body_size = message.body_len() as u64;
         let unroutable = (routed == 0).then_some(message);
         self.count_publish(&incoming, unroutable, routed, durable, body_size);
+    }
+
+    /// Publishes a message that may be a duplicate, by itself: whether it is one must be known before the next.
+    fn publish_once(&mut self, incoming: &Incoming<'_>, targets: &Targets, message: Message) {
+        let Some(opened) = &self.open else { return };
+        let vhost = opened.vhost.clone();
+        let earlier = self.flush_publishes();
+        let (scratch, flow) = (&mut self.scratch, &mut self.flow);
+        let delivered = vhost.deliver(targets, &message, scratch, |queue, published| {
+            flow.published(queue, published.demand, 1);
+        });
+        self.publisher.submitted = self.publisher.submitted.max(earlier).max(delivered.ticket);
+        let body_size = message.body_len() as u64;
+        let unroutable = (delivered.taken_by == 0 && !delivered.duplicate).then_some(message);
+        self.count_publish(incoming, unroutable, delivered.taken_by, delivered.lasts, body_size);
     }
 
     fn send_return(&mut self, channel: u16, message: &Message) {
@@ -448,7 +467,7 @@ impl Session {
         if batch.used == 0 && batch.runs.is_empty() && self.publisher.counts.received == 0 {
             return None;
         }
-        let mut ticket = self.publisher.delayed.take();
+        let mut ticket = self.publisher.submitted.take();
         for group in batch.groups.iter_mut().take(batch.used) {
             let messages = group.messages.len();
             let published = group.queue.publish(&mut group.messages, &mut self.scratch);

@@ -1,7 +1,6 @@
 //! Transactions: publishes and settlements are kept until tx.commit and then reach the store as one write.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::tx::{AMQPMethod, CommitOk, RollbackOk, SelectOk};
@@ -12,9 +11,8 @@ use super::settle::unknown_delivery_tag;
 use crate::protocol::error::AmqpError;
 use crate::protocol::message::Message;
 use crate::protocol::reply_code::ReplyCode;
-use crate::vhost::QueueHandle;
-use crate::vhost::delayed::Delay;
 use crate::vhost::queue_handle::Settlement;
+use crate::vhost::routes::Targets;
 
 /// Memory that the uncommitted publishes of one channel may hold.
 const TRANSACTION_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -34,10 +32,8 @@ pub struct Transaction {
 
 /// A publish that waits for its transaction's commit.
 pub struct BufferedPublish {
-    /// The queues it goes to, as found when it was made.
-    pub queues: Vec<Arc<QueueHandle>>,
-    /// The delayed exchanges that keep it.
-    pub delays: Vec<Delay>,
+    /// Where it goes, as found when it was made.
+    pub targets: Targets,
     /// Whoever waits for direct replies under this token gets it too.
     pub reply_token: Option<String>,
     /// The message.

@@ -10,7 +10,7 @@ use super::{Actor, Durable, OperationError, QueueHandle, Topology, Vhost};
 use crate::auth::permissions::Operation;
 use crate::protocol::field_table::encode_table;
 use crate::session::reply_to;
-use crate::settings;
+use crate::settings::{self, DeduplicationOwner};
 
 impl Vhost {
     /// `queue.bind`.
@@ -146,7 +146,14 @@ impl Vhost {
         let mut logs = Vec::new();
         for exchange in &removed.exchanges {
             self.histories.forget(&exchange.name);
-            logs.extend(self.delayed.forget(&exchange.name).map(|log| (log, &exchange.name)));
+            let delayed = self.delayed.forget(&exchange.name);
+            logs.extend(delayed.map(|log| (log, settings::delayed_log(&self.name, &exchange.name))));
+            let owner = DeduplicationOwner::Exchange(exchange.name.to_string());
+            logs.extend(self.forget_deduplication(&owner));
+        }
+        if let Some(queue) = queue.filter(|queue| queue.properties.arguments.deduplication().is_some()) {
+            let owner = DeduplicationOwner::Queue(queue.name.to_string());
+            logs.extend(self.forget_deduplication(&owner));
         }
         let mut keys: Vec<DefinitionKey> = removed
             .bindings
@@ -157,10 +164,7 @@ impl Vhost {
         keys.extend(durable_exchanges.map(|exchange| self.exchange_key(&exchange.name)));
         let durable_queue = queue.filter(|queue| queue.properties.durable);
         keys.extend(durable_queue.map(|queue| self.queue_key(&queue.name)));
-        keys.extend(
-            logs.iter()
-                .map(|(_, exchange)| settings::delayed_log(&self.name, exchange)),
-        );
+        keys.extend(logs.iter().map(|(_, key)| key.clone()));
         if keys.is_empty() {
             return None;
         }

@@ -19,7 +19,7 @@ use leveret_storage::{Position, QueueId, Store, Ticket};
 use parking_lot::Mutex;
 
 use super::queue_handle::Scratch;
-use super::routes::Publication;
+use super::routes::{Publication, Targets};
 use super::{Durable, OperationError, Vhost};
 use crate::protocol::content::{ContentHeader, Properties};
 use crate::protocol::field_table::{decode_table, with_long};
@@ -325,13 +325,11 @@ impl Vhost {
         let Ok(targets) = self.route(&publication, buffer) else {
             return;
         };
-        for queue in &targets.queues {
-            queue.publish(&mut vec![due.message.clone()], scratch);
-        }
-        for delay in &targets.delays {
-            self.delay(delay, &due.message);
-        }
-        match targets.queues.len() + targets.delays.len() {
+        let Targets { queues, delays, .. } = targets;
+        match self
+            .hand_over(&queues, &delays, &due.message, scratch, |_, _| {})
+            .taken_by
+        {
             0 => self.counters.unroutable_dropped.inc(),
             routed => self.counters.routed.inc_by(routed as u64),
         }

@@ -229,6 +229,7 @@ pub fn routing_error(error: &RoutingError, name: &str, vhost: &str) -> Operation
         | RoutingError::HashArguments
         | RoutingError::HashProperty(_)
         | RoutingError::HistoryLength(_)
+        | RoutingError::NotPositive { .. }
         | RoutingError::DelayedType
         | RoutingError::DelayedTwice => OperationError::Argument(text),
         RoutingError::UnknownMatchMode(_)

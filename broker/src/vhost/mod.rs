@@ -10,7 +10,9 @@ pub mod bindings;
 pub mod consumers;
 pub mod dead_letters;
 pub mod deadlines;
+pub mod deduplication;
 pub mod delayed;
+pub mod delivery;
 pub mod error;
 pub mod exchanges;
 pub mod flow;
@@ -131,6 +133,7 @@ pub struct Vhost {
     histories: history::Histories,
     delayed: delayed::DelayedMessages,
     deadlines: Arc<deadlines::Deadlines>,
+    deduplication: deduplication::Windows,
     limits: RwLock<VhostLimits>,
     store: Store,
     counters: Arc<Counters>,
@@ -184,6 +187,7 @@ impl Vhost {
             histories: history::Histories::default(),
             delayed: delayed::DelayedMessages::new(timer.clone()),
             deadlines: Arc::new(deadlines::Deadlines::new(timer)),
+            deduplication: deduplication::Windows::default(),
             limits: RwLock::default(),
             store,
             counters,

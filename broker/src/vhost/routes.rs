@@ -6,6 +6,7 @@ use std::sync::Arc;
 use amq_protocol::types::FieldTable;
 use leveret_routing::{ExchangeRef, MessageHeaders, RouteBuffer};
 
+use super::deduplication::{Claim, claims};
 use super::delayed::{Delay, due_millis};
 use super::exchanges::exchange_permission_name;
 use super::{Actor, OperationError, QueueHandle, Vhost};
@@ -28,14 +29,17 @@ pub struct Publication<'a> {
 }
 
 /// Where a message goes.
+#[derive(Default)]
 pub struct Targets {
     /// Each queue once.
     pub queues: Vec<Arc<QueueHandle>>,
     /// The next message of the same exchange and keys must be asked for again: headers, properties or chance had a say,
-    /// or an exchange wants to keep the message.
+    /// or an exchange wants to keep the message, or duplicates are dropped.
     pub varies: bool,
     /// The delayed exchanges that are to keep it.
     pub delays: Vec<Delay>,
+    /// Who of them wants it only if it is no duplicate: the exchange it is published to first.
+    pub claims: Vec<Claim>,
 }
 
 /// What exchanges may ask of a message: its properties, and its headers, which are decoded when one of them does.
@@ -115,11 +119,22 @@ impl Vhost {
         for exchange in topology.routing.histories(buffer) {
             self.histories.record(&exchange, &facts, publication.message);
         }
-        let queues = buffer
+        let queues: Vec<Arc<QueueHandle>> = buffer
             .queues()
             .iter()
             .filter_map(|index| topology.queues.get(*index as usize).cloned())
             .collect();
+        let exchange = topology.routing.exchange(publication.exchange);
+        let deduplication = exchange.and_then(|exchange| Some((exchange, exchange.options.deduplication.as_ref()?)));
+        let drops_duplicates = deduplication.is_some()
+            || queues
+                .iter()
+                .any(|queue| queue.properties.arguments.deduplication().is_some());
+        let claims = if drops_duplicates {
+            claims(deduplication, &queues, &facts)
+        } else {
+            Vec::new()
+        };
         let delay = |exchange: ExchangeRef<'_>| {
             Some(Delay {
                 exchange: exchange.name.into(),
@@ -132,7 +147,8 @@ impl Vhost {
         Ok(Targets {
             queues,
             delays,
-            varies: buffer.varies() || buffer.keeps_history(),
+            claims,
+            varies: drops_duplicates || buffer.varies() || buffer.keeps_history(),
         })
     }
 }

@@ -134,7 +134,7 @@ fn a_file_with_a_mistake_changes_nothing() {
         ),
         (
             r#"{"users":[{"name":"u","password_hash":"zz"}]}"#,
-            "user 'u': the password hash is not base64",
+            "user 'u': the password hash is not of the form",
         ),
         (r#"{"permissions":[{"user":"none","vhost":"/"}]}"#, "does not exist"),
         (

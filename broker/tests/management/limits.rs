@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::api::Api;
 
@@ -89,6 +89,40 @@ fn a_wrong_password_is_answered_late_and_counted() {
     );
     assert_eq!(api.broker.counters.auth_attempts_failed.get(), 1);
     assert_eq!(api.broker.throttle.lock().sources(), 1);
+}
+
+/// While some wait, a thousand others are not looked at, and who knows the password gets in.
+#[test]
+fn many_failed_logins_are_refused_unheard_and_keep_nobody_out() {
+    let api = Api::start();
+    api.expect(200, "GET", "/api/whoami", "");
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let mut stream = TcpStream::connect(api.address).unwrap();
+            let request = "GET /api/whoami HTTP/1.1\r\nHost: h\r\nAuthorization: Basic Z3Vlc3Q6d3Jvbmc=\r\n\r\n";
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !api.broker.throttle.lock().is_flooded(api.address.ip()) {
+        assert!(Instant::now() < deadline, "the address is not flooded");
+        std::thread::yield_now();
+    }
+    for number in 0..1000 {
+        let answer = api.ask_as(Some(&format!("guest{number}:wrong")), "GET", "/api/whoami", "");
+        assert_eq!(answer.status, 401, "{answer:?}");
+    }
+    api.expect(200, "GET", "/api/whoami", "");
+    assert_eq!(api.broker.throttle.lock().sources(), 1);
+    let by_source = api.get("/api/auth/attempts/any/source");
+    assert!(
+        by_source[0]["auth_attempts_failed"].as_u64() >= Some(1000),
+        "{by_source}"
+    );
+    api.expect(204, "DELETE", "/api/auth/attempts/any/source", "");
+    assert_eq!(api.get("/api/auth/attempts/any/source"), serde_json::json!([]));
+    drop(waiting);
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod words;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use leveret::auth::HashingAlgorithm;
 use leveret::broker::Broker;
 use leveret::config::Config;
 use leveret::server;
@@ -53,6 +54,7 @@ impl World {
         Config {
             node_name: "rabbit@test".into(),
             product_version: "test".into(),
+            password_hashing: HashingAlgorithm::Sha256,
             ..Config::default()
         }
     }

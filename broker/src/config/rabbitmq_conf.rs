@@ -1,0 +1,433 @@
+//! `rabbitmq.conf`: the keys of RabbitMQ's own configuration file that operators use most, read as ours.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Value;
+
+use super::error::{ConfigError, Origin};
+use super::file::Entry;
+use super::suggest;
+
+/// What the file says, in our keys, and what is to be told about the rest.
+pub(super) struct Translated {
+    pub entries: Vec<Entry>,
+    pub warnings: Vec<String>,
+    pub mistakes: Vec<ConfigError>,
+}
+
+/// One `key = value` line.
+struct Line {
+    number: usize,
+    key: String,
+    value: String,
+}
+
+/// Whether a file is RabbitMQ's: its name ends as theirs do.
+pub(super) fn is_one(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "conf")
+}
+
+/// Reads the file's text.
+pub(super) fn parse(path: &Path, text: &str) -> Translated {
+    let mut translation = Translation::default();
+    for (index, line) in text.lines().enumerate() {
+        let origin = Origin::File {
+            path: path.to_owned(),
+            line: index + 1,
+        };
+        let line = match split(line, index + 1) {
+            Ok(None) => continue,
+            Ok(Some(line)) => line,
+            Err(reason) => {
+                let reason = reason.to_owned();
+                translation.mistakes.push(ConfigError::Syntax { origin, reason });
+                continue;
+            }
+        };
+        match translation.take(&line) {
+            Ok(()) => {}
+            Err(Refusal::Unknown) => {
+                let nearest = suggest::nearest(&line.key, KNOWN.iter().copied());
+                let key = &line.key;
+                translation.warnings.push(format!(
+                    "{origin}: '{key}' has no effect here; the nearest key that has one is '{nearest}'"
+                ));
+            }
+            Err(Refusal::Bad(reason)) => translation.mistakes.push(ConfigError::BadValue {
+                origin,
+                key: line.key,
+                reason,
+            }),
+        }
+    }
+    translation.finish(path)
+}
+
+/// Key and value of a line; none of one that is empty or a comment.
+fn split(line: &str, number: usize) -> Result<Option<Line>, &'static str> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let (key, value) = line.split_once('=').ok_or("expected KEY = VALUE")?;
+    let value = value.trim();
+    let value = match value.strip_prefix('\'') {
+        Some(quoted) => quoted.split_once('\'').ok_or("the closing quote is missing")?.0,
+        None => value.split('#').next().unwrap_or_default().trim(),
+    };
+    let key = key.trim();
+    if key.is_empty() || key.contains(char::is_whitespace) {
+        return Err("expected KEY = VALUE");
+    }
+    Ok(Some(Line {
+        number,
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }))
+}
+
+/// Why a line is not taken.
+enum Refusal {
+    /// No key that means something here.
+    Unknown,
+    /// A value that cannot be used.
+    Bad(String),
+}
+
+/// Keys as they are written, for suggestions.
+const KNOWN: [&str; 48] = [
+    "listeners.tcp",
+    "listeners.tcp.default",
+    "listeners.ssl",
+    "listeners.ssl.default",
+    "ssl_options.certfile",
+    "ssl_options.keyfile",
+    "ssl_options.cacertfile",
+    "ssl_options.verify",
+    "ssl_options.fail_if_no_peer_cert",
+    "ssl_options.versions.1",
+    "ssl_cert_login_from",
+    "ssl_cert_login_san_type",
+    "management.tcp.port",
+    "management.tcp.ip",
+    "management.ssl.port",
+    "management.ssl.ip",
+    "prometheus.tcp.port",
+    "prometheus.tcp.ip",
+    "prometheus.ssl.port",
+    "prometheus.ssl.ip",
+    "default_user",
+    "default_pass",
+    "default_vhost",
+    "loopback_users",
+    "loopback_users.guest",
+    "heartbeat",
+    "frame_max",
+    "channel_max",
+    "connection_max",
+    "handshake_timeout",
+    "max_message_size",
+    "disk_free_limit.absolute",
+    "disk_free_limit.relative",
+    "vm_memory_high_watermark.relative",
+    "vm_memory_high_watermark.absolute",
+    "load_definitions",
+    "definitions.local.path",
+    "definitions.import_backend",
+    "log.console",
+    "log.console.level",
+    "log.console.formatter",
+    "log.default.level",
+    "log.file",
+    "cluster_name",
+    "product.name",
+    "product.version",
+    "proxy_protocol",
+    "auth_backends.1",
+];
+
+/// Where a listener's address comes together from two keys.
+#[derive(Default)]
+struct HttpListener {
+    ip: Option<String>,
+    port: Option<(String, usize)>,
+}
+
+#[derive(Default)]
+struct Translation {
+    /// Our key, the line that set it last, its value.
+    set: Vec<(&'static str, usize, Value)>,
+    lists: BTreeMap<&'static str, (usize, Vec<String>)>,
+    http: BTreeMap<&'static str, HttpListener>,
+    verifies_peer: Option<(bool, usize)>,
+    needs_certificate: Option<bool>,
+    login_from: Option<(String, usize)>,
+    san_type: Option<String>,
+    versions: Vec<(String, usize)>,
+    loopback_users: Option<(Vec<String>, usize)>,
+    warnings: Vec<String>,
+    mistakes: Vec<ConfigError>,
+}
+
+impl Translation {
+    fn take(&mut self, line: &Line) -> Result<(), Refusal> {
+        let value = line.value.as_str();
+        let parts: Vec<&str> = line.key.split('.').collect();
+        match parts[..] {
+            ["listeners", kind @ ("tcp" | "ssl")] if value == "none" => self.list(kind, line).1.clear(),
+            ["listeners", kind @ ("tcp" | "ssl"), _] => {
+                let addresses = addresses(value);
+                self.list(kind, line).1.extend(addresses);
+            }
+            ["ssl_options", "certfile"] => self.text("tls_certificate", line),
+            ["ssl_options", "keyfile"] => self.text("tls_key", line),
+            ["ssl_options", "cacertfile"] => self.text("tls_client_ca", line),
+            ["ssl_options", "verify"] => {
+                let choices = [("verify_peer", true), ("verify_none", false)];
+                self.verifies_peer = Some((one_of(value, &choices)?, line.number));
+            }
+            ["ssl_options", "fail_if_no_peer_cert"] => self.needs_certificate = Some(boolean(value)?),
+            ["ssl_options", "versions", _] => self.versions.push((value.to_owned(), line.number)),
+            ["ssl_cert_login_from"] => self.login_from = Some((value.to_owned(), line.number)),
+            ["ssl_cert_login_san_type"] => self.san_type = Some(value.to_owned()),
+            ["management", kind @ ("tcp" | "ssl"), part @ ("port" | "ip")] => {
+                let key = if kind == "tcp" {
+                    "management_listen"
+                } else {
+                    "management_tls_listen"
+                };
+                self.http(key, part, line);
+            }
+            ["prometheus", kind @ ("tcp" | "ssl"), part @ ("port" | "ip")] => {
+                let key = if kind == "tcp" {
+                    "metrics_listen"
+                } else {
+                    "metrics_tls_listen"
+                };
+                self.http(key, part, line);
+            }
+            ["management", "listener", part @ ("port" | "ip")] => self.http("management_listen", part, line),
+            ["default_pass"] if value.starts_with("encrypted:") => {
+                return Err(Refusal::Bad(
+                    "encrypted values cannot be read; use LEVERET_DEFAULT_PASS".to_owned(),
+                ));
+            }
+            ["default_user"] => self.text("default_user", line),
+            ["default_pass"] => self.text("default_pass", line),
+            ["default_vhost"] => self.text("default_vhost", line),
+            ["loopback_users"] if value == "none" => self.loopback_users = Some((Vec::new(), line.number)),
+            ["loopback_users", user] => self.loopback_user(user, boolean(value)?, line.number),
+            ["heartbeat"] => self.text("heartbeat", line),
+            ["frame_max"] => self.text("frame_max", line),
+            ["channel_max"] => self.text("channel_max", line),
+            ["max_message_size"] => self.text("max_message_size", line),
+            ["cluster_name"] => self.text("cluster_name", line),
+            ["product", "name"] => self.text("product", line),
+            ["product", "version"] => self.text("product_version", line),
+            ["load_definitions"] | ["definitions", "local", "path"] => self.text("load_definitions", line),
+            ["definitions", "import_backend"] if value == "local_filesystem" => {}
+            ["handshake_timeout"] => self.put("handshake_timeout", line, &format!("{value}ms")),
+            ["connection_max"] => {
+                let value = if value == "infinity" { "unlimited" } else { value };
+                self.put("connection_max", line, value);
+            }
+            ["disk_free_limit", "absolute"] => self.put("disk_free_limit", line, &size(value)?.to_string()),
+            ["disk_free_limit", "relative"] => {
+                let memory = crate::alarms::available_memory_bytes() as f64;
+                let bytes = memory * number(value)?;
+                self.put("disk_free_limit", line, &(bytes as u64).to_string());
+            }
+            ["vm_memory_high_watermark", "relative"] => {
+                let fraction = number(value)?;
+                self.put("memory_high_watermark", line, &format!("{fraction:?}"));
+            }
+            ["vm_memory_high_watermark", "absolute"] => {
+                self.put("memory_high_watermark", line, &size(value)?.to_string());
+            }
+            ["log", "console" | "default", "level"] => self.put("log_level", line, level(value)?),
+            ["log", "console", "formatter"] => {
+                let format = one_of(value, &[("json", "json"), ("plaintext", "text")])?;
+                self.put("log_format", line, format);
+            }
+            // The log goes to standard error, which is what this asks for.
+            ["log", "console"] if value == "true" => {}
+            ["log", "file"] if value == "false" => {}
+            ["auth_backends", _] => {
+                if value != "internal" && value != "rabbit_auth_backend_internal" {
+                    return Err(Refusal::Bad(format!(
+                        "there is no backend '{value}' here, only internal"
+                    )));
+                }
+            }
+            ["proxy_protocol"] if boolean(value)? => {
+                let reason = "whom to believe has to be said: proxy_protocol_from in LEVERET_PROXY_PROTOCOL_FROM";
+                return Err(Refusal::Bad(reason.to_owned()));
+            }
+            ["proxy_protocol"] => {}
+            _ => return Err(Refusal::Unknown),
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, key: &'static str, line: &Line, value: &str) {
+        self.set.push((key, line.number, Value::String(value.to_owned())));
+    }
+
+    fn text(&mut self, key: &'static str, line: &Line) {
+        self.put(key, line, &line.value);
+    }
+
+    fn list(&mut self, kind: &str, line: &Line) -> &mut (usize, Vec<String>) {
+        let key = if kind == "tcp" { "amqp_listen" } else { "tls_listen" };
+        let list = self.lists.entry(key).or_default();
+        list.0 = line.number;
+        list
+    }
+
+    fn http(&mut self, key: &'static str, part: &str, line: &Line) {
+        let listener = self.http.entry(key).or_default();
+        match part {
+            "ip" => listener.ip = Some(line.value.clone()),
+            _ => listener.port = Some((line.value.clone(), line.number)),
+        }
+    }
+
+    fn loopback_user(&mut self, user: &str, is_one: bool, number: usize) {
+        let (users, last) = self
+            .loopback_users
+            .get_or_insert_with(|| (vec!["guest".to_owned()], number));
+        *last = number;
+        users.retain(|known| known != user);
+        if is_one {
+            users.push(user.to_owned());
+        }
+    }
+
+    /// Puts together what several lines say.
+    fn finish(mut self, path: &Path) -> Translated {
+        let texts = |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::String).collect());
+        for (key, (number, addresses)) in std::mem::take(&mut self.lists) {
+            self.set.push((key, number, texts(addresses)));
+        }
+        for (key, listener) in std::mem::take(&mut self.http) {
+            // An address without a port has nothing to listen on.
+            let Some((port, number)) = listener.port else { continue };
+            let list = match listener.ip {
+                Some(ip) => vec![address(&ip, &port)],
+                None => addresses(&port),
+            };
+            self.set.push((key, number, texts(list)));
+        }
+        if let Some((verifies, number)) = self.verifies_peer {
+            let value = match (verifies, self.needs_certificate) {
+                (false, _) => "none",
+                (true, Some(true)) => "required",
+                (true, _) => "optional",
+            };
+            self.set.push(("tls_verify", number, Value::String(value.to_owned())));
+        }
+        if let Some((from, number)) = self.login_from {
+            let from = match (from.as_str(), self.san_type.as_deref()) {
+                ("subject_alternative_name", kind) => format!("san_{}", kind.unwrap_or("dns")),
+                _ => from,
+            };
+            self.set.push(("tls_login_from", number, Value::String(from)));
+        }
+        if let Some((_, number)) = self.versions.first() {
+            let old = self.versions.iter().any(|(version, _)| version != "tlsv1.3");
+            let least = if old { "1.2" } else { "1.3" };
+            self.set
+                .push(("tls_min_version", *number, Value::String(least.to_owned())));
+        }
+        if let Some((users, number)) = self.loopback_users {
+            self.set.push(("loopback_users", number, texts(users)));
+        }
+        let entry = |(key, line, value): (&str, usize, Value)| Entry {
+            key: key.to_owned(),
+            origin: Origin::File {
+                path: path.to_owned(),
+                line,
+            },
+            value,
+        };
+        Translated {
+            entries: self.set.into_iter().map(entry).collect(),
+            warnings: self.warnings,
+            mistakes: self.mistakes,
+        }
+    }
+}
+
+/// `5672`, `127.0.0.1:5672`, `:::5672` or `[::1]:5672`. A port alone is every interface.
+fn addresses(value: &str) -> Vec<String> {
+    match value.rsplit_once(':') {
+        None => vec![format!("0.0.0.0:{value}"), format!("[::]:{value}")],
+        Some((ip, port)) => vec![address(ip, port)],
+    }
+}
+
+fn address(ip: &str, port: &str) -> String {
+    if ip.contains(':') && !ip.starts_with('[') {
+        format!("[{ip}]:{port}")
+    } else {
+        format!("{ip}:{port}")
+    }
+}
+
+fn one_of<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, Refusal> {
+    let found = choices.iter().find(|(name, _)| *name == value);
+    found.map(|(_, choice)| *choice).ok_or_else(|| {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        Refusal::Bad(format!("expected {}, found '{value}'", names.join(" or ")))
+    })
+}
+
+fn boolean(value: &str) -> Result<bool, Refusal> {
+    one_of(value, &[("true", true), ("false", false)])
+}
+
+fn number(value: &str) -> Result<f64, Refusal> {
+    let number = value
+        .parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| Refusal::Bad(format!("expected a number such as 0.6, found '{value}'")))
+}
+
+fn level(value: &str) -> Result<&'static str, Refusal> {
+    let levels = [
+        ("debug", "debug"),
+        ("info", "info"),
+        ("warning", "warn"),
+        ("error", "error"),
+        ("critical", "error"),
+        ("none", "off"),
+    ];
+    one_of(value, &levels)
+}
+
+/// RabbitMQ's sizes: bytes, `k`, `M`, `G`, `T` and `kiB` and so on for powers of 1024, `kB` and so on for powers of 1000.
+fn size(value: &str) -> Result<u64, Refusal> {
+    let bad = || {
+        Refusal::Bad(format!(
+            "expected a size such as 1073741824, 2GiB or 500MB, found '{value}'"
+        ))
+    };
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = value[digits.len()..].to_ascii_lowercase();
+    let number: u64 = digits.trim().parse().map_err(|_| bad())?;
+    let (base, power) = match unit.as_str() {
+        "" | "b" => (1, 0),
+        "k" | "kib" => (1024, 1),
+        "m" | "mib" => (1024, 2),
+        "g" | "gib" => (1024, 3),
+        "t" | "tib" => (1024, 4),
+        "kb" => (1000, 1),
+        "mb" => (1000, 2),
+        "gb" => (1000, 3),
+        "tb" => (1000, 4),
+        _ => return Err(bad()),
+    };
+    number.checked_mul(u64::pow(base, power)).ok_or_else(bad)
+}

@@ -1,0 +1,74 @@
+//! From targets to queues: how one message reaches them, whoever publishes it.
+//!
+//! Connections hand over most of what they publish by themselves, a batch for each queue (`session/publish.rs`); what cannot
+//! wait for a batch, and what comes over HTTP or was delayed until now, goes this way.
+
+use std::sync::Arc;
+
+use leveret_storage::Ticket;
+
+use super::delayed::Delay;
+use super::queue_handle::{Published, Scratch};
+use super::routes::Targets;
+use super::{QueueHandle, Vhost};
+use crate::protocol::message::Message;
+
+/// What became of one message.
+#[derive(Default)]
+pub struct Delivered {
+    /// Queues and delayed exchanges that took it.
+    pub taken_by: usize,
+    /// Some did not because they had it already, which is as good.
+    pub duplicate: bool,
+    /// It is to outlive a restart in one of them.
+    pub lasts: bool,
+    /// The commit after which it does.
+    pub ticket: Option<Ticket>,
+}
+
+impl Vhost {
+    /// Hands a message that a client published to its targets. `published` is told how each queue stands.
+    pub fn deliver(
+        &self,
+        targets: &Targets,
+        message: &Message,
+        scratch: &mut Scratch,
+        published: impl FnMut(&Arc<QueueHandle>, &Published),
+    ) -> Delivered {
+        if targets.claims.is_empty() {
+            return self.hand_over(&targets.queues, &targets.delays, message, scratch, published);
+        }
+        // A transaction, which settles durably, holds the store already.
+        let _hold = (!scratch.durably).then(|| self.store.hold());
+        self.deliver_once(targets, message, scratch, published)
+    }
+
+    /// Hands a message to queues and delayed exchanges, whether they had it before or not.
+    pub(super) fn hand_over(
+        &self,
+        queues: &[Arc<QueueHandle>],
+        delays: &[Delay],
+        message: &Message,
+        scratch: &mut Scratch,
+        mut published: impl FnMut(&Arc<QueueHandle>, &Published),
+    ) -> Delivered {
+        let mut delivered = Delivered {
+            taken_by: queues.len() + delays.len(),
+            ..Delivered::default()
+        };
+        for queue in queues {
+            let outcome = queue.publish(&mut vec![message.clone()], scratch);
+            published(queue, &outcome);
+            if message.is_persistent() && queue.properties.durable {
+                delivered.lasts = true;
+                delivered.ticket = delivered.ticket.max(outcome.ticket);
+            }
+        }
+        for delay in delays {
+            let ticket = self.delay(delay, message);
+            delivered.lasts |= ticket.is_some();
+            delivered.ticket = delivered.ticket.max(ticket);
+        }
+        delivered
+    }
+}

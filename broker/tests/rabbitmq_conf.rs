@@ -1,0 +1,221 @@
+//! RabbitMQ's own configuration file, what `leveret config check` says, and what a configuration that is read again changes.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail them")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use leveret::config::{
+    Config, DiskFreeLimit, ListenAddress, Loaded, LogFormat, LoginFrom, MemoryWatermark, Sources, TlsVerify,
+    TlsVersion, key_names,
+};
+
+fn read(name: &str, text: &str) -> Result<Loaded, Vec<String>> {
+    let sources = Sources {
+        file: Some((PathBuf::from(name), text.to_owned())),
+        ..Sources::default()
+    };
+    sources
+        .check()
+        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+}
+
+fn conf(text: &str) -> Config {
+    read("rabbitmq.conf", text).unwrap().config
+}
+
+fn addresses(list: &[&str]) -> Vec<ListenAddress> {
+    list.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_file_as_operators_have_it_is_read() {
+    let config = conf(
+        "## Networking
+listeners.tcp.default = 5673
+listeners.ssl.1 = 10.0.0.1:5671
+listeners.ssl.2 = ::1:5671
+ssl_options.cacertfile = /etc/ca.pem
+ssl_options.certfile   = /etc/server.pem
+ssl_options.keyfile    = '/etc/server # 1.key'
+ssl_options.verify     = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+ssl_options.versions.1 = tlsv1.3
+ssl_cert_login_from = subject_alternative_name
+ssl_cert_login_san_type = email
+management.tcp.port = 15673
+management.tcp.ip   = 127.0.0.1
+management.ssl.port = 15671
+prometheus.tcp.port = 15693
+
+default_user = bunny   # and its password
+default_pass = carrot
+default_vhost = burrow
+loopback_users.guest = false
+heartbeat = 30
+frame_max = 262144
+channel_max = 100
+connection_max = infinity
+handshake_timeout = 5000
+max_message_size = 1048576
+disk_free_limit.absolute = 2GB
+vm_memory_high_watermark.absolute = 1536MiB
+log.console = true
+log.console.level = warning
+log.console.formatter = json
+cluster_name = warren
+auth_backends.1 = internal
+load_definitions = /etc/definitions.json
+",
+    );
+    assert_eq!(config.amqp_listen, addresses(&["0.0.0.0:5673", "[::]:5673"]));
+    assert_eq!(config.tls_listen, addresses(&["10.0.0.1:5671", "[::1]:5671"]));
+    assert_eq!(config.tls_files().unwrap().key, PathBuf::from("/etc/server # 1.key"));
+    assert_eq!(
+        (config.tls_verify, config.tls_min_version),
+        (TlsVerify::Required, TlsVersion::Tls13)
+    );
+    assert_eq!(config.tls_login_from, LoginFrom::SanEmail);
+    assert_eq!(config.management_listen, addresses(&["127.0.0.1:15673"]));
+    assert_eq!(
+        config.management_tls_listen,
+        addresses(&["0.0.0.0:15671", "[::]:15671"])
+    );
+    assert_eq!(config.metrics_listen, addresses(&["0.0.0.0:15693", "[::]:15693"]));
+    assert_eq!(
+        (config.default_user.as_str(), config.default_vhost.as_str()),
+        ("bunny", "burrow")
+    );
+    assert_eq!(config.default_pass.expose(), b"carrot");
+    assert!(config.loopback_users.is_empty());
+    assert_eq!(
+        (config.heartbeat, config.frame_max, config.channel_max),
+        (30, 262_144, 100)
+    );
+    assert_eq!((config.connection_max, config.max_message_size), (None, 1 << 20));
+    assert_eq!(config.handshake_timeout, Duration::from_secs(5));
+    assert_eq!(config.disk_free_limit, DiskFreeLimit::Bytes(2_000_000_000));
+    assert_eq!(config.memory_high_watermark, MemoryWatermark::Bytes(1536 << 20));
+    assert_eq!(
+        (config.log_level.as_str(), config.log_format),
+        ("warn", LogFormat::Json)
+    );
+    assert_eq!(config.cluster_name, "warren");
+    assert_eq!(config.load_definitions, Some(PathBuf::from("/etc/definitions.json")));
+}
+
+#[test]
+fn words_that_mean_something_special_are_understood() {
+    let config = conf("loopback_users = none\nvm_memory_high_watermark.relative = 0.4\nlog.console.level = none");
+    assert!(config.loopback_users.is_empty());
+    assert_eq!(config.memory_high_watermark, MemoryWatermark::Fraction(0.4));
+    assert_eq!(config.log_level, "off");
+    assert_eq!(conf("loopback_users.bunny = true").loopback_users, ["guest", "bunny"]);
+    let tls =
+        "ssl_options.certfile = c\nssl_options.keyfile = k\nssl_options.cacertfile = a\nlisteners.ssl.default = 5671\n";
+    let encrypted_only = conf(&format!("listeners.tcp = none\n{tls}ssl_options.verify = verify_peer"));
+    assert!(encrypted_only.amqp_listen.is_empty());
+    assert_eq!(encrypted_only.tls_verify, TlsVerify::Optional);
+    assert!(matches!(
+        conf("disk_free_limit.relative = 1.5").disk_free_limit,
+        DiskFreeLimit::Bytes(1..)
+    ));
+}
+
+#[test]
+fn keys_without_meaning_here_are_named_with_their_lines_and_do_no_harm() {
+    let loaded = read(
+        "rabbitmq.conf",
+        "heartbeat = 7\n\ncluster_formation.peer_discovery_backend = dns\nheartbeats = 9",
+    )
+    .unwrap();
+    assert_eq!(loaded.config.heartbeat, 7);
+    assert_eq!(
+        loaded.warnings[1],
+        "rabbitmq.conf line 4: 'heartbeats' has no effect here; the nearest key that has one is 'heartbeat'"
+    );
+    assert!(
+        loaded.warnings[0]
+            .starts_with("rabbitmq.conf line 3: 'cluster_formation.peer_discovery_backend' has no effect")
+    );
+    assert_eq!(loaded.warnings.len(), 2);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_each_with_its_line() {
+    let text = "nonsense
+listeners.tcp.default = x
+heartbeat = often
+ssl_options.verify = maybe
+auth_backends.1 = ldap
+proxy_protocol = true
+default_pass = encrypted:abc
+vm_memory_high_watermark.absolute = 2 wagons
+default_user = 'bunny";
+    let mistakes = read("/etc/rabbitmq.conf", text).unwrap_err();
+    let lines = [
+        (1, "expected KEY = VALUE"),
+        (
+            4,
+            "bad value for 'ssl_options.verify': expected verify_peer or verify_none, found 'maybe'",
+        ),
+        (
+            5,
+            "bad value for 'auth_backends.1': there is no backend 'ldap' here, only internal",
+        ),
+        (6, "bad value for 'proxy_protocol': whom to believe has to be said"),
+        (7, "bad value for 'default_pass': encrypted values cannot be read"),
+        (8, "bad value for 'vm_memory_high_watermark.absolute': expected a size"),
+        (9, "the closing quote is missing"),
+        (3, "bad value for 'heartbeat': expected a time"),
+        (2, "bad value for 'amqp_listen': bad address '0.0.0.0:x'"),
+    ];
+    assert_eq!(mistakes.len(), lines.len(), "{mistakes:#?}");
+    for ((line, reason), mistake) in lines.into_iter().zip(mistakes) {
+        let expected = format!("/etc/rabbitmq.conf line {line}: {reason}");
+        assert!(mistake.starts_with(&expected), "{mistake}");
+    }
+    let mistakes = read("leveret.toml", "heartbeat = 'often'\nframe_max = 1\nfarme_max = 2").unwrap_err();
+    assert_eq!(mistakes.len(), 3, "{mistakes:#?}");
+}
+
+#[test]
+fn what_is_in_force_is_told_key_by_key_with_its_origin_and_without_passwords() {
+    let loaded = read("leveret.toml", "heartbeat = '30s'\n\ndefault_pass = 'carrot'").unwrap();
+    let told = loaded.settings.describe();
+    assert!(told.contains("heartbeat = \"30s\"  # leveret.toml line 1\n"), "{told}");
+    assert!(told.contains("frame_max = 131072  # default\n"), "{told}");
+    assert!(
+        told.contains("default_pass = (not shown)  # leveret.toml line 3\n"),
+        "{told}"
+    );
+    assert!(!told.contains("carrot"));
+    let keys: Vec<&str> = told.lines().filter_map(|line| line.split(" = ").next()).collect();
+    assert_eq!(keys, key_names().collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_read_again_is_taken_or_waits_for_a_restart() {
+    let before = Config::default();
+    let later = conf("heartbeat = 7\nlog.console.level = debug\nlisteners.tcp.default = 1234\ndefault_user = other");
+    let changes = before.changes_to(&later);
+    assert_eq!(changes.taken, ["log_level", "heartbeat"]);
+    assert_eq!(changes.at_restart, ["amqp_listen"]);
+    assert_eq!(
+        (changes.config.heartbeat, &changes.config.log_level),
+        (7, &later.log_level)
+    );
+    assert_eq!(changes.config.amqp_listen, before.amqp_listen);
+    let unchanged = before.changes_to(&Config::default());
+    assert_eq!((unchanged.taken.len(), unchanged.at_restart.len()), (0, 0));
+}
+
+#[test]
+fn the_documentation_says_of_every_key_whether_it_is_reloaded() {
+    let page = include_str!("../../docs/configuration.md");
+    let (_, list) = page.split_once("## Changing it while the broker runs").unwrap();
+    for key in key_names() {
+        let told = list.contains(&format!("`{key}`"));
+        assert_eq!(told, leveret::config::is_reloaded(key), "{key}");
+    }
+}
