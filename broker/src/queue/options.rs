@@ -299,6 +299,11 @@ impl PolicyArgument {
             .map(PolicyArgument)
     }
 
+    /// The name of the argument.
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
     /// May an operator policy set it too?
     pub fn is_for_operators(&self) -> bool {
         self.0.policy == ByPolicy::UsersAndOperators

@@ -34,12 +34,14 @@ pub struct QueueProperties {
     pub exclusive_owner: Option<ConnectionId>,
     /// Deleted when its last consumer leaves.
     pub auto_delete: bool,
-    /// Its arguments, checked.
+    /// Its arguments, checked, as it was declared. Those that can be altered are in [`QueueHandle::arguments`].
     pub arguments: QueueArguments,
 }
 
 /// The policies that apply to a queue, and what is in force by them and its arguments.
 pub struct InForce {
+    /// Its own arguments, as declared or altered since.
+    pub own: Arc<QueueArguments>,
     /// The policies.
     pub policies: Applied,
     /// What features of queues go by.
@@ -138,6 +140,7 @@ impl QueueHandle {
             first_position,
         };
         let in_force = InForce {
+            own: Arc::new(properties.arguments.clone()),
             policies: Applied::default(),
             arguments: EffectiveArguments::merge(&properties.arguments, None, None),
         };
@@ -169,16 +172,36 @@ impl QueueHandle {
         self.policies.read().clone()
     }
 
+    /// Its own arguments, as declared or altered since.
+    pub fn arguments(&self) -> Arc<QueueArguments> {
+        self.policies.read().own.clone()
+    }
+
+    /// Replaces its own arguments. They take effect when policies are [applied](Self::apply_policies) again.
+    pub(super) fn alter(&self, arguments: QueueArguments) {
+        let current = self.in_force();
+        *self.policies.write() = Arc::new(InForce {
+            own: Arc::new(arguments),
+            policies: current.policies.clone(),
+            arguments: current.arguments.clone(),
+        });
+    }
+
     /// Puts these policies in force, in place of those before.
     pub fn apply_policies(&self, policies: Applied) {
-        let arguments = policies.effective_arguments(&self.properties.arguments);
+        let own = self.arguments();
+        let arguments = policies.effective_arguments(&own);
         let mut queue = self.lock();
         queue.limit_deliveries(arguments.delivery_limit);
         queue.set_message_ttl(arguments.message_ttl_ms);
         queue.set_consumer_timeout(arguments.consumer_timeout_ms.filter(|millis| *millis > 0));
         queue.delay_retries(arguments.retry_delay());
         drop(queue);
-        *self.policies.write() = Arc::new(InForce { policies, arguments });
+        *self.policies.write() = Arc::new(InForce {
+            own,
+            policies,
+            arguments,
+        });
     }
 
     /// Enqueues a batch in order and delivers what consumers have credit for. A deleted queue takes nothing.
