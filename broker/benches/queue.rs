@@ -43,6 +43,8 @@ impl Sink<Message, ()> for Taken {
 
     fn load(&mut self, _load: Load) {}
 
+    fn late(&mut self, _consumer: &(), _slot: Slot, _position: Position) {}
+
     fn settle(&mut self, _position: Position, _message: &Message) {}
 
     fn purge(&mut self, _below: Position, _kept: Vec<(Position, usize)>) {}

@@ -10,6 +10,8 @@
 //! room BYTES | load [N]            what may be in memory | the store answers the oldest load, with N messages or all
 //! lose MESSAGE                                                     the store cannot read it
 //! delivery-limit N | delivery-limit none                           deliveries of a message that may fail
+//! retry all|failed|returned|disabled [min=N] [max=N]               which messages that come back wait
+//! consumer-timeout N | consumer-timeout none                       how long consumers may have a message
 //! add CONSUMER [no_ack] [exclusive] [prefetch=N] [priority=N]      basic.consume; nothing is delivered yet
 //! resume CONSUMER                                                  it may have messages (again)
 //! consume CONSUMER ...                                             add and resume
@@ -38,8 +40,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use leveret::queue::{
-    Accept, ConsumerKey, ConsumerSpec, Delivery, DropReason, ExpiresAt, Found, GetOutcome, History, LengthLimit, Load,
-    Loaded, NO_SLOT, Overflow, Position, Queue, QueueMessage, QueueOptions, Recovered, Search, Sink, Slot,
+    Accept, ConsumerKey, ConsumerSpec, DelayedRetry, Delivery, DropReason, ExpiresAt, Found, GetOutcome, History,
+    LengthLimit, Load, Loaded, NO_SLOT, Overflow, Position, Queue, QueueMessage, QueueOptions, Recovered, RetryDelay,
+    Search, Sink, Slot,
 };
 
 #[test]
@@ -263,6 +266,15 @@ impl Sink<Message, String> for World {
         self.spilled.retain(|position, _| *position >= below);
     }
 
+    fn late(&mut self, consumer: &String, slot: Slot, position: Position) {
+        let handed_out = self.handed_out.iter();
+        let name = handed_out
+            .filter(|(_, place)| **place == (slot, position))
+            .map(|(name, _)| name.clone())
+            .collect::<String>();
+        self.say(format!("{consumer} is late with {name}"));
+    }
+
     fn settle(&mut self, position: Position, message: &Message) {
         let (persisted, _) = self.persisted.remove(&position).unwrap();
         assert_eq!(persisted.name, message.name);
@@ -362,6 +374,21 @@ impl Runner {
             "room" => self.queue.as_mut().unwrap().allow(words.0[0].parse().unwrap()),
             "load" => self.load(&words),
             "search" => self.search(&words),
+            "retry" => self.queue.as_mut().unwrap().delay_retries(RetryDelay {
+                kind: match words.0[0] {
+                    "all" => DelayedRetry::All,
+                    "failed" => DelayedRetry::Failed,
+                    "returned" => DelayedRetry::Returned,
+                    _ => DelayedRetry::Disabled,
+                },
+                min_millis: words.value("min").unwrap_or(0),
+                max_millis: words.value("max"),
+            }),
+            "consumer-timeout" => self
+                .queue
+                .as_mut()
+                .unwrap()
+                .set_consumer_timeout(words.0[0].parse().ok()),
             "delivery-limit" => self.queue.as_mut().unwrap().limit_deliveries(words.0[0].parse().ok()),
             "add" => self.add(&words),
             "resume" => self.resume(words.0[0]),

@@ -181,6 +181,30 @@ fn row_123_an_ack_for_a_delivery_that_needs_none() {
     client.expect_channel_close(1, 406, (60, 80), "PRECONDITION_FAILED - unknown delivery tag 1");
 }
 
+/// Only the late delivery goes back; the channel lives on, and what is said of the old delivery is ignored.
+#[test]
+fn row_126_a_delivery_that_is_held_too_long() {
+    let broker = TestBroker::get();
+    let mut client = RawClient::with_channel(broker.amqp());
+    let timeout = arguments([("x-consumer-timeout", AMQPValue::LongInt(300))]);
+    let queue = client.call(1, make::queue_declare_with("", timeout)).queue.to_string();
+    client.open_channel(2);
+    let _ok = client.call(1, make::basic_consume(&queue));
+    client.publish_to(1, "", &queue, b"message");
+    client.expect_content(1);
+    let preferred = basic::Consume {
+        no_ack: true,
+        arguments: arguments([("x-priority", AMQPValue::LongInt(1))]),
+        ..make::basic_consume(&queue)
+    };
+    let _ok = client.call(2, preferred);
+    client.expect_content(2);
+    client.send(1, make::basic_ack(1));
+    assert_eq!(client.call(1, make::queue_declare_passive(&queue)).consumer_count, 2);
+    client.send(1, make::basic_ack(1));
+    client.expect_channel_close(1, 406, (60, 80), "PRECONDITION_FAILED - unknown delivery tag 1");
+}
+
 #[test]
 fn delivery_tags_belong_to_their_channel() {
     let broker = TestBroker::get();

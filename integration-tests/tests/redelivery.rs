@@ -66,3 +66,32 @@ async fn a_message_that_fails_before_and_after_a_crash_reaches_its_limit() {
         Some(text("delivery_limit"))
     );
 }
+
+#[tokio::test]
+async fn a_message_waits_longer_after_each_failure() {
+    let broker = leveret_integration_tests::TestBroker::get();
+    let (_connection, channel) = open(broker.amqp()).await;
+    let retry = arguments([
+        ("x-delayed-retry-type", text("failed")),
+        ("x-delayed-retry-min", AMQPValue::LongInt(200)),
+    ]);
+    let exclusive = QueueDeclareOptions::exclusive();
+    let declared = channel.queue_declare("".into(), exclusive, retry).await.unwrap();
+    let queue = declared.name().to_string();
+    channel.publish_confirmed("", &queue, b"order").await;
+    let mut consumer = channel.consume(&queue).await;
+    let reject = BasicRejectOptions { requeue: true };
+    let mut began = std::time::Instant::now();
+    for failures in 0..3 {
+        let delivery = next(&mut consumer).await;
+        let waited = began.elapsed();
+        assert!(waited.as_millis() + 20 >= failures * 200, "{failures}: {waited:?}");
+        if failures == 1 {
+            // While it waits, others go on.
+            channel.publish_confirmed("", &queue, b"another").await;
+            assert_eq!(next_bodies(&mut consumer, 1).await, ["another"]);
+        }
+        began = std::time::Instant::now();
+        delivery.reject(reject).await.unwrap();
+    }
+}

@@ -189,6 +189,15 @@ enum CtlCommand {
         place: InVhost,
         name: String,
     },
+    /// Change arguments of a queue; its messages and consumers stay.
+    #[command(alias = "alter-queue")]
+    AlterQueue {
+        #[command(flatten)]
+        place: InVhost,
+        name: String,
+        /// A JSON object such as {"message-ttl": 60000, "max-length": null}; null removes an argument.
+        arguments: String,
+    },
     /// Delete a queue and its messages.
     DeleteQueue {
         #[command(flatten)]
@@ -326,6 +335,11 @@ impl CtlCommand {
             Self::PurgeQueue { place, name } => Request::PurgeQueue {
                 vhost: place.vhost,
                 name,
+            },
+            Self::AlterQueue { place, name, arguments } => Request::AlterQueue {
+                vhost: place.vhost,
+                name,
+                arguments,
             },
             Self::DeleteQueue {
                 place,

@@ -89,6 +89,7 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
             wait(broker, durable)?;
             Ok(Reply::Message(format!("{count} messages purged")))
         }
+        Request::AlterQueue { vhost, name, arguments } => alter_queue(broker, &vhost, &name, &arguments),
         Request::DeleteQueue {
             vhost,
             name,
@@ -209,6 +210,16 @@ pub(super) fn operation_error(error: OperationError) -> CtlError {
         _ => ErrorKind::Refused,
     };
     CtlError::new(kind, error.to_string())
+}
+
+fn alter_queue(broker: &Broker, vhost: &str, name: &str, arguments: &str) -> Result<Reply, CtlError> {
+    let arguments: serde_json::Map<_, _> = serde_json::from_str(arguments).map_err(|error| {
+        let text = format!("the arguments must be a JSON object: {error}");
+        CtlError::new(ErrorKind::Invalid, text)
+    })?;
+    let durable = find(broker, vhost)?.alter_queue(&Actor::operator(), name, &arguments);
+    wait(broker, durable.map_err(operation_error)?)?;
+    Ok(Reply::Done)
 }
 
 fn status(broker: &Broker) -> Status {

@@ -50,7 +50,7 @@ fn queue_row(queue: &QueueHandle, connection_names: &HashMap<ConnectionId, Strin
         durable: properties.durable,
         auto_delete: properties.auto_delete,
         exclusive: properties.exclusive_owner.is_some(),
-        arguments: table_json(properties.arguments.table()),
+        arguments: table_json(queue.arguments().table()),
         kind: properties.arguments.queue_type.name().to_owned(),
         state: "running".to_owned(),
         messages: (counts.ready + counts.unacked) as u64,

@@ -115,6 +115,12 @@ pub enum Request {
         vhost: String,
         name: String,
     },
+    AlterQueue {
+        vhost: String,
+        name: String,
+        /// JSON.
+        arguments: String,
+    },
     DeleteQueue {
         vhost: String,
         name: String,

@@ -110,7 +110,7 @@ fn add_vhost(document: &mut Document, vhost: &Vhost, name: Option<&str>) {
         vhost: vhost_name.clone(),
         durable: queue.properties.durable,
         auto_delete: queue.properties.auto_delete,
-        arguments: object(table_json(queue.properties.arguments.table())),
+        arguments: object(table_json(queue.arguments().table())),
     }));
     let mut exchanges = vhost.exchanges();
     exchanges.retain(|(name, _)| !is_predeclared(name));

@@ -444,7 +444,7 @@ impl Plan {
         if let Some(existing) = existing {
             let properties = &existing.properties;
             let same = (properties.durable, properties.auto_delete) == (queue.durable, queue.auto_delete)
-                && table_json(properties.arguments.table()) == table_json(&arguments);
+                && table_json(existing.arguments().table()) == table_json(&arguments);
             if !same {
                 self.note(Fate::Kept, what);
             }

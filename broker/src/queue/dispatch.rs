@@ -123,7 +123,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             self.settle_if_persisted(position, &message, sink);
         } else {
             self.totals.got += 1;
-            self.keep_unacked(position, message, history, None);
+            self.keep_unacked(position, message, history, None, sink);
         }
         self.finish(sink);
         Ok(GetOutcome::Got(got))
@@ -152,7 +152,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             self.count_delivery(taker, history);
             match taker {
                 Taker::NoAck => self.settle_if_persisted(position, &message, sink),
-                Taker::Settles(consumer) => self.keep_unacked(position, message, history, Some(consumer)),
+                Taker::Settles(consumer) => self.keep_unacked(position, message, history, Some(consumer), sink),
             }
         }
         self.finish(sink);
@@ -173,6 +173,9 @@ impl<M: QueueMessage, C> Queue<M, C> {
         }
         self.ready.release_spare_memory();
         self.unacked.release_spare_memory();
+        if self.timeouts.as_ref().is_some_and(|timeouts| timeouts.is_empty()) {
+            self.timeouts = None;
+        }
     }
 
     pub(super) fn settle_if_persisted<S: Sink<M, C> + ?Sized>(&self, position: Position, message: &M, sink: &mut S) {
@@ -218,7 +221,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             sink.persist(position, &message, history.expires_at);
         }
         match taker {
-            Some(Taker::Settles(consumer)) => self.keep_unacked(position, message, history, Some(consumer)),
+            Some(Taker::Settles(consumer)) => self.keep_unacked(position, message, history, Some(consumer), sink),
             Some(Taker::NoAck) | None if has_expired(history.expires_at, sink) => {
                 self.put_aside(position, message, DropReason::Expired);
             }
@@ -286,7 +289,22 @@ impl<M: QueueMessage, C> Queue<M, C> {
         self.consumers.offer(&delivery, sink)
     }
 
-    fn keep_unacked(&mut self, position: Position, message: M, history: History, consumer: Option<ConsumerKey>) {
+    fn keep_unacked<S: Sink<M, C> + ?Sized>(
+        &mut self,
+        position: Position,
+        message: M,
+        history: History,
+        consumer: Option<ConsumerKey>,
+        sink: &mut S,
+    ) {
+        if let Some(millis) = self.consumer_timeout_millis
+            && consumer.is_some()
+            && let Some(slot) = self.unacked.vacant_slot()
+        {
+            let late_at = sink.now_millis().saturating_add(millis);
+            let timeouts = self.timeouts.get_or_insert_default();
+            timeouts.insert(late_at, position, slot);
+        }
         if self.is_persisted(&message) && self.delivered_up_to < Some(position) {
             self.delivered_up_to = Some(position);
             self.delivered_up_to_is_news = true;

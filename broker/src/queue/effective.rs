@@ -3,6 +3,7 @@
 //! Of limits the smallest counts, wherever it comes from. Of anything else the queue's own argument goes before the
 //! operator policy, and that before the policy. Features of queues read this and nothing else.
 
+use super::RetryDelay;
 use super::options::{DeadLetterStrategy, DelayedRetry, Overflow, QueueArguments, QueueType};
 
 /// The arguments in force for one queue. `None` is "no limit", or "not wanted".
@@ -63,6 +64,20 @@ impl EffectiveArguments {
         }
     }
 }
+
+impl EffectiveArguments {
+    /// Which messages that come back wait, and how long.
+    pub fn retry_delay(&self) -> RetryDelay {
+        RetryDelay {
+            kind: self.delayed_retry,
+            min_millis: self.delayed_retry_min_ms.unwrap_or(DELAYED_RETRY_MIN_MILLIS),
+            max_millis: self.delayed_retry_max_ms,
+        }
+    }
+}
+
+/// How long messages that come back wait if nobody says how long.
+const DELAYED_RETRY_MIN_MILLIS: u64 = 1000;
 
 /// Where arguments come from, the strongest first.
 struct Sources<'a>([Option<&'a QueueArguments>; 3]);

@@ -48,7 +48,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if !self.given_up.is_empty() {
             return 0;
         }
-        self.ready.expires()
+        let expiry = self.ready.expires();
+        self.next_return_millis().map_or(expiry, |millis| millis.min(expiry))
     }
 
     /// Does what the queue has to do by itself by now, or some of it.
@@ -66,7 +67,9 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if let Some(search) = self.ready.next_search(now) {
             sink.search(search);
         }
-        self.finish(sink);
+        self.return_what_is_due(now, sink);
+        self.drop_overflow(sink);
+        self.dispatch(sink);
     }
 
     /// Takes the answer to [`Sink::search`]. It must be followed by [`Queue::release_given_up`] before anything else is done with the

@@ -23,6 +23,7 @@ mod length;
 mod levels;
 mod options;
 mod ready;
+mod retry;
 mod settle;
 mod single_active;
 mod sink;
@@ -35,6 +36,7 @@ use thiserror::Error;
 use self::consumers::Consumers;
 use self::expiry::GivenUp;
 use self::levels::Levels;
+use self::retry::{Timeouts, Waiting};
 use self::unacked::Unacked;
 
 pub use self::consumers::{Activity, ConsumerKey, ConsumerSpec, ConsumerView};
@@ -48,6 +50,7 @@ pub use self::options::{
     QueueArguments, QueueType, STREAM_ARGUMENTS, Support, dead_letter_exchange, integer, known_arguments,
 };
 pub use self::ready::History;
+pub use self::retry::RetryDelay;
 pub use self::settle::Deleted;
 pub use self::sink::{Accept, Delivery, DropReason, Found, Load, Loaded, NO_SLOT, Position, Search, Sink, Slot};
 
@@ -161,6 +164,12 @@ pub struct Queue<M, C> {
     delivery_limit: u32,
     /// How long messages may live here.
     message_ttl_millis: Option<u64>,
+    /// Which messages wait before they are delivered again, and those that do.
+    retry_delay: RetryDelay,
+    waiting: Waiting<M>,
+    /// How long consumers may have a message, and which ones they have.
+    consumer_timeout_millis: Option<u64>,
+    timeouts: Option<Box<Timeouts>>,
     /// Messages on their way out.
     given_up: Vec<GivenUp<M>>,
     length_limit: Option<LengthLimit>,
@@ -200,6 +209,10 @@ impl<M: QueueMessage, C> Queue<M, C> {
             allowed_bytes: u64::MAX,
             delivery_limit: u32::MAX,
             message_ttl_millis: None,
+            retry_delay: RetryDelay::default(),
+            waiting: Waiting::new(),
+            consumer_timeout_millis: None,
+            timeouts: None,
             given_up: Vec::new(),
             length_limit: None,
             handed_out: false,
@@ -282,11 +295,11 @@ impl<M: QueueMessage, C> Queue<M, C> {
 
     pub fn counts(&self) -> Counts {
         Counts {
-            ready: self.ready.len(),
+            ready: self.ready.len() + self.waiting.len(),
             paged: self.ready.paged_len(),
             unacked: self.unacked.len(),
             consumers: self.consumers.len(),
-            ready_bytes: self.ready.body_bytes(),
+            ready_bytes: self.ready.body_bytes() + self.waiting.body_bytes,
             unacked_bytes: self.unacked.body_bytes(),
             memory_bytes: self.memory_bytes(),
         }
@@ -298,7 +311,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
 
     /// Bytes of memory kept alive by all messages that are in memory.
     pub fn memory_bytes(&self) -> u64 {
-        self.ready.memory_bytes() + self.unacked.memory_bytes()
+        self.ready.memory_bytes() + self.waiting.memory_bytes + self.unacked.memory_bytes()
     }
 
     /// Whether the message that leaves next has to be loaded first.

@@ -313,6 +313,11 @@ impl PolicyArgument {
             .map(PolicyArgument)
     }
 
+    /// The name of the argument.
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
     /// May an operator policy set it too?
     pub fn is_for_operators(&self) -> bool {
         self.0.policy == ByPolicy::UsersAndOperators
@@ -426,7 +431,7 @@ const ARGUMENTS: [Argument; 29] = [
     Argument {
         name: "x-consumer-timeout",
         read: |value, it| non_negative(value).map(|ms| it.consumer_timeout_ms = Some(ms)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::Users,
     },
     Argument::ignored("x-queue-master-locator", ByPolicy::Users),
@@ -437,19 +442,19 @@ const ARGUMENTS: [Argument; 29] = [
     Argument {
         name: "x-delayed-retry-type",
         read: |value, it| delayed_retry(value).map(|kind| it.delayed_retry = kind),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::Users,
     },
     Argument {
         name: "x-delayed-retry-min",
         read: |value, it| non_negative(value).map(|ms| it.delayed_retry_min_ms = Some(ms)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::Users,
     },
     Argument {
         name: "x-delayed-retry-max",
         read: |value, it| non_negative(value).map(|ms| it.delayed_retry_max_ms = Some(ms)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::Users,
     },
     Argument::own(DEDUPLICATION_ARGUMENT, |value, it| {

@@ -1,7 +1,7 @@
 //! How messages end: acknowledged, requeued, rejected, purged, deleted with their queue.
 
 use super::unacked::UnackedMessage;
-use super::{DropReason, History, Position, Queue, QueueMessage, Sink, Slot};
+use super::{DropReason, Position, Queue, QueueMessage, Sink, Slot};
 
 /// What a deleted queue leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,19 +46,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             if failed && delivery_count > queue.delivery_limit {
                 return queue.give_up(entry, DropReason::DeliveryLimit, sink);
             }
-            queue.totals.requeued += 1;
-            if queue.is_persisted(&entry.message) {
-                sink.requeued(entry.position, delivery_count);
-            }
-            queue.ready.put_back(
-                entry.position,
-                History {
-                    delivery_count,
-                    redelivered: true,
-                    ..entry.history
-                },
-                entry.message,
-            );
+            queue.take_back(entry, failed, sink);
         })
     }
 
@@ -74,7 +62,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
 
     /// Removes all ready messages and returns how many they were. Unacked messages stay.
     pub fn purge<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) -> usize {
-        let count = self.ready.len();
+        let count = self.ready.len() + self.waiting.len();
         if count > 0 {
             let persisted = |entry: &&UnackedMessage<M>| self.is_persisted(&entry.message);
             let mut kept: Vec<_> = self
@@ -86,6 +74,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             kept.sort_unstable();
             sink.purge(self.next_position, kept);
             self.ready.clear();
+            self.waiting = super::Waiting::new();
         }
         self.totals.purged += count as u64;
         self.finish(sink);
@@ -96,10 +85,12 @@ impl<M: QueueMessage, C> Queue<M, C> {
     pub fn delete(&mut self) -> Deleted<C> {
         let deleted = Deleted {
             consumers: self.consumers.remove_all(),
-            ready: self.ready.len(),
+            ready: self.ready.len() + self.waiting.len(),
             unacked: self.unacked.len(),
         };
         self.ready.clear();
+        self.waiting = super::Waiting::new();
+        self.timeouts = None;
         self.unacked = super::Unacked::new();
         self.given_up = Vec::new();
         self.deleted = true;
@@ -132,6 +123,9 @@ impl<M: QueueMessage, C> Queue<M, C> {
                 unknown += 1;
                 continue;
             };
+            if let Some(timeouts) = &mut self.timeouts {
+                timeouts.remove(position);
+            }
             if let Some(consumer) = entry.consumer {
                 self.consumers.give_credit(consumer);
             }

@@ -128,6 +128,9 @@ pub trait Sink<M, C> {
 
     /// A spilled message that was not loaded is gone for good.
     fn settle_spilled(&mut self, position: Position, message: &M);
+    /// A consumer has not settled this delivery in time: it is its own no more, and nothing that it says of it from now on means
+    /// anything.
+    fn late(&mut self, consumer: &C, slot: Slot, position: Position);
 
     /// A persisted message is gone for good: acknowledged or dropped.
     fn settle(&mut self, position: Position, message: &M);

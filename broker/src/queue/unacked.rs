@@ -57,6 +57,12 @@ impl<M: QueueMessage> Unacked<M> {
         (entry.position == position).then_some((&entry.message, entry.history))
     }
 
+    /// Who has the message in a slot, if it is the one at this position and a consumer has it.
+    pub(super) fn consumer(&self, slot: Slot, position: Position) -> Option<ConsumerKey> {
+        let entry = self.entries.get(slot as usize)?;
+        entry.consumer.filter(|_| entry.position == position)
+    }
+
     /// All of them, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &UnackedMessage<M>> {
         self.entries.iter().map(|(_, entry)| entry)

@@ -34,11 +34,13 @@ pub struct Unacked {
     pub position: Position,
     /// The queue's own index of the delivery.
     pub slot: u32,
-    /// Index into [`ChannelDeliveries::origins`], or `SETTLED`.
+    /// Index into [`ChannelDeliveries::origins`], or `SETTLED`, or `LATE`.
     origin: u32,
 }
 
 const SETTLED: u32 = u32::MAX;
+/// In place of an origin: the delivery was taken back because it was late. The client may settle it still, which does nothing.
+const LATE: u32 = u32::MAX - 1;
 
 /// A delivery tag that is not outstanding (ERRORS: `unknown delivery tag N`).
 #[derive(Debug, PartialEq, Eq)]
@@ -181,6 +183,17 @@ impl ChannelDeliveries {
         }
     }
 
+    /// Takes a delivery back from the client, who does not know.
+    pub fn take_back_late(&mut self, origin: u32, slot: u32, position: Position) {
+        let is_it = |entry: &&mut Unacked| (entry.origin, entry.slot, entry.position) == (origin, slot, position);
+        let Some(entry) = self.unacked.iter_mut().find(is_it) else {
+            return;
+        };
+        let taken = *entry;
+        entry.origin = LATE;
+        self.release(taken, &mut |_, _| {});
+    }
+
     /// Drops tombstones: at once those at the front, the others when they are many.
     fn sweep(&mut self) {
         while self.unacked.front().is_some_and(|entry| entry.origin == SETTLED) {
@@ -255,6 +268,7 @@ impl ChannelDeliveries {
                     take(origin, entry.origin, entry);
                 }
                 Some(_) => kept.push_back(entry),
+                None if entry.origin == LATE => kept.push_back(entry),
                 None => {}
             }
         }

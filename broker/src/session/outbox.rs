@@ -30,7 +30,7 @@ use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
 use crate::protocol::message::Message;
 use crate::protocol::rewrite::with_delivery_count;
-use crate::queue::{Accept, ConsumerKey, Delivery};
+use crate::queue::{Accept, ConsumerKey, Delivery, Position};
 use crate::vhost::QueueHandle;
 
 /// Deliveries wait in their queue while this many bytes wait for the socket.
@@ -394,6 +394,13 @@ impl OutboxState {
             channel.track(delivery_tag, consumer.origin, delivery.slot, delivery.position);
         }
         Accept::Taken
+    }
+
+    /// A delivery of a consumer of this connection was taken back, because it was not settled in time.
+    pub fn deliveries_late(&mut self, consumer: &Consumer, slot: u32, position: Position) {
+        if let Some(channel) = self.channel(consumer.channel) {
+            channel.take_back_late(consumer.origin, slot, position);
+        }
     }
 
     /// Tells the connection that the queue of one of its consumers is gone.

@@ -6,6 +6,7 @@
 //! Lock order: the topology, then one queue (see [`queue_handle`]). The routing of a publish is cached by its
 //! connection under the topology's [`generation`](Vhost::generation), which every edit raises.
 
+pub mod alter;
 pub mod bindings;
 pub mod consumers;
 pub mod dead_letters;

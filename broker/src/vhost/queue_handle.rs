@@ -21,9 +21,9 @@ use crate::metrics::Counters;
 use crate::policy::Applied;
 use crate::protocol::message::Message;
 use crate::queue::{
-    Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, Delivery, DropReason, EffectiveArguments,
-    ExpiresAt, GetOutcome, LengthLimit, Load, Loaded, Overflow, Position, Queue, QueueArguments, QueueGone,
-    QueueMessage, QueueOptions, QueueType, Recovered, Search, Sink, Totals,
+    Accept, ConsumeError, ConsumerKey, ConsumerSpec, Counts, DelayedRetry, Deleted, Delivery, DropReason,
+    EffectiveArguments, ExpiresAt, GetOutcome, LengthLimit, Load, Loaded, Overflow, Position, Queue, QueueArguments,
+    QueueGone, QueueMessage, QueueOptions, QueueType, Recovered, Search, Sink, Totals,
 };
 use crate::session::outbox::{Consumer, Event, Outbox, OutboxGuard, wake};
 use crate::vhost::flow::{self, Demand, WaitingPublishers};
@@ -36,12 +36,14 @@ pub struct QueueProperties {
     pub exclusive_owner: Option<ConnectionId>,
     /// Deleted when its last consumer leaves.
     pub auto_delete: bool,
-    /// Its arguments, checked.
+    /// Its arguments, checked, as it was declared. Those that can be altered are in [`QueueHandle::arguments`].
     pub arguments: QueueArguments,
 }
 
 /// The policies that apply to a queue, and what is in force by them and its arguments.
 pub struct InForce {
+    /// Its own arguments, as declared or altered since.
+    pub own: Arc<QueueArguments>,
     /// The policies.
     pub policies: Applied,
     /// What features of queues go by.
@@ -147,6 +149,7 @@ impl QueueHandle {
             first_position,
         };
         let in_force = InForce {
+            own: Arc::new(properties.arguments.clone()),
             policies: Applied::default(),
             arguments: EffectiveArguments::merge(&properties.arguments, None, None),
         };
@@ -181,9 +184,25 @@ impl QueueHandle {
         self.policies.read().clone()
     }
 
+    /// Its own arguments, as declared or altered since.
+    pub fn arguments(&self) -> Arc<QueueArguments> {
+        self.policies.read().own.clone()
+    }
+
+    /// Replaces its own arguments. They take effect when policies are [applied](Self::apply_policies) again.
+    pub(super) fn alter(&self, arguments: QueueArguments) {
+        let current = self.in_force();
+        *self.policies.write() = Arc::new(InForce {
+            own: Arc::new(arguments),
+            policies: current.policies.clone(),
+            arguments: current.arguments.clone(),
+        });
+    }
+
     /// Puts these policies in force, in place of those before.
     pub fn apply_policies(&self, policies: Applied) {
-        let arguments = policies.effective_arguments(&self.properties.arguments);
+        let own = self.arguments();
+        let arguments = policies.effective_arguments(&own);
         let length = LengthLimit {
             messages: arguments.max_length,
             bytes: arguments.max_length_bytes,
@@ -195,11 +214,19 @@ impl QueueHandle {
         self.refuses_when_full.store(refuses, Ordering::Relaxed);
         self.overflows_to_dead_letters.store(to_dead_letters, Ordering::Relaxed);
         let (delivery_limit, message_ttl) = (arguments.delivery_limit, arguments.message_ttl_ms);
+        let consumer_timeout = arguments.consumer_timeout_ms.filter(|millis| *millis > 0);
+        let retry_delay = arguments.retry_delay();
         // What is given up now goes by what is in force now.
-        *self.policies.write() = Arc::new(InForce { policies, arguments });
+        *self.policies.write() = Arc::new(InForce {
+            own,
+            policies,
+            arguments,
+        });
         self.with(&mut Scratch::default(), |queue, sink| {
             queue.limit_deliveries(delivery_limit);
             queue.set_message_ttl(message_ttl);
+            queue.set_consumer_timeout(consumer_timeout);
+            queue.delay_retries(retry_delay);
             queue.limit_length(length, sink);
         });
     }
@@ -314,7 +341,9 @@ impl QueueHandle {
     /// Whether consumers are told how often the delivery of a message failed: on queues for which that number means something.
     pub fn tells_delivery_count(&self) -> bool {
         let arguments = &self.policies.read().arguments;
-        arguments.delivery_limit.is_some() || arguments.queue_type == QueueType::Quorum
+        arguments.delivery_limit.is_some()
+            || arguments.delayed_retry != DelayedRetry::Disabled
+            || arguments.queue_type == QueueType::Quorum
     }
 
     /// Adds a consumer; `started` runs before its first delivery, with the queue locked.
@@ -701,6 +730,21 @@ impl Sink<Message, Consumer> for Effects<'_> {
 
     fn settle_spilled(&mut self, position: Position, _message: &Message) {
         self.scratch.settled_spilled.push(position);
+    }
+
+    fn late(&mut self, consumer: &Consumer, slot: u32, position: Position) {
+        self.release_outbox();
+        let mut outbox = consumer.outbox.lock();
+        let tag = outbox
+            .consumer_tag(consumer.channel, consumer.origin)
+            .unwrap_or_default();
+        outbox.deliveries_late(consumer, slot, position);
+        self.scratch.wakers.extend(outbox.take_waker());
+        drop(outbox);
+        tracing::warn!(
+            queue = %self.queue.name, vhost = %self.queue.vhost, consumer = tag, channel = consumer.channel,
+            "a delivery was not acknowledged in time and goes back"
+        );
     }
 
     fn settle(&mut self, position: Position, message: &Message) {

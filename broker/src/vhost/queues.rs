@@ -164,9 +164,9 @@ impl Vhost {
         queue
     }
 
-    fn queue_record(&self, queue: &QueueHandle) -> QueueRecord {
+    pub(super) fn queue_record(&self, queue: &QueueHandle) -> QueueRecord {
         let mut arguments = Vec::new();
-        encode_table(queue.properties.arguments.table(), &mut arguments);
+        encode_table(queue.arguments().table(), &mut arguments);
         QueueRecord {
             id: queue.id,
             vhost: self.name.to_string(),
@@ -187,10 +187,11 @@ impl Vhost {
         if queue.properties.exclusive_owner != owner {
             return Err(OperationError::ResourceLocked(self.queue_resource(&queue.name)));
         }
+        let arguments = queue.arguments();
         let current = queue::QueueProperties {
             durable: queue.properties.durable,
             auto_delete: queue.properties.auto_delete,
-            arguments: queue.properties.arguments.table(),
+            arguments: arguments.table(),
         };
         let received = queue::QueueProperties {
             durable: declaration.durable && !declaration.exclusive,
@@ -211,7 +212,7 @@ impl Vhost {
             .map_err(|error| OperationError::Argument(error.explain(name, &self.name)))
     }
 
-    fn check_dead_letter_exchange(
+    pub(super) fn check_dead_letter_exchange(
         &self,
         actor: &Actor,
         name: &str,

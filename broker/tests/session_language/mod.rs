@@ -139,7 +139,7 @@ impl Runner {
                 let later = leveret::timer::unix_millis() + seconds(words.at(0)).as_millis() as u64;
                 self.world().broker.vhost("/").unwrap().deliver_due(later);
             }
-            "policy" | "clear-policy" | "vhost-limits" | "user-limits" | "in-force" => {
+            "policy" | "clear-policy" | "vhost-limits" | "user-limits" | "in-force" | "alter" => {
                 let broker = self.world().broker.clone();
                 self.said += &settings::run(&broker, command, words);
             }

@@ -2,6 +2,7 @@
 
 use leveret::broker::Broker;
 use leveret::policy::{ApplyTo, PolicyKind, PolicySpec};
+use leveret::vhost::Actor;
 use serde_json::{Map, Value};
 
 use crate::virtual_broker::words::Words;
@@ -23,6 +24,15 @@ pub fn run(broker: &Broker, command: &str, words: &Words) -> String {
             .clear_policy(kind, words.at(0))
             .err()
             .map(|error| error.to_string()),
+        "alter" => {
+            let mut changes = json(words).as_object().unwrap().clone();
+            changes
+                .values_mut()
+                .filter(|value| **value == "none")
+                .for_each(|value| *value = Value::Null);
+            let altered = vhost.alter_queue(&Actor::operator(), words.at(0), &changes);
+            altered.err().map(|error| error.to_string())
+        }
         "vhost-limits" => {
             let limits = vhost.limits().updated(&json(words).to_string()).unwrap();
             vhost.set_limits(limits).err().map(|error| error.to_string())

@@ -127,6 +127,10 @@ impl Sink<Mortal, ()> for Outside {
         self.search = Some(search);
     }
 
+    fn late(&mut self, _: &(), _: Slot, _: Position) {
+        panic!("nobody is late");
+    }
+
     fn settle_spilled(&mut self, position: Position, _: &Mortal) {
         self.stored.remove(&position.0).unwrap();
     }

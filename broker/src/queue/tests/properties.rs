@@ -153,6 +153,8 @@ impl Sink<Number, usize> for Outside {
         self.loads.push((load, self.stored()));
     }
 
+    fn late(&mut self, _consumer: &usize, _slot: Slot, _position: Position) {}
+
     fn settle(&mut self, position: Position, message: &Number) {
         assert_eq!(
             self.on_disk.remove(&position.0),
@@ -572,6 +574,8 @@ impl Sink<Number, usize> for Counting {
     fn spill(&mut self, _position: Position, _message: &Number, _expires_at: ExpiresAt) {}
 
     fn load(&mut self, _load: Load) {}
+
+    fn late(&mut self, _consumer: &usize, _slot: Slot, _position: Position) {}
 
     fn settle(&mut self, _position: Position, _message: &Number) {}
 
