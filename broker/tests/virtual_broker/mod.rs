@@ -63,7 +63,7 @@ impl World {
     pub fn options() -> StoreOptions {
         StoreOptions {
             manual_commit: true,
-            weigh: leveret::vhost::queue_handle::weigh,
+            weigh: leveret::vhost::effects::weigh,
             ..StoreOptions::default()
         }
     }
