@@ -28,8 +28,8 @@ use crate::net::tls::{self, Purpose, Tls, TlsSettings};
 use crate::notify::ServiceManager;
 use crate::reload::ConfigSource;
 use crate::settings::Setting;
+use crate::vhost::effects;
 use crate::vhost::paging::Paging;
-use crate::vhost::queue_handle;
 use crate::vhost::recovery::RecoveryError;
 use crate::{alarms, clock, management, oauth_keys, reload, timer};
 
@@ -311,7 +311,7 @@ fn store_options(config: &Config) -> StoreOptions {
     }
     StoreOptions {
         fsync,
-        weigh: queue_handle::weigh,
+        weigh: effects::weigh,
         ..StoreOptions::default()
     }
 }

@@ -25,7 +25,8 @@ use crate::queue::{GetOutcome, Got, Position};
 use crate::session::message_checks::{check_expiration, further_routing_keys};
 use crate::session::outbox::Outbox;
 use crate::session::reply_to;
-use crate::vhost::queue_handle::{Scratch, Settlement};
+use crate::vhost::effects::Scratch;
+use crate::vhost::queue_handle::Settlement;
 use crate::vhost::routes::Publication;
 use crate::vhost::{QueueHandle, Vhost};
 

@@ -55,7 +55,7 @@ use crate::protocol::hot;
 use crate::protocol::method;
 use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::wire::short_string as short;
-use crate::vhost::queue_handle::Scratch;
+use crate::vhost::effects::Scratch;
 use crate::vhost::{Actor, Vhost};
 use channel::{Channel, ChannelPhase};
 use flow::{Flow, FlowPause};

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use leveret_routing::RouteBuffer;
 use leveret_storage::Ticket;
 
-use super::queue_handle::{Published, Scratch, Settlement};
+use super::effects::Scratch;
+use super::queue_handle::{Published, Settlement};
 use super::routes::Publication;
 use super::{QueueHandle, Vhost};
 use crate::clock;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 use leveret_storage::QueueId;
 use parking_lot::Mutex;
 
-use super::queue_handle::Scratch;
+use super::effects::Scratch;
 use super::{QueueHandle, Vhost};
 use crate::timer::Timer;
 

@@ -23,7 +23,8 @@ use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 use sha2::{Digest, Sha256};
 
 use super::delivery::Delivered;
-use super::queue_handle::{Published, Scratch};
+use super::effects::Scratch;
+use super::queue_handle::Published;
 use super::routes::Targets;
 use super::{QueueHandle, Vhost};
 use crate::protocol::field_table::encode_table;

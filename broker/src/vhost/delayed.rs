@@ -18,7 +18,7 @@ use leveret_routing::RouteBuffer;
 use leveret_storage::{Position, QueueId, Store, Ticket};
 use parking_lot::Mutex;
 
-use super::queue_handle::Scratch;
+use super::effects::Scratch;
 use super::routes::{Publication, Targets};
 use super::{Durable, OperationError, Vhost};
 use crate::protocol::content::{ContentHeader, Properties};

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use leveret_storage::Ticket;
 
 use super::delayed::Delay;
-use super::queue_handle::{Published, Scratch};
+use super::effects::Scratch;
+use super::queue_handle::Published;
 use super::routes::Targets;
 use super::{QueueHandle, Vhost};
 use crate::protocol::message::Message;

@@ -11,7 +11,7 @@ use amq_protocol::types::AMQPValue;
 use leveret_routing::{Destination, ExchangeKind, ExchangeRef, MessageHeaders, RouteBuffer};
 use parking_lot::Mutex;
 
-use super::queue_handle::Scratch;
+use super::effects::Scratch;
 use super::routes::MessageFacts;
 use super::{Durable, QueueHandle, Topology, Vhost};
 use crate::protocol::content::{ContentHeader, Properties};

@@ -14,6 +14,7 @@ pub mod deadlines;
 pub mod deduplication;
 pub mod delayed;
 pub mod delivery;
+pub mod effects;
 pub mod error;
 pub mod exchanges;
 pub mod flow;

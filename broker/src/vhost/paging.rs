@@ -18,7 +18,7 @@ use leveret_storage::{ExpiredFound, NEVER, QueueId, RecoveredMessage, StorageErr
 use parking_lot::{Condvar, Mutex};
 
 use super::QueueHandle;
-use super::queue_handle::{Scratch, storage_position};
+use super::effects::{Scratch, storage_position};
 use crate::protocol::message::Message;
 use crate::queue::{Found, History, Load, Loaded, Position, Search};
 
