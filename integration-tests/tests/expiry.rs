@@ -149,3 +149,27 @@ async fn a_policy_gives_messages_a_time_that_arrive_from_then_on() {
     channel.wait_for_messages("q", 1).await;
     assert_eq!(channel.drain("q").await, ["before"]);
 }
+
+#[tokio::test]
+async fn a_queue_that_nobody_uses_goes_and_does_not_come_back_after_a_crash() {
+    let Some(mut broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (_connection, channel) = open(broker.amqp()).await;
+    let expires = arguments([("x-expires", AMQPValue::LongInt(2000))]);
+    declare(&channel, "unused", expires.clone()).await;
+    declare(&channel, "used", expires).await;
+    let _consumer = channel.consume_no_ack("used").await;
+    // Looking at it over AMQP would be a use.
+    let names = |broker: &Broker| broker.ctl().run(&["list_queues", "name", "--silent"]);
+    wait::until("the unused queue is gone", || {
+        (!names(&broker).contains("unused")).then_some(())
+    });
+    assert!(names(&broker).contains("used"));
+    broker.kill();
+    broker.start_again();
+    assert!(!names(&broker).contains("unused"));
+    wait::until("after the crash nobody uses the other either", || {
+        (!names(&broker).contains("used")).then_some(())
+    });
+}

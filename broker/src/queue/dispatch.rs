@@ -90,6 +90,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if self.deleted {
             return Err(QueueGone);
         }
+        self.renew_lease(sink);
         self.give_up_expired_head(sink);
         let slot = if no_ack {
             Some(NO_SLOT)

@@ -48,8 +48,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if !self.given_up.is_empty() {
             return 0;
         }
-        let expiry = self.ready.expires();
-        self.next_return_millis().map_or(expiry, |millis| millis.min(expiry))
+        let others = self.next_return_millis().into_iter().chain(self.lease_ends());
+        others.fold(self.ready.expires(), u64::min)
     }
 
     /// Does what the queue has to do by itself by now, or some of it.

@@ -19,6 +19,7 @@ mod equivalence;
 mod erlang_term;
 mod expiry;
 mod fresh;
+mod lease;
 mod length;
 mod levels;
 mod options;
@@ -35,6 +36,7 @@ use thiserror::Error;
 
 use self::consumers::Consumers;
 use self::expiry::GivenUp;
+use self::lease::Lease;
 use self::levels::Levels;
 use self::retry::{Timeouts, Waiting};
 use self::unacked::Unacked;
@@ -169,6 +171,7 @@ pub struct Queue<M, C> {
     waiting: Waiting<M>,
     /// How long consumers may have a message, and which ones they have.
     consumer_timeout_millis: Option<u64>,
+    lease: Option<Lease>,
     timeouts: Option<Box<Timeouts>>,
     /// Messages on their way out.
     given_up: Vec<GivenUp<M>>,
@@ -212,6 +215,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             retry_delay: RetryDelay::default(),
             waiting: Waiting::new(),
             consumer_timeout_millis: None,
+            lease: None,
             timeouts: None,
             given_up: Vec::new(),
             length_limit: None,
@@ -284,6 +288,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         S: Sink<M, C> + ?Sized,
     {
         let handle = self.consumers.remove(key)?;
+        self.renew_lease(sink);
         if self.consumers.has_single_active() {
             self.dispatch(sink);
         }

@@ -350,7 +350,7 @@ const ARGUMENTS: [Argument; 29] = [
     Argument {
         name: "x-expires",
         read: |value, it| positive_expiry(value).map(|ms| it.expires_ms = Some(ms)),
-        support: Support::NotYet,
+        support: Support::Works,
         policy: ByPolicy::UsersAndOperators,
     },
     Argument {

@@ -108,8 +108,11 @@ impl Vhost {
         due.len()
     }
 
-    /// Lets one queue do what is due. What it gives up goes to its dead-letter exchange with the same write.
+    /// Lets one queue do what is due, which may be to end. What it gives up goes to its dead-letter exchange with the same write.
     fn call_queue(&self, queue: &Arc<QueueHandle>, scratch: &mut Scratch) {
+        if queue.is_abandoned() && self.delete_queue_if_abandoned(queue) {
+            return;
+        }
         if !queue.has_dead_letter_exchange() {
             queue.do_what_is_due(scratch);
             return;

@@ -214,7 +214,7 @@ impl QueueHandle {
         self.overflows_to_dead_letters.store(to_dead_letters, Ordering::Relaxed);
         let (delivery_limit, message_ttl) = (arguments.delivery_limit, arguments.message_ttl_ms);
         let consumer_timeout = arguments.consumer_timeout_ms.filter(|millis| *millis > 0);
-        let retry_delay = arguments.retry_delay();
+        let (retry_delay, expires) = (arguments.retry_delay(), arguments.expires_ms);
         // What is given up now goes by what is in force now.
         *self.policies.write() = Arc::new(InForce {
             own,
@@ -227,6 +227,7 @@ impl QueueHandle {
             queue.set_consumer_timeout(consumer_timeout);
             queue.delay_retries(retry_delay);
             queue.limit_length(length, sink);
+            queue.set_expires(expires, sink);
         });
     }
 
@@ -364,6 +365,16 @@ impl QueueHandle {
         removed.is_some_and(|removed| removed.was_last) && self.properties.auto_delete
     }
 
+    /// Somebody has declared the queue again.
+    pub(super) fn renew_lease(&self) {
+        self.with(&mut Scratch::default(), |queue, sink| queue.renew_lease(sink));
+    }
+
+    /// Whether nobody has used it for as long as it may be unused.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.lock().is_abandoned(self.deadlines.now_millis())
+    }
+
     /// Lets stalled consumers have deliveries again.
     pub fn resume(&self, keys: impl Iterator<Item = ConsumerKey>, scratch: &mut Scratch) {
         self.with(scratch, |queue, sink| queue.resume_all(keys, sink));
@@ -408,12 +419,14 @@ impl QueueHandle {
         (count, ticket)
     }
 
-    /// Deletes the queue's content if `condition` holds for its counts; else the counts.
-    pub fn delete_if(&self, condition: impl FnOnce(&Counts) -> bool) -> Result<Deleted<Consumer>, Counts> {
+    /// Deletes the queue's content if `condition` holds for it; else its counts.
+    pub fn delete_if(
+        &self,
+        condition: impl FnOnce(&Queue<Message, Consumer>) -> bool,
+    ) -> Result<Deleted<Consumer>, Counts> {
         let mut state = self.state.lock();
-        let counts = state.queue.counts();
-        if !condition(&counts) {
-            return Err(counts);
+        if !condition(&state.queue) {
+            return Err(state.queue.counts());
         }
         let deleted = state.queue.delete();
         self.paging.report(&mut state.reported_bytes, 0);

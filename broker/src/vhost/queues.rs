@@ -10,7 +10,9 @@ use super::{Actor, Durable, OperationError, QueueHandle, Topology, Vhost, stripp
 use crate::auth::permissions::Operation;
 use crate::broker::ConnectionId;
 use crate::protocol::field_table::encode_table;
-use crate::queue::{self, Counts, QueueArguments};
+use crate::protocol::message::Message;
+use crate::queue::{self, Counts, Queue, QueueArguments};
+use crate::session::outbox::Consumer;
 
 /// What `queue.declare` asks for.
 pub struct QueueDeclaration<'a> {
@@ -44,6 +46,7 @@ pub struct DeclaredQueue {
 
 impl DeclaredQueue {
     fn of(queue: &QueueHandle, durable: Durable) -> DeclaredQueue {
+        queue.renew_lease();
         let counts = queue.counts();
         DeclaredQueue {
             name: queue.name.clone(),
@@ -267,7 +270,7 @@ impl Vhost {
         self.check_store()?;
         let DeleteConditions { if_unused, if_empty } = conditions;
         let is_kept = |counts: &Counts| (if_unused && counts.consumers > 0) || (if_empty && counts.ready > 0);
-        match self.remove_queue(&queue, |counts| !is_kept(counts)) {
+        match self.remove_queue(&queue, |queue| !is_kept(&queue.counts())) {
             Ok((ready, durable)) => Ok((saturating_u32(ready), durable)),
             Err(counts) if if_empty && counts.ready > 0 => Err(OperationError::NotEmpty(self.queue_resource(name))),
             Err(_) => Err(OperationError::InUse(self.queue_resource(name))),
@@ -281,7 +284,17 @@ impl Vhost {
 
     /// Deletes an auto-delete queue unless somebody consumes from it again.
     pub fn delete_queue_without_consumers(&self, queue: &Arc<QueueHandle>) {
-        let _ = self.remove_queue(queue, |counts| counts.consumers == 0);
+        let _ = self.remove_queue(queue, |queue| queue.counts().consumers == 0);
+    }
+
+    /// Deletes a queue if nobody has used it for as long as it may be unused. Its messages are nobody's dead letters.
+    pub(super) fn delete_queue_if_abandoned(&self, queue: &Arc<QueueHandle>) -> bool {
+        let now_millis = self.deadlines.now_millis();
+        let deleted = self.remove_queue(queue, |queue| queue.is_abandoned(now_millis)).is_ok();
+        if deleted {
+            tracing::info!(queue = %queue.name, vhost = %self.name, "unused for as long as it may be: deleted");
+        }
+        deleted
     }
 
     /// Deletes the exclusive queues of a connection that ends.
@@ -329,7 +342,7 @@ impl Vhost {
     fn remove_queue(
         &self,
         queue: &Arc<QueueHandle>,
-        condition: impl FnOnce(&Counts) -> bool,
+        condition: impl FnOnce(&Queue<Message, Consumer>) -> bool,
     ) -> Result<(usize, Durable), Counts> {
         let mut topology = self.topology.write();
         let current = topology
