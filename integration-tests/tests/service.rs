@@ -28,7 +28,7 @@ fn status(address: SocketAddr, path: &str) -> String {
 }
 
 #[test]
-fn a_drained_broker_serves_no_clients_until_it_is_taken_back() {
+fn row_024_a_drained_broker_serves_no_clients_until_it_is_taken_back() {
     let Some(broker) = Broker::start_unless_external() else {
         return;
     };

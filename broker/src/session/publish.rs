@@ -41,6 +41,8 @@ pub struct Publisher {
     counts: Counts,
     /// The commit of messages that are not in the batch: delayed ones and those that may be duplicates.
     submitted: Option<Ticket>,
+    /// How often a full queue has refused a message of this connection.
+    pub(super) refused_publishes: u64,
     /// Channels with publishes that wait for a commit.
     pub waiting_channels: Vec<u16>,
 }
@@ -126,6 +128,7 @@ impl Publisher {
             sizes: counters.message_size_bytes.local(),
             counts: Counts::default(),
             submitted: None,
+            refused_publishes: 0,
             waiting_channels: Vec::new(),
         }
     }

@@ -37,7 +37,9 @@ impl Refusals {
 impl Session {
     /// Answers what was refused, and takes it out of what is to be confirmed.
     pub(super) fn refuse(&mut self) {
-        let refused = self.publisher.batch.refusals.take();
+        let refusals = &mut self.publisher.batch.refusals;
+        self.publisher.refused_publishes += refusals.refused.len() as u64;
+        let refused = refusals.take();
         if refused.is_empty() {
             return;
         }

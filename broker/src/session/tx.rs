@@ -61,8 +61,7 @@ impl Session {
             }
             (AMQPMethod::Commit(_), ChannelMode::Transaction(transaction)) => {
                 let transaction = std::mem::take(transaction);
-                self.commit(number, transaction);
-                Ok(())
+                self.commit(number, transaction)
             }
             (AMQPMethod::Rollback(_), ChannelMode::Transaction(transaction)) => {
                 // The settled deliveries were never taken off the channel's list, so they are outstanding again.
@@ -75,9 +74,12 @@ impl Session {
         }
     }
 
-    /// Everything at once: while the store is held, what reaches it becomes one write.
-    fn commit(&mut self, number: u16, transaction: Transaction) {
+    /// Everything at once: while the store is held, what reaches it becomes one write. What a full queue refused is told to the
+    /// client, though the rest is done.
+    fn commit(&mut self, number: u16, transaction: Transaction) -> Result<(), AmqpError> {
         let broker = self.broker.clone();
+        self.flush_publishes();
+        let refused_before = self.publisher.refused_publishes;
         let ticket = {
             let _hold = broker.store.hold();
             self.scratch.durably = true;
@@ -93,7 +95,12 @@ impl Session {
             self.scratch.durably = false;
             published.max(settled)
         };
+        if self.publisher.refused_publishes > refused_before {
+            let text = "partial tx completion";
+            return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
+        }
         self.reply_when_durable(number, Some(AMQPClass::Tx(AMQPMethod::CommitOk(CommitOk {}))), ticket);
+        Ok(())
     }
 
     pub(super) fn is_transactional(&self, number: u16) -> bool {
