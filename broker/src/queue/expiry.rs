@@ -80,11 +80,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         }
         let (messages, is_complete) = self.ready.found(found);
         for (position, message) in messages {
-            self.put_aside(position, message, DropReason::Expired);
-            self.given_up
-                .last_mut()
-                .iter_mut()
-                .for_each(|last| last.place = Place::Paged);
+            self.put_aside_from(Place::Paged, position, message, DropReason::Expired);
         }
         self.dispatch(sink);
         is_complete
@@ -119,6 +115,10 @@ impl<M: QueueMessage, C> Queue<M, C> {
     }
 
     pub(super) fn put_aside(&mut self, position: Position, message: M, reason: DropReason) {
+        self.put_aside_from(Place::Memory, position, message, reason);
+    }
+
+    fn put_aside_from(&mut self, place: Place, position: Position, message: M, reason: DropReason) {
         match reason {
             DropReason::Rejected | DropReason::DeliveryLimit => {}
             DropReason::Expired => self.totals.expired += 1,
@@ -128,7 +128,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             position,
             message,
             reason,
-            place: Place::Memory,
+            place,
         });
     }
 
