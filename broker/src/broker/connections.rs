@@ -1,0 +1,168 @@
+//! The connections of the broker: who is let in, who is there, and how an operator closes them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Broker, ConnectionId, ConnectionInfo, Identity};
+use crate::protocol::error::AmqpError;
+use crate::protocol::reply_code::ReplyCode;
+use crate::session::outbox::Event;
+use crate::vhost::Vhost;
+
+/// The place of one connection among those that are counted, given free when it is dropped.
+pub struct OpenPlace(Arc<AtomicUsize>);
+
+impl Drop for OpenPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Why a connection is not let into a virtual host. Display is RabbitMQ's text.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitReached {
+    /// The virtual host has as many connections as it may have.
+    #[error("access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached")]
+    OfVhost {
+        /// The virtual host.
+        vhost: String,
+        /// Who asked.
+        user: Arc<str>,
+        /// So many it may have.
+        limit: u64,
+    },
+    /// The user has as many connections as it may have.
+    #[error("connection refused for user '{user}': user connection limit ({limit}) is reached")]
+    OfUser {
+        /// Who asked.
+        user: Arc<str>,
+        /// So many it may have.
+        limit: u64,
+    },
+}
+
+impl Broker {
+    /// Counts the open connections of a virtual host and of a user. If the limits allow one more, it is let in, provided that
+    /// its user `has_access`, which RabbitMQ checks after the limits.
+    pub fn admit(&self, info: &ConnectionInfo, vhost: &Vhost, has_access: bool) -> Result<(), LimitReached> {
+        let _admission = self.admission.lock();
+        let user = info.user();
+        if let Some(limit) = vhost.limits().max_connections
+            && self.count_connections(|identity| identity.vhost == vhost.name) >= limit
+        {
+            let vhost = vhost.name.to_string();
+            return Err(LimitReached::OfVhost { vhost, user, limit });
+        }
+        if let Some(limit) = self.user_limits(&user).max_connections
+            && self.count_connections(|identity| identity.user == user) >= limit
+        {
+            return Err(LimitReached::OfUser { user, limit });
+        }
+        if has_access {
+            info.set_vhost(&vhost.name);
+            info.set_open(true);
+        }
+        Ok(())
+    }
+
+    fn count_connections(&self, matches: impl Fn(&Identity) -> bool) -> u64 {
+        let connections = self.connections.lock();
+        connections
+            .values()
+            .filter(|info| info.is_open() && matches(&info.identity.read()))
+            .count() as u64
+    }
+
+    /// Open channels of all connections of a user.
+    pub fn channels_of_user(&self, user: &str) -> u64 {
+        let connections = self.connections.lock();
+        let own = connections.values().filter(|info| *info.user() == *user);
+        own.map(|info| u64::from(info.channels())).sum()
+    }
+
+    /// The number of the next connection.
+    pub fn next_connection_id(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A socket was accepted.
+    pub fn connection_accepted(&self, info: &Arc<ConnectionInfo>) {
+        self.connections.lock().insert(info.id, info.clone());
+        self.counters.connections_opened.inc();
+    }
+
+    /// A place for a connection that opens; none when `connection_max` are open.
+    pub fn take_open_place(&self) -> Option<OpenPlace> {
+        let max = self.live().connection_max.map_or(usize::MAX, |max| max as usize);
+        let count = &self.open_connections;
+        count
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
+                (open < max).then_some(open + 1)
+            })
+            .ok()
+            .map(|_| OpenPlace(count.clone()))
+    }
+
+    /// A place for an AMQP client on its way in, as in its TLS handshake.
+    pub fn take_arriving_place(&self) -> OpenPlace {
+        self.arriving.fetch_add(1, Ordering::AcqRel);
+        OpenPlace(self.arriving.clone())
+    }
+
+    /// AMQP clients on their way in; their sockets are not counted elsewhere.
+    pub fn arriving(&self) -> usize {
+        self.arriving.load(Ordering::Acquire)
+    }
+
+    /// A socket is gone.
+    pub fn connection_closed(&self, id: ConnectionId) {
+        if self.connections.lock().remove(&id).is_some() {
+            self.counters.connections_closed.inc();
+        }
+    }
+
+    /// Connections from their connection.open to their end, which is before their socket's.
+    pub fn open_connections(&self) -> usize {
+        self.open_connections.load(Ordering::Acquire)
+    }
+
+    /// Sockets of clients: of open connections, and of those in their handshake, refused or closing.
+    pub fn sockets(&self) -> usize {
+        self.connections.lock().len()
+    }
+
+    /// All connections, oldest first, those in their handshake or closing included.
+    pub fn connections(&self) -> Vec<Arc<ConnectionInfo>> {
+        let mut connections: Vec<_> = self.connections.lock().values().cloned().collect();
+        connections.sort_by_key(|info| info.id);
+        connections
+    }
+
+    /// Closes the connections whose identity matches, with 320 and this reason; how many.
+    pub fn close_connections(&self, reason: &str, matches: impl Fn(&Identity) -> bool) -> usize {
+        let chosen: Vec<_> = self
+            .connections()
+            .into_iter()
+            .filter(|info| matches(&info.identity()))
+            .collect();
+        for info in &chosen {
+            info.outbox.notify(Event::Close(AmqpError::new(
+                ReplyCode::ConnectionForced,
+                reason.to_owned(),
+            )));
+        }
+        chosen.len()
+    }
+
+    /// Closes the connection of this name; false when there is none.
+    pub fn close_connection(&self, name: &str, reason: &str) -> bool {
+        let found = self.connections().into_iter().find(|info| info.name == name);
+        if let Some(info) = &found {
+            info.outbox.notify(Event::Close(AmqpError::new(
+                ReplyCode::ConnectionForced,
+                reason.to_owned(),
+            )));
+        }
+        found.is_some()
+    }
+}
