@@ -4,7 +4,7 @@
 //! operator policy, and that before the policy. Features of queues read this and nothing else.
 
 use super::RetryDelay;
-use super::options::{DeadLetterStrategy, DelayedRetry, Overflow, QueueArguments, QueueType};
+use super::arguments::{DeadLetterStrategy, DelayedRetry, Overflow, QueueArguments, QueueType};
 
 /// The arguments in force for one queue. `None` is "no limit", or "not wanted".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 use amq_protocol::types::{AMQPValue, FieldTable};
 use leveret_routing::type_name;
 
+use super::argument_table::compared_arguments;
+use super::arguments::lookup;
 use super::erlang_term::{plain, term};
-use super::options::{compared_arguments, lookup};
 
 /// What queue.declare compares, beside exclusiveness, which is a question of access (405) and not of equivalence.
 #[derive(Clone, Copy, Debug)]

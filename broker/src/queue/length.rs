@@ -4,7 +4,7 @@
 //! the oldest leave, of the lowest priority first, one that refuses takes no new ones as long as it is full. The oldest may have to be loaded first: until then the
 //! queue is longer than it should be.
 
-use super::options::Overflow;
+use super::arguments::Overflow;
 use super::{DropReason, Queue, QueueMessage, Sink};
 
 /// The limits of a queue; `None` is none.

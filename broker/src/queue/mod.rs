@@ -11,6 +11,9 @@
 //! What is ready beyond [`Queue::allow`] is *paged*: it is in the store, by [`Sink::persist`] or [`Sink::spill`], and
 //! comes back by [`Sink::load`] and [`Queue::loaded`] when its turn comes.
 
+mod argument_table;
+mod argument_values;
+mod arguments;
 mod behind;
 mod consumers;
 mod dispatch;
@@ -22,7 +25,6 @@ mod fresh;
 mod lease;
 mod length;
 mod levels;
-mod options;
 mod ready;
 mod retry;
 mod settle;
@@ -41,16 +43,18 @@ use self::levels::Levels;
 use self::retry::{Timeouts, Waiting};
 use self::unacked::Unacked;
 
+pub use self::argument_table::{ByPolicy, PolicyArgument, Support, known_arguments};
+pub use self::argument_values::{MAX_EXPIRY_MS, integer};
+pub use self::arguments::{
+    ArgumentError, DeadLetterStrategy, DelayedRetry, InvalidReason, Overflow, QueueArguments, QueueType,
+    STREAM_ARGUMENTS, dead_letter_exchange,
+};
 pub use self::consumers::{Activity, ConsumerKey, ConsumerSpec, ConsumerView};
 pub use self::dispatch::{GetOutcome, Got, PublishOutcome};
 pub use self::effective::EffectiveArguments;
 pub use self::equivalence::{Difference, QueueProperties, first_difference};
 pub use self::expiry::ExpiresAt;
 pub use self::length::LengthLimit;
-pub use self::options::{
-    ArgumentError, ByPolicy, DeadLetterStrategy, DelayedRetry, InvalidReason, MAX_EXPIRY_MS, Overflow, PolicyArgument,
-    QueueArguments, QueueType, STREAM_ARGUMENTS, Support, dead_letter_exchange, integer, known_arguments,
-};
 pub use self::ready::History;
 pub use self::retry::RetryDelay;
 pub use self::settle::Deleted;

@@ -1,5 +1,6 @@
 //! Tests of the queue as a whole. What it does step by step is told by the scripts in `tests/scripts/queue`.
 
+mod arguments;
 mod expiry;
 mod large;
 mod model;
