@@ -59,7 +59,7 @@ tutorials: debug-broker ## Run the six RabbitMQ tutorials against a broker start
 interop: debug-broker ## Run clients of other languages (Python, Node, Go, Java, Celery) against a broker started for them
 	@$(WITH_BROKER) ./interop/run.sh
 
-differential: debug-broker ## Compare with RabbitMQ on random sequences of operations, three minutes (SEED=42 COUNT=1 SECONDS_MAX=180 FEATURES=...)
+differential: debug-broker ## Compare with RabbitMQ on random sequences of operations, three minutes (SEED=42 COUNT=1 SECONDS_MAX=180 THEMES=...)
 	@$(WITH_BROKER) cargo run $(CARGO_FLAGS) --quiet --package leveret-integration-tests --bin differential
 
 lint: setup fmt-check clippy doc ## Check formatting, clippy's warnings and the documentation

@@ -1,5 +1,6 @@
 //! The two brokers: RabbitMQ as Debian packages it, as a node of its own, and the leveret binary.
 
+use crate::player::Addresses;
 use leveret_integration_tests::Broker;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -33,10 +34,18 @@ pub fn rabbitmq_is_installed() -> bool {
     Path::new(RABBITMQ_SERVER).exists()
 }
 
-/// A node with its own name, ports and folders, without plugins. It ends when this is dropped.
+/// Where Leveret listens.
+pub fn addresses_of(leveret: &Broker) -> Addresses {
+    Addresses {
+        amqp: leveret.amqp(),
+        management: leveret.management(),
+    }
+}
+
+/// A node with its own name, ports and folders, and the management API. It ends when this is dropped.
 pub struct RabbitMq {
     launcher: Child,
-    amqp: SocketAddr,
+    addresses: Addresses,
     folder: TempDir,
 }
 
@@ -46,21 +55,29 @@ impl RabbitMq {
             .prefix("leveret-differential-")
             .tempdir()
             .map_err(|error| format!("no folder for RabbitMQ: {error}"))?;
-        let amqp = free_address()?;
-        let launcher = launch(folder.path(), amqp, free_address()?.port())
+        let addresses = Addresses {
+            amqp: free_address()?,
+            management: free_address()?,
+        };
+        let launcher = launch(folder.path(), addresses, free_address()?.port())
             .map_err(|error| format!("RabbitMQ does not start: {error}"))?;
-        let mut node = Self { launcher, amqp, folder };
+        let mut node = Self {
+            launcher,
+            addresses,
+            folder,
+        };
         node.wait_until_it_listens()?;
         Ok(node)
     }
 
-    pub fn amqp(&self) -> SocketAddr {
-        self.amqp
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
     }
 
     fn wait_until_it_listens(&mut self) -> Result<(), String> {
         let give_up = Instant::now() + Duration::from_secs(START_SECONDS);
-        while TcpStream::connect(self.amqp).is_err() {
+        let Addresses { amqp, management } = self.addresses;
+        while [amqp, management].iter().any(|it| TcpStream::connect(it).is_err()) {
             let ended = self.launcher.try_wait().ok().flatten();
             if ended.is_some() || Instant::now() > give_up {
                 let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
@@ -97,12 +114,17 @@ impl Drop for RabbitMq {
     }
 }
 
-fn launch(folder: &Path, amqp: SocketAddr, distribution_port: u16) -> std::io::Result<Child> {
+fn launch(folder: &Path, addresses: Addresses, distribution_port: u16) -> std::io::Result<Child> {
     let path = |name: &str| -> PathBuf { folder.join(name) };
-    fs::write(path("plugins"), "[].")?;
+    fs::write(path("plugins"), "[rabbitmq_management].")?;
+    let Addresses { amqp, management } = addresses;
     fs::write(
         path("rabbitmq.conf"),
-        format!("listeners.tcp.1 = {amqp}\nlog.file.level = critical\n"),
+        format!(
+            "listeners.tcp.1 = {amqp}\nmanagement.tcp.ip = {}\nmanagement.tcp.port = {}\nlog.file.level = critical\n",
+            management.ip(),
+            management.port()
+        ),
     )?;
     let log = fs::File::create(path("log"))?;
     // Threads that wait busily would take the machine from everybody else.

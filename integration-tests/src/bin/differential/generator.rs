@@ -3,10 +3,11 @@
 //! A sequence has a theme, which says what happens often in it, and begins with the queues and exchanges that the theme
 //! needs. What it does is otherwise left to chance; but it does nothing whose outcome depends on who is faster.
 
+use crate::features::{Feature, Features};
 use crate::odd;
 use crate::operations::{Operation, Pick, Settle, Step, Verb};
 use crate::player::CONNECTIONS;
-use crate::switches::Switches;
+use crate::policies;
 use crate::themes::{Theme, Weighted};
 use crate::values::{self, QUEUES, any};
 use leveret_integration_tests::random::Random;
@@ -22,7 +23,7 @@ const CHANNELS: [u16; 2] = [1, 2];
 
 pub struct Generator {
     random: Random,
-    switches: Switches,
+    features: Features,
     theme: Theme,
     messages: usize,
     /// Of the step that is being made.
@@ -30,17 +31,17 @@ pub struct Generator {
     channel: u16,
 }
 
-/// The sequence of `seed`, always the same.
-pub fn generate(seed: u64, switches: &Switches) -> Vec<Step> {
+/// The sequence of `seed`, always the same for the same themes to choose from.
+pub fn generate(seed: u64, themes: &[Theme]) -> Vec<Step> {
     // Neighbouring seeds must not give similar numbers.
     let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     for _ in 0..8 {
         random.number();
     }
-    let theme = any(&mut random, &Theme::ALL);
+    let theme = any(&mut random, themes);
     let mut generator = Generator {
         random,
-        switches: switches.clone(),
+        features: theme.features(),
         theme,
         messages: 0,
         connection: 0,
@@ -76,6 +77,7 @@ impl Generator {
             connection: self.connection,
             channel: self.channel,
             operation,
+            rest: self.theme.rest(),
         }
     }
 
@@ -98,17 +100,17 @@ impl Generator {
             let mut declare = make::queue_declare(name);
             declare.exclusive = false;
             declare.durable = self.random.chance(50);
-            declare.arguments = self.switches.queue_arguments_table(&mut self.random);
+            declare.arguments = self.features.queue_arguments_table(&mut self.random, name);
             steps.push(self.step(queue_method(queue::AMQPMethod::Declare(declare))));
         }
-        if !matches!(
-            self.theme,
-            Theme::Topology | Theme::Routing | Theme::Confirms | Theme::Transactions
-        ) {
+        if !self.theme.has_exchanges() {
             return steps;
         }
         for (name, kind) in values::EXCHANGES {
-            let declare = make::exchange_declare(name, kind);
+            let mut declare = make::exchange_declare(name, kind);
+            if self.features.has(Feature::Alternates) && name != "xa" {
+                declare.arguments = values::exchange_arguments(&mut self.random, self.features);
+            }
             steps.push(self.step(exchange_method(exchange::AMQPMethod::Declare(declare))));
             let mut bind = make::queue_bind(
                 any(&mut self.random, &QUEUES),
@@ -141,7 +143,7 @@ impl Generator {
             exclusive: random.chance(15),
             auto_delete: random.chance(15),
             nowait: random.chance(8) && !name.is_empty(),
-            arguments: values::queue_arguments(random, &self.switches),
+            arguments: values::queue_arguments(random, self.features, name),
         }))
     }
 
@@ -229,7 +231,7 @@ impl Generator {
             auto_delete: random.chance(15),
             internal: random.chance(8),
             nowait: random.chance(8),
-            arguments: values::exchange_arguments(random),
+            arguments: values::exchange_arguments(random, self.features),
         }))
     }
 
@@ -293,16 +295,18 @@ impl Generator {
     pub fn publish(&mut self) -> Operation {
         let exchange = values::exchange(&mut self.random);
         let key = values::routing_key(&mut self.random);
-        let properties = values::properties(&mut self.random, &self.switches);
+        let properties = values::properties(&mut self.random, self.features);
         self.message(exchange, key, properties)
     }
 
     pub fn publish_to_queue(&mut self) -> Operation {
-        let key = values::queue(&mut self.random);
-        let properties = if self.random.chance(20) {
-            values::properties(&mut self.random, &self.switches)
+        let random = &mut self.random;
+        let chosen = self.features.queue_to_publish(random);
+        let key = chosen.unwrap_or_else(|| values::queue(random));
+        let properties = if self.random.chance(20) && chosen.is_none() {
+            values::properties(&mut self.random, self.features)
         } else {
-            self.switches.properties(&mut self.random, BasicProperties::default())
+            self.features.properties(&mut self.random, BasicProperties::default())
         };
         self.message("", key, properties)
     }
@@ -325,7 +329,7 @@ impl Generator {
             no_ack: random.chance(if self.theme == Theme::ChannelPrefetch { 0 } else { 25 }),
             exclusive: random.chance(8),
             nowait: random.chance(8) && !consumer_tag.is_empty(),
-            arguments: values::consumer_arguments(random),
+            arguments: values::consumer_arguments(random, self.features),
         }))
     }
 
@@ -433,7 +437,7 @@ impl Generator {
             &mut self.random,
             &["reply:0", "reply:0", "reply:1", "amq.rabbitmq.reply-to.none"],
         );
-        let properties = values::properties(&mut self.random, &self.switches);
+        let properties = values::properties(&mut self.random, self.features);
         self.message("", key, properties)
     }
 
@@ -452,6 +456,20 @@ impl Generator {
             _ => return basic_method(basic::AMQPMethod::Get(make::basic_get(NAME))),
         };
         queue_method(method)
+    }
+
+    // Time and policies
+
+    pub fn rest(&mut self) -> Operation {
+        Operation::Rest
+    }
+
+    pub fn set_policy(&mut self) -> Operation {
+        policies::set(&mut self.random)
+    }
+
+    pub fn clear_policy(&mut self) -> Operation {
+        policies::clear(&mut self.random)
     }
 
     // Ends and errors
@@ -490,8 +508,18 @@ impl Generator {
 mod tests {
     use super::*;
 
+    const ALL: [Theme; Theme::ALL.len()] = {
+        let mut all = [Theme::Topology; Theme::ALL.len()];
+        let mut at = 0;
+        while at < all.len() {
+            all[at] = Theme::ALL[at].1;
+            at += 1;
+        }
+        all
+    };
+
     fn titles(seed: u64) -> Vec<String> {
-        let steps = generate(seed, &Switches::default());
+        let steps = generate(seed, &ALL);
         steps.iter().map(Step::to_string).collect()
     }
 
@@ -541,27 +569,45 @@ mod tests {
             "reply-to",
             "x-match",
             "a body that is too long",
+            "x-message-ttl=LongInt(0)",
+            "x-max-priority",
+            "x-overflow=\"reject-publish-dlx\"",
+            "x-expires=LongInt(1000)",
+            "BCC",
+            "PUT /api/policies",
+            "DELETE /api/operator-policies",
+            "rest",
         ] {
             assert!(all.iter().any(|title| title.contains(wanted)), "no step with {wanted}");
         }
     }
 
     #[test]
-    fn what_is_switched_off_is_not_used() {
-        let all: Vec<String> = (0..400).flat_map(titles).collect();
-        assert!(
-            !all.iter()
-                .any(|title| title.contains("x-single-active-consumer=Boolean"))
-        );
-        let on = Switches::parse("single-active").unwrap();
-        let mut steps = (0..400).flat_map(|seed| generate(seed, &on));
-        assert!(steps.any(|step| step.to_string().contains("x-single-active-consumer=Boolean")));
+    fn a_sequence_is_about_one_of_the_themes_it_may_have() {
+        let mut steps = (0..50).flat_map(|seed| generate(seed, &[Theme::Policies]));
+        assert!(steps.any(|step| matches!(step.operation, Operation::Request(_))));
+        let mut others = (0..50).flat_map(|seed| generate(seed, &[Theme::Limits]));
+        assert!(!others.any(|step| matches!(step.operation, Operation::Request(_))));
+    }
+
+    #[test]
+    fn what_expires_is_not_behind_what_does_not() {
+        for seed in 0..100 {
+            for step in generate(seed, &[Theme::MessageTtl]) {
+                if let Operation::Publish {
+                    publish, properties, ..
+                } = step.operation
+                {
+                    assert!(properties.expiration().is_some() && publish.routing_key.as_str() != "q2");
+                }
+            }
+        }
     }
 
     #[test]
     fn channels_that_share_a_prefetch_consume_from_one_queue() {
         for seed in 0..400 {
-            let steps = generate(seed, &Switches::default());
+            let steps = generate(seed, &ALL);
             let shares = steps
                 .iter()
                 .any(|step| step.to_string().contains("basic.qos") && step.to_string().contains("global"));

@@ -6,6 +6,12 @@
 //! - RabbitMQ 3.10 gives a direct reply the delivery tag of the delivery before it. Tags after replies are not looked at.
 //! - RabbitMQ holds back a channel's consumers without acknowledgements too while the shared prefetch of the channel is used
 //!   up, if a consumer with acknowledgements was asked first. Sequences with a shared prefetch have no such consumers.
+//! - RabbitMQ's classic queues expire messages at their head only: one that lives longer shields those behind it. Leveret looks at
+//!   all. In sequences about time to live everything in a queue expires within the step, or nothing does.
+//! - A queue with priorities that is too long drops the oldest message of the lowest priority; RabbitMQ drops the one that would
+//!   be delivered next. Sequences about priorities have no limits but those that refuse.
+//! - With single active consumer, a consumer of higher priority takes over as in RabbitMQ 4's quorum queues; in 3.10 priorities
+//!   do not count there. Sequences have either.
 
 use crate::operations::{Operation, REPLY, Step};
 use crate::outcome::Difference;
@@ -15,19 +21,30 @@ pub struct Known {
     pub name: &'static str,
     pub reason: &'static str,
     /// Whether this is it.
-    pub is: fn(&Step, &Difference) -> bool,
+    pub is: fn(&Case, &Difference) -> bool,
 }
 
-/// The first of the list that a difference is.
-pub fn find(step: &Step, difference: &Difference) -> Option<&'static Known> {
-    KNOWN.iter().find(|known| (known.is)(step, difference))
+/// Where it differed.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    step: &'a Step,
+    before: &'a [Step],
+}
+
+/// The first of the list that the difference at a step of a sequence is.
+pub fn find(steps: &[Step], number: usize, difference: &Difference) -> Option<&'static Known> {
+    let case = Case {
+        step: steps.get(number)?,
+        before: &steps[..number],
+    };
+    KNOWN.iter().find(|known| (known.is)(&case, difference))
 }
 
 pub const KNOWN: &[Known] = &[
     Known {
         name: "method-unknown",
         reason: "RabbitMQ's connection dies without a word; Leveret answers 540 as the specification says (ERRORS row 41)",
-        is: |step, it| is_odd(step, "a method") && rabbitmq(it, "socket was closed") && leveret(it, "close 540"),
+        is: |case, it| is_odd(case, "a method") && rabbitmq(it, "socket was closed") && leveret(it, "close 540"),
     },
     Known {
         name: "delivery-mode",
@@ -47,7 +64,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "properties-undecodable",
         reason: "RabbitMQ crashes on properties that are cut short (541 INTERNAL_ERROR); Leveret says what is wrong (501)",
-        is: |step, it| is_odd(step, "properties that are cut short") && leveret(it, "FRAME_ERROR - cannot decode"),
+        is: |case, it| is_odd(case, "properties that are cut short") && leveret(it, "FRAME_ERROR - cannot decode"),
     },
     Known {
         name: "recover-to-the-same-consumer",
@@ -67,12 +84,12 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "body-too-long",
         reason: "RabbitMQ 3.10 notices at the next frame that a body was longer than announced, 4.x at once (ERRORS row 37)",
-        is: |step, it| is_odd(step, "a body that is too long") && leveret(it, "exceeds remaining content size"),
+        is: |case, it| is_odd(case, "a body that is too long") && leveret(it, "exceeds remaining content size"),
     },
     Known {
         name: "body-announced-too-large",
         reason: "RabbitMQ 3.10 has no largest body; 4.x refuses it from the header (ERRORS row 38)",
-        is: |step, it| is_odd(step, "a body larger than") && leveret(it, "exceeds maximum allowed size"),
+        is: |case, it| is_odd(case, "a body larger than") && leveret(it, "exceeds maximum allowed size"),
     },
     Known {
         name: "reply-consumer-tag",
@@ -82,8 +99,8 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "mandatory-reply",
         reason: "RabbitMQ 3.10 returns a mandatory reply although it delivers it; since 4.2 it counts as routed",
-        is: |step, it| {
-            is_reply(step)
+        is: |case, it| {
+            is_reply(case)
                 && rabbitmq(it, "basic.return code=312")
                 && it.leveret.iter().all(|line| line.contains("ready"))
         },
@@ -91,9 +108,29 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "close-ok-for-nobody",
         reason: "RabbitMQ refuses channel.close-ok on a channel that is not open; Leveret ignores it, as closes may cross",
-        is: |step, _| is_odd(step, "channel.close-ok on a channel that is not open"),
+        is: |case, _| is_odd(case, "channel.close-ok on a channel that is not open"),
+    },
+    Known {
+        name: "alternate-of-a-dead-end",
+        reason: "an exchange that matched only exchanges which lead to no queue uses its alternate; RabbitMQ drops the message",
+        is: |case, it| {
+            let has = |text: &str| case.before.iter().any(|step| step.to_string().contains(text));
+            has("alternate-exchange")
+                && has("exchange.bind")
+                && ready(&it.leveret) + delivered(&it.leveret) > ready(&it.rabbitmq) + delivered(&it.rabbitmq)
+        },
     },
 ];
+
+/// Messages that are ready in queues of which one broker has more than the other.
+fn ready(lines: &[String]) -> u32 {
+    let count = |line: &String| line.split_once(" ready,")?.0.rsplit(' ').next()?.parse::<u32>().ok();
+    lines.iter().filter_map(count).sum()
+}
+
+fn delivered(lines: &[String]) -> u32 {
+    lines.iter().map(|line| u32::from(line.contains("basic.deliver"))).sum()
+}
 
 /// Whether RabbitMQ said something with `text` in it that Leveret did not.
 fn rabbitmq(difference: &Difference, text: &str) -> bool {
@@ -105,10 +142,10 @@ fn leveret(difference: &Difference, text: &str) -> bool {
     difference.leveret.iter().any(|line| line.contains(text))
 }
 
-fn is_reply(step: &Step) -> bool {
-    matches!(&step.operation, Operation::Publish { publish, .. } if publish.routing_key.as_str().starts_with(REPLY))
+fn is_reply(case: &Case) -> bool {
+    matches!(&case.step.operation, Operation::Publish { publish, .. } if publish.routing_key.as_str().starts_with(REPLY))
 }
 
-fn is_odd(step: &Step, what: &str) -> bool {
-    matches!(&step.operation, Operation::Odd(odd) if odd.what.starts_with(what))
+fn is_odd(case: &Case, what: &str) -> bool {
+    matches!(&case.step.operation, Operation::Odd(odd) if odd.what.starts_with(what))
 }

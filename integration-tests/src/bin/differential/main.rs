@@ -2,13 +2,15 @@
 //!
 //! See docs/differential.md for how to run it and how to read what it prints.
 //!
-//! - [`generator`] makes a sequence from a seed and one of the [`themes`], of [`values`], [`odd`] frames and what [`switches`] allow.
+//! - [`generator`] makes a sequence from a seed and one of the [`themes`], of [`values`], [`odd`] frames, [`policies`] and
+//!   the [`features`] that the theme is about.
 //! - [`player`] plays it at a broker, over the connections of [`link`], which masks the broker's own [`names`].
 //! - [`outcome`] compares, [`known`] says which differences are meant, [`shrink`] finds the shortest sequence that differs.
 //! - [`brokers`] starts both; [`report`] prints.
 
 mod brokers;
 mod describe;
+mod features;
 mod generator;
 mod known;
 mod link;
@@ -17,10 +19,10 @@ mod odd;
 mod operations;
 mod outcome;
 mod player;
+mod policies;
 mod report;
 mod settings;
 mod shrink;
-mod switches;
 mod themes;
 mod values;
 
@@ -76,7 +78,7 @@ fn run(brokers: &Brokers, settings: &Settings) -> Report {
         if Instant::now() > end || report.differing() >= settings.differences {
             break;
         }
-        let steps = generator::generate(seed, &settings.switches);
+        let steps = generator::generate(seed, &settings.themes);
         if settings.verbose {
             println!("seed {seed}");
         }
@@ -124,8 +126,8 @@ struct Played {
 impl Played {
     fn play(brokers: &Brokers, steps: &[Step]) -> Self {
         std::thread::scope(|scope| {
-            let rabbitmq = scope.spawn(|| player::play(brokers.rabbitmq.amqp(), steps));
-            let leveret = player::play(brokers.leveret.amqp(), steps);
+            let rabbitmq = scope.spawn(|| player::play(brokers.rabbitmq.addresses(), steps));
+            let leveret = player::play(brokers::addresses_of(&brokers.leveret), steps);
             match rabbitmq.join() {
                 Ok(rabbitmq) => Self { rabbitmq, leveret },
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -144,7 +146,7 @@ impl Played {
     fn verdict(&self, steps: &[Step]) -> Verdict {
         match self.first_difference() {
             None => Verdict::Same,
-            Some((number, difference)) => match steps.get(number).and_then(|step| known::find(step, &difference)) {
+            Some((number, difference)) => match known::find(steps, number, &difference) {
                 Some(known) => Verdict::Known(known.name),
                 None => Verdict::Different,
             },

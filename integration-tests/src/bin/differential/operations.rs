@@ -5,6 +5,7 @@
 
 use leveret_integration_tests::raw::{AMQPClass, BasicProperties, basic};
 use std::fmt;
+use std::time::Duration;
 
 use crate::describe;
 
@@ -19,6 +20,8 @@ pub struct Step {
     pub connection: usize,
     pub channel: u16,
     pub operation: Operation,
+    /// How long the broker is left alone afterwards, before it is asked what came of it.
+    pub rest: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -35,6 +38,18 @@ pub enum Operation {
     Odd(Odd),
     CloseChannel,
     CloseConnection,
+    /// Of the management API.
+    Request(Request),
+    /// Nobody does anything for longer than [`crate::features::LEASE_MILLIS`].
+    Rest,
+}
+
+/// A request of the management API. Of its answer only the status is told.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: &'static str,
+    pub path: String,
+    pub body: String,
 }
 
 /// Settles deliveries of the channel.
@@ -81,7 +96,7 @@ impl Operation {
         match self {
             Self::Method(method) => describe::is_answered(method),
             Self::CloseChannel | Self::CloseConnection => true,
-            Self::Publish { .. } | Self::Settle(_) | Self::Odd(_) => false,
+            Self::Publish { .. } | Self::Settle(_) | Self::Odd(_) | Self::Request(_) | Self::Rest => false,
         }
     }
 
@@ -92,7 +107,7 @@ impl Operation {
             Self::Method(method) => describe::endangers_connection(method),
             Self::Publish { publish, .. } => publish.immediate,
             Self::Odd(_) | Self::CloseConnection => true,
-            Self::Settle(_) | Self::CloseChannel => false,
+            Self::Settle(_) | Self::CloseChannel | Self::Request(_) | Self::Rest => false,
         }
     }
 }
@@ -123,6 +138,8 @@ impl fmt::Display for Operation {
             },
             Self::CloseChannel => write!(f, "channel.close"),
             Self::CloseConnection => write!(f, "connection.close"),
+            Self::Request(it) => write!(f, "{} {} {}", it.method, it.path, it.body),
+            Self::Rest => write!(f, "rest"),
         }
     }
 }

@@ -4,13 +4,17 @@
 //! every channel gives a sign that it has handled what came before, every queue is asked for its counts (which it answers
 //! after it has handled what the channels sent it), and again, until a round brings nothing new.
 
+use crate::features::LEASE_MILLIS;
 use crate::link::{Link, Record};
 use crate::names::Names;
-use crate::operations::{Odd, Operation, Step};
+use crate::operations::{Odd, Operation, Request, Step};
 use crate::outcome::{Outcome, Stream};
+use crate::policies;
 use leveret_integration_tests::raw::{AMQPClass, ShortString, basic, channel, connection, exchange, make, queue};
+use leveret_integration_tests::scrape;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Connections of a sequence; one more belongs to the player itself.
 pub const CONNECTIONS: usize = 2;
@@ -19,19 +23,30 @@ const OBSERVER: usize = CONNECTIONS;
 /// The channel on which a connection is asked about queues. No step uses it.
 const PROBE: u16 = 9;
 
+/// Longer than a lease.
+const LONG_REST: Duration = Duration::from_millis(LEASE_MILLIS as u64 + 700);
+
 /// Rounds after which a broker counts as one that never rests.
 const ROUNDS_MAX: usize = 20;
 
+/// Where a broker listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    pub amqp: SocketAddr,
+    /// Of the management API.
+    pub management: SocketAddr,
+}
+
 pub struct Player {
-    address: SocketAddr,
+    addresses: Addresses,
     links: Vec<Option<Link>>,
     record: Record,
 }
 
 /// Plays `steps` from an empty broker to an empty broker: one outcome for each, and one for what is left at the end.
-pub fn play(address: SocketAddr, steps: &[Step]) -> Vec<Outcome> {
+pub fn play(addresses: Addresses, steps: &[Step]) -> Vec<Outcome> {
     let mut player = Player {
-        address,
+        addresses,
         links: (0..=CONNECTIONS).map(|_| None).collect(),
         record: Record::default(),
     };
@@ -39,14 +54,32 @@ pub fn play(address: SocketAddr, steps: &[Step]) -> Vec<Outcome> {
     for step in steps {
         outcomes.push(player.take_step(step));
     }
-    outcomes.push(player.finish());
-    player.clean_up();
+    let rest = steps.iter().map(|step| step.rest).max().unwrap_or_default();
+    outcomes.push(player.finish(rest));
+    let asked = steps.iter().any(|step| matches!(step.operation, Operation::Request(_)));
+    player.clean_up(policies::clear_all().filter(|_| asked));
     outcomes
 }
 
 impl Player {
     fn take_step(&mut self, step: &Step) -> Outcome {
         self.record.step += 1;
+        match &step.operation {
+            Operation::Request(request) => self.ask(request),
+            Operation::Rest => std::thread::sleep(LONG_REST),
+            _ => self.act(step),
+        }
+        std::thread::sleep(step.rest);
+        self.settle()
+    }
+
+    /// Sends a request of the management API.
+    fn ask(&mut self, request: &Request) {
+        let status = status_of(self.addresses.management, request);
+        self.record.tell("management", Stream::Replies, &status);
+    }
+
+    fn act(&mut self, step: &Step) {
         self.link(step.connection);
         if step.operation.endangers_connection() || self.reuses_tag(step) {
             self.close_channels_of(step.connection, Some(step.channel));
@@ -55,7 +88,6 @@ impl Player {
             link.ensure_open(step.channel, record);
             perform(link, step, record);
         });
-        self.settle()
     }
 
     /// The connection of that number, opened if need be.
@@ -66,7 +98,7 @@ impl Player {
             // What only the lost connection could use went with it.
             self.record.queues.retain(|_, owner| *owner != Some(index));
         }
-        link.get_or_insert_with(|| Link::connect(index, self.address))
+        link.get_or_insert_with(|| Link::connect(index, self.addresses.amqp))
     }
 
     fn with_link<T>(&mut self, index: usize, act: impl FnOnce(&mut Link, &mut Record) -> T) -> Option<T> {
@@ -148,13 +180,14 @@ impl Player {
     }
 
     /// Ends all connections and takes what is left in the queues.
-    fn finish(&mut self) -> Outcome {
+    fn finish(&mut self, rest: Duration) -> Outcome {
         for index in 0..CONNECTIONS {
             self.close_channels_of(index, None);
             self.with_link(index, close_connection);
             self.links[index] = None;
             self.record.queues.retain(|_, owner| *owner != Some(index));
         }
+        std::thread::sleep(rest);
         self.settle_rounds();
         let names = &self.record.names;
         let mut queues: Vec<(String, String)> = self
@@ -178,7 +211,10 @@ impl Player {
     }
 
     /// Deletes every queue and exchange that a sequence can leave behind.
-    fn clean_up(mut self) {
+    fn clean_up(mut self, requests: impl Iterator<Item = Request>) {
+        for request in requests {
+            status_of(self.addresses.management, &request);
+        }
         let queues: Vec<String> = self.record.queues.keys().cloned().collect();
         self.link(OBSERVER);
         self.with_link(OBSERVER, |link, record| {
@@ -224,12 +260,20 @@ fn perform(link: &mut Link, step: &Step, record: &mut Record) {
         }
         Operation::Settle(settle) => link.settle(step.channel, settle),
         Operation::Odd(odd) => perform_odd(link, step.channel, odd),
+        Operation::Request(_) | Operation::Rest => {}
         Operation::CloseChannel => close_channel(link, step.channel, record),
         Operation::CloseConnection => {
             close_channel(link, step.channel, record);
             close_connection(link, record);
         }
     }
+}
+
+/// The status with which the management API answers guest.
+fn status_of(management: SocketAddr, request: &Request) -> String {
+    let headers = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nContent-Type: application/json\r\n";
+    let (head, _) = scrape::ask(management, request.method, &request.path, headers, &request.body);
+    head.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
 fn perform_odd(link: &mut Link, channel: u16, odd: &Odd) {

@@ -1,6 +1,6 @@
 //! What a run is told by its environment.
 
-use crate::switches::Switches;
+use crate::themes::Theme;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(Debug)]
@@ -13,7 +13,8 @@ pub struct Settings {
     pub seconds: u64,
     /// Differences after which no more are looked for.
     pub differences: usize,
-    pub switches: Switches,
+    /// What sequences may be about.
+    pub themes: Vec<Theme>,
     /// Names each seed before it is played.
     pub verbose: bool,
 }
@@ -33,10 +34,26 @@ impl Settings {
             count: number("COUNT", u64::MAX)?,
             seconds: number("SECONDS_MAX", 180)?,
             differences: number("DIFFERENCES_MAX", 5)? as usize,
-            switches: Switches::parse(&variable("FEATURES").unwrap_or_else(|| Switches::USUAL.to_owned()))?,
+            themes: themes(&variable("THEMES").unwrap_or_else(|| "all".to_owned()))?,
             verbose: variable("VERBOSE").is_some(),
         })
     }
+}
+
+/// The themes named in `list`, with commas between them; `all` is all of them.
+fn themes(list: &str) -> Result<Vec<Theme>, String> {
+    let mut themes = Vec::new();
+    for name in list.split(',').map(str::trim) {
+        if name == "all" {
+            themes.extend(Theme::ALL.map(|(_, theme)| theme));
+        } else if let Some((_, theme)) = Theme::ALL.iter().find(|(known, _)| *known == name) {
+            themes.push(*theme);
+        } else {
+            let known = Theme::ALL.map(|(name, _)| name).join(", ");
+            return Err(format!("there is no theme `{name}`; there are: {known}, all"));
+        }
+    }
+    Ok(themes)
 }
 
 /// A short number that is another one each time.
@@ -54,12 +71,18 @@ mod tests {
         let settings = Settings::read(|name| match name {
             "SEED" => Some("7".into()),
             "COUNT" => Some("1".into()),
-            "FEATURES" => Some("ttl".into()),
+            "THEMES" => Some("limits, policies".into()),
             _ => None,
         })
         .unwrap();
         assert_eq!((settings.seed, settings.count, settings.seconds), (7, 1, 180));
-        assert!(settings.switches.is_on("ttl"));
+        assert_eq!(settings.themes, [Theme::Limits, Theme::Policies]);
+    }
+
+    #[test]
+    fn a_theme_that_is_not_there_is_named_with_those_that_are() {
+        let error = Settings::read(|name| (name == "THEMES").then(|| "limits,streams".into())).unwrap_err();
+        assert!(error.contains("`streams`") && error.contains("dead-letters"), "{error}");
     }
 
     #[test]

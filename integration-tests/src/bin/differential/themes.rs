@@ -1,7 +1,9 @@
 //! What a sequence is about: which operations are frequent in it.
 
+use crate::features::{Feature, Features};
 use crate::generator::Generator;
 use crate::operations::Operation;
+use std::time::Duration;
 
 /// An operation with how often it is chosen, out of the sum of all.
 pub type Weighted = (usize, fn(&mut Generator) -> Operation);
@@ -18,35 +20,114 @@ pub enum Theme {
     Transactions,
     ReplyTo,
     Errors,
+    DeadLetters,
+    /// Time to live given by queues.
+    QueueTtl,
+    /// Time to live given by messages.
+    MessageTtl,
+    Limits,
+    /// Transactions and confirms on queues that refuse.
+    Refusals,
+    Priorities,
+    SingleActive,
+    ConsumerPriorities,
+    /// Queues that end when nobody uses them.
+    Leases,
+    Policies,
+    Alternates,
+    /// CC and BCC.
+    Copies,
 }
 
 impl Theme {
-    pub const ALL: [Self; 9] = [
-        Self::Topology,
-        Self::Routing,
-        Self::Consuming,
-        Self::Settling,
-        Self::ChannelPrefetch,
-        Self::Confirms,
-        Self::Transactions,
-        Self::ReplyTo,
-        Self::Errors,
+    /// With the names by which they are chosen.
+    pub const ALL: [(&str, Self); 21] = [
+        ("topology", Self::Topology),
+        ("routing", Self::Routing),
+        ("consuming", Self::Consuming),
+        ("settling", Self::Settling),
+        ("channel-prefetch", Self::ChannelPrefetch),
+        ("confirms", Self::Confirms),
+        ("transactions", Self::Transactions),
+        ("reply-to", Self::ReplyTo),
+        ("errors", Self::Errors),
+        ("dead-letters", Self::DeadLetters),
+        ("queue-ttl", Self::QueueTtl),
+        ("message-ttl", Self::MessageTtl),
+        ("limits", Self::Limits),
+        ("refusals", Self::Refusals),
+        ("priorities", Self::Priorities),
+        ("single-active", Self::SingleActive),
+        ("consumer-priorities", Self::ConsumerPriorities),
+        ("leases", Self::Leases),
+        ("policies", Self::Policies),
+        ("alternates", Self::Alternates),
+        ("copies", Self::Copies),
     ];
 
     /// All that may happen, with how often it does.
     pub fn weights(self) -> Vec<Weighted> {
         let own = match self {
             Self::Topology => TOPOLOGY,
-            Self::Routing => ROUTING,
-            Self::Consuming => CONSUMING,
-            Self::Settling => SETTLING,
+            Self::Routing | Self::Alternates | Self::Copies => ROUTING,
+            Self::Consuming | Self::Priorities | Self::SingleActive | Self::ConsumerPriorities => CONSUMING,
+            Self::Settling | Self::DeadLetters => SETTLING,
             Self::ChannelPrefetch => CHANNEL_PREFETCH,
             Self::Confirms => CONFIRMS,
             Self::Transactions => TRANSACTIONS,
             Self::ReplyTo => REPLY_TO,
             Self::Errors => ERRORS,
+            Self::QueueTtl | Self::MessageTtl => EXPIRY,
+            Self::Limits => LIMITS,
+            Self::Refusals => REFUSALS,
+            Self::Leases => LEASES,
+            Self::Policies => POLICIES,
         };
-        [own, ALWAYS].concat()
+        // What they do by chance would be in the way of what is looked at: messages that live longer, further uses.
+        match self {
+            Self::QueueTtl | Self::MessageTtl | Self::Leases => own.to_vec(),
+            _ => [own, ALWAYS].concat(),
+        }
+    }
+
+    pub fn features(self) -> Features {
+        Features(match self {
+            Self::QueueTtl => &[Feature::QueueTtl],
+            Self::MessageTtl => &[Feature::MessageTtl],
+            Self::Limits => &[Feature::Limits, Feature::DeadLetters],
+            Self::Refusals => &[Feature::Refusals, Feature::DeadLetters],
+            Self::Priorities => &[Feature::Priorities, Feature::Refusals, Feature::DeadLetters],
+            Self::ConsumerPriorities => &[Feature::ConsumerPriorities],
+            Self::Leases => &[Feature::Leases],
+            Self::Policies => &[],
+            Self::Alternates => &[Feature::Alternates],
+            Self::Copies => &[Feature::Copies, Feature::DeadLetters],
+            _ => &[Feature::DeadLetters, Feature::SingleActive],
+        })
+    }
+
+    /// Whether sequences begin with exchanges.
+    pub fn has_exchanges(self) -> bool {
+        matches!(
+            self,
+            Self::Topology
+                | Self::Routing
+                | Self::Confirms
+                | Self::Transactions
+                | Self::DeadLetters
+                | Self::Limits
+                | Self::Policies
+                | Self::Alternates
+                | Self::Copies
+        )
+    }
+
+    /// How long a broker is left alone after each step, so that everything has expired that will.
+    pub fn rest(self) -> Duration {
+        match self {
+            Self::QueueTtl | Self::MessageTtl => Duration::from_millis(80),
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -168,4 +249,72 @@ const ERRORS: &[Weighted] = &[
     (6, Generator::settle),
     (3, Generator::delete_queue),
     (3, Generator::delete_exchange),
+];
+
+const EXPIRY: &[Weighted] = &[
+    (30, Generator::publish_to_queue),
+    (14, Generator::consume),
+    (8, Generator::cancel),
+    (12, Generator::prefetch),
+    (25, Generator::settle),
+    (8, Generator::get),
+    (3, Generator::recover),
+    (3, Generator::close_channel),
+    (3, Generator::purge),
+    (3, Generator::confirm_select),
+];
+
+const LIMITS: &[Weighted] = &[
+    (8, Generator::confirm_select),
+    (30, Generator::publish_to_queue),
+    (20, Generator::publish),
+    (8, Generator::consume),
+    (4, Generator::cancel),
+    (4, Generator::prefetch),
+    (10, Generator::get),
+    (20, Generator::settle),
+    (3, Generator::recover),
+    (3, Generator::close_channel),
+    (3, Generator::purge),
+];
+
+const REFUSALS: &[Weighted] = &[
+    (8, Generator::confirm_select),
+    (8, Generator::tx_select),
+    (12, Generator::tx_commit),
+    (3, Generator::tx_rollback),
+    (40, Generator::publish_to_queue),
+    (6, Generator::consume),
+    (8, Generator::get),
+    (12, Generator::settle),
+    (2, Generator::close_channel),
+];
+
+const LEASES: &[Weighted] = &[
+    (20, Generator::publish_to_queue),
+    (10, Generator::consume),
+    (8, Generator::cancel),
+    (10, Generator::get),
+    (10, Generator::settle),
+    (8, Generator::declare_queue),
+    (4, Generator::delete_queue),
+    (3, Generator::close_channel),
+    (2, Generator::close_connection),
+    (8, Generator::rest),
+];
+
+const POLICIES: &[Weighted] = &[
+    (25, Generator::set_policy),
+    (10, Generator::clear_policy),
+    (20, Generator::publish_to_queue),
+    (20, Generator::publish),
+    (4, Generator::confirm_select),
+    (6, Generator::consume),
+    (3, Generator::cancel),
+    (8, Generator::get),
+    (12, Generator::settle),
+    (4, Generator::declare_exchange),
+    (3, Generator::delete_exchange),
+    (3, Generator::delete_queue),
+    (3, Generator::bind),
 ];

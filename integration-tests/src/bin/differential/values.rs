@@ -1,6 +1,6 @@
 //! What sequences are made of: names, keys, arguments and properties. Few of each, so that they meet.
 
-use crate::switches::Switches;
+use crate::features::{Feature, Features};
 use leveret_integration_tests::random::Random;
 use leveret_integration_tests::raw::{AMQPValue, BasicProperties, FieldArray, FieldTable};
 
@@ -91,7 +91,7 @@ fn integer(random: &mut Random, number: i64) -> AMQPValue {
 }
 
 /// Arguments of a queue that are right, and change nothing that a sequence can see unless they are switched on.
-pub fn queue_arguments(random: &mut Random, switches: &Switches) -> FieldTable {
+pub fn queue_arguments(random: &mut Random, features: Features, queue: &str) -> FieldTable {
     let mut entries = Vec::new();
     for _ in 0..any(random, &[0, 0, 0, 1, 1, 2]) {
         entries.push(match random.below(9) {
@@ -106,7 +106,7 @@ pub fn queue_arguments(random: &mut Random, switches: &Switches) -> FieldTable {
             _ => ("x-unknown", AMQPValue::Boolean(random.chance(50))),
         });
     }
-    entries.extend(switches.queue_arguments(random));
+    entries.extend(features.queue_arguments(random, queue));
     table(entries)
 }
 
@@ -137,7 +137,11 @@ pub fn wrong_queue_arguments(random: &mut Random) -> FieldTable {
 }
 
 /// Arguments of an exchange, most of them right.
-pub fn exchange_arguments(random: &mut Random) -> FieldTable {
+pub fn exchange_arguments(random: &mut Random, features: Features) -> FieldTable {
+    if features.has(Feature::Alternates) {
+        let alternate = any(random, &["xa", "xa", "xf", "xd", "amq.topic", "missing"]);
+        return table([("alternate-exchange", text(alternate))]);
+    }
     match random.below(12) {
         0 | 1 => table([("alternate-exchange", text("xa"))]),
         2 => table([("alternate-exchange", text("missing"))]),
@@ -188,10 +192,14 @@ pub fn binding_arguments(random: &mut Random) -> FieldTable {
 }
 
 /// Arguments of a consumer.
-pub fn consumer_arguments(random: &mut Random) -> FieldTable {
+pub fn consumer_arguments(random: &mut Random, features: Features) -> FieldTable {
+    if features.has(Feature::ConsumerPriorities) {
+        let priority = any(random, &[-1, 0, 0, 1, 1, 5]);
+        return table([("x-priority", integer(random, priority))]);
+    }
     match random.below(14) {
-        0 | 1 => table([("x-priority", integer(random, 5))]),
-        2 => table([("x-priority", integer(random, -3))]),
+        0 | 1 if !features.has(Feature::SingleActive) => table([("x-priority", integer(random, 5))]),
+        2 if !features.has(Feature::SingleActive) => table([("x-priority", integer(random, -3))]),
         3 => table([("x-priority", text("5"))]),
         4 => table([("x-unknown", text("5"))]),
         _ => FieldTable::default(),
@@ -206,8 +214,16 @@ fn keys(random: &mut Random) -> AMQPValue {
     AMQPValue::FieldArray(array)
 }
 
-fn headers(random: &mut Random) -> FieldTable {
+fn headers(random: &mut Random, features: Features) -> FieldTable {
     let mut entries = Vec::new();
+    if features.has(Feature::Copies) {
+        for name in ["CC", "BCC"] {
+            if random.chance(60) {
+                entries.push((name, keys(random)));
+            }
+        }
+        return table(entries);
+    }
     for _ in 0..random.below(4) {
         entries.push(header(random));
     }
@@ -227,7 +243,7 @@ fn headers(random: &mut Random) -> FieldTable {
 }
 
 /// Properties of a message, rarely ones that are refused.
-pub fn properties(random: &mut Random, switches: &Switches) -> BasicProperties {
+pub fn properties(random: &mut Random, features: Features) -> BasicProperties {
     let mut it = BasicProperties::default();
     if random.chance(30) {
         it = it.with_delivery_mode(if random.chance(1) {
@@ -236,8 +252,8 @@ pub fn properties(random: &mut Random, switches: &Switches) -> BasicProperties {
             any(random, &[1, 2, 2, 2])
         });
     }
-    if random.chance(40) {
-        it = it.with_headers(headers(random));
+    if random.chance(if features.has(Feature::Copies) { 80 } else { 40 }) {
+        it = it.with_headers(headers(random, features));
     }
     if random.chance(10) {
         it = it
@@ -263,5 +279,5 @@ pub fn properties(random: &mut Random, switches: &Switches) -> BasicProperties {
         let expirations = ["3600000", "3600000", "abc", "5s", "-1", "", "315360000001", " 5", "1.5"];
         it = it.with_expiration(any(random, &expirations).into());
     }
-    switches.properties(random, it)
+    features.properties(random, it)
 }
