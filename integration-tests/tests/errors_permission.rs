@@ -198,3 +198,36 @@ fn asking_whether_something_exists_needs_any_one_permission() {
         let _ok = client.call(1, passive);
     }
 }
+
+/// They are checked at topic exchanges only, change at once, and leave permission on the exchange as it is.
+#[test]
+fn row_131_a_routing_key_without_topic_permission() {
+    let broker = TestBroker::get();
+    let Some(user) = User::new(&broker, ".*", ".*", ".*") else {
+        return;
+    };
+    let name = user.name.as_str();
+    let exchange = "amq.topic";
+    let own = r"^{username}\.";
+    user.ctl.run(&["set_topic_permissions", name, exchange, own, own]);
+    let mut client = user.client(&broker);
+    let queue = client.call(1, make::queue_declare("")).queue.to_string();
+    let _ok = client.call(1, make::queue_bind(&queue, exchange, &format!("{name}.#")));
+    client.publish_to(1, exchange, &format!("{name}.born"), b"mine");
+    client.publish_to(1, "amq.direct", "bob.born", b"of no concern to topics");
+    assert_eq!(client.call(1, make::queue_declare_passive(&queue)).message_count, 1);
+
+    client.publish_to(1, exchange, "bob.born", b"not mine");
+    let resource = |key: &str| format!("topic '{key}' in exchange 'amq.topic'");
+    let refused = |access: &str, key: &str| {
+        let resource = resource(key);
+        format!("ACCESS_REFUSED - {access} access to {resource} in vhost '/' refused for user '{name}'")
+    };
+    client.expect_channel_close(1, 403, (60, 40), refused("write", "bob.born"));
+    let bind = make::queue_bind(&queue, exchange, "bob.#");
+    client.send(1, bind.clone());
+    client.expect_channel_close(1, 403, (50, 20), refused("read", "bob.#"));
+    user.ctl.run(&["clear_topic_permissions", name, exchange]);
+    client.publish_to(1, exchange, "bob.born", b"mine too");
+    let _ok = client.call(1, bind);
+}

@@ -1,7 +1,7 @@
 //! The catalogue (ERRORS.md in this package), section 9. Test names begin with the row.
 
 use leveret_integration_tests::TestBroker;
-use leveret_integration_tests::raw::{RawClient, confirm, make, tx};
+use leveret_integration_tests::raw::{BasicProperties, RawClient, confirm, make, queue, tx};
 
 #[test]
 fn row_143_commit_or_rollback_without_select() {
@@ -40,6 +40,35 @@ fn row_145_confirms_on_a_transactional_channel() {
         (85, 10),
         "PRECONDITION_FAILED - cannot switch from tx to confirm mode",
     );
+}
+
+/// RabbitMQ closes the connection with 504 if it is still busy with the commit. Here the method waits its turn.
+#[test]
+fn row_147_methods_sent_while_a_commit_is_under_way() {
+    let broker = TestBroker::get();
+    let name = broker.unique("committed");
+    let mut client = RawClient::with_channel(broker.amqp());
+    let declare = queue::Declare {
+        durable: true,
+        exclusive: false,
+        ..make::queue_declare(&name)
+    };
+    let _ok = client.call(1, declare);
+    let _ok = client.call(1, tx::Select {});
+    let persistent = BasicProperties::default().with_delivery_mode(2);
+    for round in 1..=20 {
+        // Nothing waits for the answer to the commit, which takes as long as the disk does.
+        client.publish(1, make::basic_publish("", &name), persistent.clone(), b"first");
+        client.send(1, tx::Commit {});
+        client.publish(1, make::basic_publish("", &name), persistent.clone(), b"second");
+        client.send(1, make::queue_declare_passive(&name));
+        client.send(1, tx::Commit {});
+        let _first: tx::CommitOk = client.expect(1);
+        let between: queue::DeclareOk = client.expect(1);
+        let _second: tx::CommitOk = client.expect(1);
+        assert_eq!(between.message_count, 2 * round - 1, "the second is not committed yet");
+    }
+    assert_eq!(client.call(1, make::queue_delete(&name)).message_count, 40);
 }
 
 #[test]

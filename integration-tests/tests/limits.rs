@@ -149,3 +149,19 @@ fn the_product_is_announced_as_configured() {
         assert_eq!(value.to_string(), expected);
     }
 }
+
+#[test]
+fn row_112_more_consumers_on_a_channel_than_configured() {
+    let Some(broker) = Broker::start_configured(&[("CONSUMER_MAX_PER_CHANNEL", "2")]) else {
+        return;
+    };
+    let mut client = RawClient::with_channel(broker.amqp());
+    client.open_channel(2);
+    let queue = client.call(1, make::queue_declare("")).queue.to_string();
+    for channel in [1, 1, 2, 2] {
+        let _ok = client.call(channel, make::basic_consume(&queue));
+    }
+    client.send(2, make::basic_consume(&queue));
+    let text = "NOT_ALLOWED - reached maximum (2) of consumers per channel";
+    client.expect_connection_close(530, (60, 20), text);
+}
