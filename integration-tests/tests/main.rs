@@ -1,6 +1,7 @@
 //! Every file here is a feature, seen from outside: the real binary over TCP.
 
 mod access;
+mod altering;
 mod catalogue;
 mod connections;
 mod consuming;
