@@ -354,3 +354,34 @@ fn users_and_permissions_survive_a_kill() {
     assert!(users.contains("worker") && !users.contains("leaver"), "{users}");
     wait::until("guest is still there", || users.contains("guest").then_some(()));
 }
+
+#[tokio::test]
+async fn an_impersonator_names_another_user_and_others_only_themselves() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let ctl = broker.ctl();
+    for user in ["alice", "bridge"] {
+        ctl.run(&["add_user", user, "secret"]);
+        ctl.run(&["set_permissions", user, ".*", ".*", ".*"]);
+    }
+    ctl.run(&["set_user_tags", "alice", "administrator"]);
+    ctl.run(&["set_user_tags", "bridge", "impersonator"]);
+    let publish = async |user: &str, named: &str| {
+        let connection = try_connect(broker.amqp(), user, "secret", "/").await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        let queue = channel.own_queue().await;
+        let properties = lapin::BasicProperties::default().with_user_id(named.into());
+        let options = BasicPublishOptions::default();
+        let publish = channel.basic_publish("".into(), queue.as_str().into(), options, b"m", properties);
+        publish.await.unwrap().await.map_err(|error| refusal(&error))?;
+        let got = channel.get(&queue).await.expect("a message");
+        Ok(got.delivery.properties.user_id().as_ref().expect("user_id").to_string())
+    };
+    assert_eq!(publish("bridge", "alice").await, Ok("alice".to_owned()));
+    assert_eq!(publish("bridge", "nobody at all").await, Ok("nobody at all".to_owned()));
+    assert_eq!(publish("alice", "alice").await, Ok("alice".to_owned()));
+    let text = "PRECONDITION_FAILED - user_id property set to 'bridge' but authenticated user was 'alice'";
+    assert_eq!(publish("alice", "bridge").await, Err((406, text.to_owned())));
+}

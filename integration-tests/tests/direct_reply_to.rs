@@ -5,6 +5,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Consumer};
 use leveret_integration_tests::TestBroker;
 use leveret_integration_tests::client::*;
+use leveret_integration_tests::raw::{self, AMQPClass, RawClient, basic, make};
 
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
@@ -137,4 +138,107 @@ async fn an_answer_to_nobody_is_dropped_or_returned() {
         .unwrap();
     let returned = confirm.await.unwrap().take_message().expect("a returned message");
     assert_eq!(returned.reply_code, 312);
+}
+
+/// A client with a reply consumer on channel 1, and the name that stands for it, as a server sees it.
+fn caller_and_name(broker: &TestBroker) -> (RawClient, String) {
+    let mut caller = RawClient::with_channel(broker.amqp());
+    let consume = basic::Consume {
+        no_ack: true,
+        ..make::basic_consume(REPLY_TO)
+    };
+    let _ok = caller.call(1, consume);
+    let inbox = caller.call(1, make::queue_declare("")).queue.to_string();
+    let properties = raw::BasicProperties::default().with_reply_to(REPLY_TO.into());
+    caller.publish(1, make::basic_publish("", &inbox), properties, b"question");
+    caller.send(1, make::basic_get(&inbox));
+    let asked = caller.expect_content(1);
+    let name = asked.properties.reply_to().as_ref().expect("reply_to").to_string();
+    caller.send(1, make::basic_ack(1));
+    (caller, name)
+}
+
+#[test]
+fn a_mandatory_answer_counts_as_routed_and_only_by_its_key_at_the_default_exchange() {
+    let broker = TestBroker::get();
+    let (mut caller, name) = caller_and_name(&broker);
+    let mut server = RawClient::with_channel(broker.amqp());
+    let mandatory = |exchange: &str| basic::Publish {
+        mandatory: true,
+        ..make::basic_publish(exchange, &name)
+    };
+    server.publish(1, mandatory(""), Default::default(), b"answer");
+    assert_eq!(caller.expect_content(1).body, b"answer");
+    // Through another exchange the name is a routing key like any other.
+    server.publish(1, mandatory("amq.direct"), Default::default(), b"astray");
+    let returned = server.expect_content(1);
+    assert!(matches!(
+        returned.method,
+        AMQPClass::Basic(basic::AMQPMethod::Return(_))
+    ));
+    assert_eq!(returned.body, b"astray");
+}
+
+#[test]
+fn an_answer_has_no_place_to_wait_in_and_its_name_is_no_queue() {
+    let broker = TestBroker::get();
+    let (mut caller, name) = caller_and_name(&broker);
+    let mut server = RawClient::with_channel(broker.amqp());
+    // It can be asked for, as a server does that wonders whether anybody waits for its answer.
+    let asked = server.call(1, make::queue_declare_passive(&name));
+    assert_eq!((asked.message_count, asked.consumer_count), (0, 1));
+    server.publish_to(1, "", &name, b"one");
+    server.publish_to(1, "", &name, b"two");
+    assert_eq!(caller.expect_content(1).body, b"one");
+    assert_eq!(caller.expect_content(1).body, b"two");
+    // After the cancel nobody does, and another consumer of replies has another name or the same, but gets no old answer.
+    let AMQPClass::Basic(basic::AMQPMethod::Deliver(last)) = ({
+        server.publish_to(1, "", &name, b"three");
+        caller.expect_content(1).method
+    }) else {
+        panic!("no delivery");
+    };
+    let cancel = basic::Cancel {
+        consumer_tag: last.consumer_tag,
+        nowait: false,
+    };
+    let _ok = caller.call(1, cancel);
+    server.send(1, make::queue_declare_passive(&name));
+    server.expect_channel_close(1, 404, (50, 10), format!("NOT_FOUND - no queue '{name}' in vhost '/'"));
+    server.publish_to(1, "", &name, b"late");
+    let consume = basic::Consume {
+        no_ack: true,
+        ..make::basic_consume(REPLY_TO)
+    };
+    let _ok = caller.call(1, consume);
+    let _still_there = caller.call(1, make::queue_declare(""));
+}
+
+#[test]
+fn each_channel_has_its_own_answers() {
+    let broker = TestBroker::get();
+    let (mut caller, first) = caller_and_name(&broker);
+    caller.open_channel(2);
+    let consume = basic::Consume {
+        no_ack: true,
+        ..make::basic_consume(REPLY_TO)
+    };
+    let _ok = caller.call(2, consume);
+    let inbox = caller.call(2, make::queue_declare("")).queue.to_string();
+    let properties = raw::BasicProperties::default().with_reply_to(REPLY_TO.into());
+    caller.publish(2, make::basic_publish("", &inbox), properties, b"question");
+    caller.send(2, make::basic_get(&inbox));
+    let second = caller
+        .expect_content(2)
+        .properties
+        .reply_to()
+        .as_ref()
+        .expect("reply_to")
+        .to_string();
+    assert_ne!(first, second);
+    let mut server = RawClient::with_channel(broker.amqp());
+    server.publish_to(1, "", &second, b"to the second");
+    assert_eq!(caller.expect_content(2).body, b"to the second");
+    server.publish_to(1, "", &first, b"to the first");
+    assert_eq!(caller.expect_content(1).body, b"to the first");
 }

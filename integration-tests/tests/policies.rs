@@ -202,3 +202,54 @@ fn row_096_more_queues_than_the_virtual_host_may_have() {
     client.expect_channel_close(1, 406, (50, 10), text);
     let _ok = client.call(1, make::queue_declare("one"));
 }
+
+/// What counts of a limit is the smallest of argument, policy and operator policy; each of them may come and go.
+#[tokio::test]
+async fn the_smallest_limit_counts_whoever_gave_it() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let ctl = broker.ctl();
+    let (_connection, channel) = open(broker.amqp()).await;
+    let limited = arguments([
+        ("x-max-length", lapin::types::AMQPValue::LongInt(6)),
+        ("x-overflow", text("drop-head")),
+    ]);
+    let declare = channel.queue_declare("bounded".into(), QueueDeclareOptions::default(), limited);
+    declare.await.unwrap();
+    let fill = async || {
+        for number in 0..8 {
+            channel
+                .publish_confirmed("", "bounded", number.to_string().as_bytes())
+                .await;
+        }
+        channel.counts("bounded").await.0
+    };
+    assert_eq!(fill().await, 6);
+    ctl.run(&[
+        "set_policy",
+        "wide",
+        "^bounded$",
+        r#"{"max-length": 7, "overflow": "reject-publish"}"#,
+    ]);
+    assert_eq!(
+        fill().await,
+        6,
+        "neither a larger limit nor another overflow counts beside an argument"
+    );
+    ctl.run(&["set_operator_policy", "tight", "^b", r#"{"max-length": 4}"#]);
+    assert_eq!(channel.counts("bounded").await.0, 4, "at once");
+    ctl.run(&["set_policy", "wide", "^bounded$", r#"{"max-length": 2}"#]);
+    assert_eq!(channel.counts("bounded").await.0, 2);
+    ctl.run(&["clear_policy", "wide"]);
+    assert_eq!(fill().await, 4);
+    ctl.run(&[
+        "set_operator_policy",
+        "tight",
+        "^b",
+        r#"{"max-length": 100, "max-length-bytes": 3}"#,
+    ]);
+    assert_eq!(fill().await, 3);
+    ctl.run(&["clear_operator_policy", "tight"]);
+    assert_eq!(fill().await, 6);
+}
