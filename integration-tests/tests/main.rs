@@ -30,6 +30,7 @@ mod fairness;
 mod flow;
 mod garbage;
 mod heartbeats;
+mod http_messages;
 mod idioms;
 mod length_limits;
 mod limits;
