@@ -1,6 +1,7 @@
 //! The two brokers: RabbitMQ as Debian packages it, as a node of its own, and the leveret binary.
 
-use crate::player::Addresses;
+use crate::operations::Request;
+use crate::player::{Addresses, Stage};
 use leveret_integration_tests::Broker;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -27,19 +28,43 @@ impl Brokers {
         let leveret = Broker::start();
         Ok(Self { rabbitmq, leveret })
     }
+
+    /// A virtual host of this name at RabbitMQ and at Leveret, made if need be.
+    pub fn stages<'a>(&self, virtual_host: &'a str) -> Result<[Stage<'a>; 2], String> {
+        let leveret = Addresses {
+            amqp: self.leveret.amqp(),
+            management: self.leveret.management(),
+        };
+        let stages = [self.rabbitmq.addresses(), leveret].map(|addresses| Stage {
+            addresses,
+            virtual_host,
+        });
+        let everything = r#"{"configure":".*","write":".*","read":".*"}"#;
+        for stage in &stages {
+            let vhost = put(format!("/api/vhosts/{virtual_host}"), "{}");
+            let permissions = put(format!("/api/permissions/{virtual_host}/guest"), everything);
+            for request in [vhost, permissions] {
+                let status = stage.status_of(&request);
+                if !status.starts_with("20") {
+                    return Err(format!("PUT {} at {stage:?} is answered with {status}", request.path));
+                }
+            }
+        }
+        Ok(stages)
+    }
+}
+
+fn put(path: String, body: &str) -> Request {
+    Request {
+        method: "PUT",
+        path,
+        body: body.to_owned(),
+    }
 }
 
 /// Whether RabbitMQ can be started here.
 pub fn rabbitmq_is_installed() -> bool {
     Path::new(RABBITMQ_SERVER).exists()
-}
-
-/// Where Leveret listens.
-pub fn addresses_of(leveret: &Broker) -> Addresses {
-    Addresses {
-        amqp: leveret.amqp(),
-        management: leveret.management(),
-    }
 }
 
 /// A node with its own name, ports and folders, and the management API. It ends when this is dropped.

@@ -8,13 +8,16 @@
 //!   up, if a consumer with acknowledgements was asked first. Sequences with a shared prefetch have no such consumers.
 //! - RabbitMQ's classic queues expire messages at their head only: one that lives longer shields those behind it. Leveret looks at
 //!   all. In sequences about time to live everything in a queue expires within the step, or nothing does.
+//! - A message that expires at once and does not fit either is dead-lettered as `maxlen` by RabbitMQ and as `expired` by Leveret.
+//!   Sequences about time to live have no limits of length.
 //! - A queue with priorities that is too long drops the oldest message of the lowest priority; RabbitMQ drops the one that would
 //!   be delivered next. Sequences about priorities have no limits but those that refuse.
 //! - With single active consumer, a consumer of higher priority takes over as in RabbitMQ 4's quorum queues; in 3.10 priorities
 //!   do not count there. Sequences have either.
 
-use crate::operations::{Operation, REPLY, Step};
+use crate::operations::{Operation, REPLY, Step, Verb};
 use crate::outcome::Difference;
+use leveret_integration_tests::raw::{AMQPClass, basic, tx};
 
 /// A difference that is meant. The rest of its sequence is not compared, because the brokers are in different states then.
 pub struct Known {
@@ -120,7 +123,50 @@ pub const KNOWN: &[Known] = &[
                 && ready(&it.leveret) + delivered(&it.leveret) > ready(&it.rabbitmq) + delivered(&it.rabbitmq)
         },
     },
+    Known {
+        name: "limit-before-overflow",
+        reason: "where a policy brings a limit and reject-publish together, RabbitMQ drops the head before it knows of the latter",
+        is: |case, it| {
+            let is_request = |step: &Step| matches!(step.operation, Operation::Request(_));
+            let refusing = |step: &Step| is_request(step) && step.to_string().contains("reject-publish");
+            is_request(case.step)
+                && (refusing(case.step) || case.before.iter().any(refusing))
+                && ready(&it.rabbitmq) < ready(&it.leveret)
+        },
+    },
+    Known {
+        name: "requeued-by-consumer",
+        reason: "what comes back at once RabbitMQ puts back consumer by consumer, in order of their tags; Leveret all together, in its order",
+        is: |case, it| {
+            returns_several(case.step) && !it.leveret.is_empty() && messages(&it.rabbitmq) == messages(&it.leveret)
+        },
+    },
 ];
+
+fn returns_several(step: &Step) -> bool {
+    match &step.operation {
+        Operation::Settle(settle) => settle.multiple && settle.verb == (Verb::Nack { requeue: true }),
+        Operation::Method(AMQPClass::Basic(method)) => {
+            matches!(
+                method,
+                basic::AMQPMethod::Recover(_) | basic::AMQPMethod::RecoverAsync(_)
+            )
+        }
+        // A commit settles what the transaction did.
+        Operation::Method(AMQPClass::Tx(method)) => matches!(method, tx::AMQPMethod::Commit(_)),
+        _ => false,
+    }
+}
+
+/// What was delivered, to whomever.
+fn messages(lines: &[String]) -> Vec<&str> {
+    let delivered = lines.iter().filter_map(|line| line.split_once(" basic.deliver tag="));
+    let mut messages: Vec<&str> = delivered
+        .filter_map(|(_, rest)| Some(rest.split_once(' ')?.1))
+        .collect();
+    messages.sort_unstable();
+    messages
+}
 
 /// Messages that are ready in queues of which one broker has more than the other.
 fn ready(lines: &[String]) -> u32 {

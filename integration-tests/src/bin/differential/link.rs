@@ -4,11 +4,11 @@ use crate::describe;
 use crate::names::Names;
 use crate::operations::{Pick, Settle, Verb};
 use crate::outcome::{Event, Stream};
+use crate::player::Stage;
 use leveret_integration_tests::raw::{
     AMQPClass, AMQPContentHeader, AMQPFrame, Login, RawClient, Received, basic, channel, confirm, connection, queue, tx,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long a broker may take to answer before it counts as silent.
@@ -92,14 +92,15 @@ struct Content {
 
 impl Link {
     /// Logs in. The first connection wants to be told of cancelled consumers, the others do not.
-    pub fn connect(index: usize, address: SocketAddr) -> Self {
+    pub fn connect(index: usize, stage: Stage) -> Self {
+        let login = Login::of("guest", "guest", stage.virtual_host);
         let login = match index {
-            0 => Login::default().with_capability("consumer_cancel_notify"),
-            _ => Login::default(),
+            0 => login.with_capability("consumer_cancel_notify"),
+            _ => login,
         };
         Self {
             index,
-            raw: RawClient::connect_as(address, &login),
+            raw: RawClient::connect_as(stage.addresses.amqp, &login),
             channels: BTreeMap::new(),
             alive: true,
         }

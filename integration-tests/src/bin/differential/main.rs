@@ -29,9 +29,12 @@ mod values;
 use brokers::Brokers;
 use operations::Step;
 use outcome::{Difference, Outcome};
+use player::Stage;
 use report::{Report, Verdict};
 use settings::Settings;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Time for making one sequence shorter.
@@ -60,7 +63,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let report = run(&brokers, &settings);
+    let report = match run(&brokers, &settings) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("differential: {error}");
+            return ExitCode::from(2);
+        }
+    };
     print!("{}", report.summary(&settings));
     if report.is_clean() {
         ExitCode::SUCCESS
@@ -69,52 +78,93 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays sequences until there have been enough, the time is over, or too many differ.
-fn run(brokers: &Brokers, settings: &Settings) -> Report {
-    let mut report = Report::default();
+/// Plays sequences until there have been enough, the time is over, or too many differ; several at a time, each worker in a virtual
+/// host of its own.
+fn run(brokers: &Brokers, settings: &Settings) -> Result<Report, String> {
+    let names: Vec<String> = (1..=settings.workers).map(|number| format!("stage{number}")).collect();
+    let stages = names.iter().map(|name| brokers.stages(name));
+    let stages = stages.collect::<Result<Vec<_>, String>>()?;
     let began = Instant::now();
-    let end = began + Duration::from_secs(settings.seconds);
-    for seed in settings.seed..settings.seed.saturating_add(settings.count) {
-        if Instant::now() > end || report.differing() >= settings.differences {
-            break;
+    let next = AtomicU64::new(0);
+    let report = Mutex::new(Report::default());
+    std::thread::scope(|scope| {
+        for stages in stages {
+            let worker = Worker { stages, settings };
+            let (next, report) = (&next, &report);
+            scope.spawn(move || worker.run(began, next, report));
         }
-        let steps = generator::generate(seed, &settings.themes);
-        if settings.verbose {
-            println!("seed {seed}");
-        }
-        let played = Played::play(brokers, &steps);
-        let verdict = match played.verdict(&steps) {
-            Verdict::Different => look_closer(brokers, seed, &steps, played),
-            verdict => verdict,
-        };
-        report.add(steps.len(), verdict);
-    }
+    });
+    let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     report.seconds = began.elapsed().as_secs();
-    report
+    Ok(report)
 }
 
-/// Whether a difference comes again; if so, prints the shortest sequence that has one.
-fn look_closer(brokers: &Brokers, seed: u64, steps: &[Step], first: Played) -> Verdict {
-    for _ in 0..REPETITIONS {
-        let again = Played::play(brokers, steps);
-        if !matches!(again.verdict(steps), Verdict::Different) {
-            println!("\nseed {seed} differed, but not when it was played again:");
-            println!("{}", first.transcript(steps));
-            return Verdict::Unsteady;
+/// Plays one sequence after the other.
+struct Worker<'a> {
+    stages: [Stage<'a>; 2],
+    settings: &'a Settings,
+}
+
+impl Worker<'_> {
+    /// Takes seeds from `next` on.
+    fn run(&self, began: Instant, next: &AtomicU64, report: &Mutex<Report>) {
+        let end = began + Duration::from_secs(self.settings.seconds);
+        let report = || report.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let enough = report().differing() >= self.settings.differences;
+            if number >= self.settings.count || Instant::now() > end || enough {
+                return;
+            }
+            let seed = self.settings.seed.saturating_add(number);
+            let steps = generator::generate(seed, &self.settings.themes);
+            if self.settings.verbose {
+                println!("seed {seed}");
+            }
+            let played = self.play(&steps);
+            let verdict = match played.verdict(&steps) {
+                Verdict::Different => self.look_closer(seed, &steps, played),
+                verdict => verdict,
+            };
+            report().add(steps.len(), verdict);
         }
     }
-    let end = Instant::now() + Duration::from_secs(SHRINK_SECONDS);
-    let shortest = shrink::shrink(steps, |steps| {
-        (Instant::now() < end).then(|| matches!(Played::play(brokers, steps).verdict(steps), Verdict::Different))
-    });
-    let last = Played::play(brokers, &shortest);
-    println!(
-        "\nseed {seed} differs; {} of its {} steps are enough:",
-        shortest.len(),
-        steps.len()
-    );
-    println!("{}", last.transcript(&shortest));
-    Verdict::Different
+
+    /// Plays a sequence at both brokers.
+    fn play(&self, steps: &[Step]) -> Played {
+        let [rabbitmq, leveret] = self.stages;
+        std::thread::scope(|scope| {
+            let rabbitmq = scope.spawn(|| player::play(rabbitmq, steps));
+            let leveret = player::play(leveret, steps);
+            match rabbitmq.join() {
+                Ok(rabbitmq) => Played { rabbitmq, leveret },
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    /// Whether a difference comes again; if so, prints the shortest sequence that has one.
+    fn look_closer(&self, seed: u64, steps: &[Step], first: Played) -> Verdict {
+        for _ in 0..REPETITIONS {
+            let again = self.play(steps);
+            if !matches!(again.verdict(steps), Verdict::Different) {
+                let transcript = first.transcript(steps);
+                println!("\nseed {seed} differed, but not when it was played again:\n{transcript}");
+                return Verdict::Unsteady;
+            }
+        }
+        let end = Instant::now() + Duration::from_secs(SHRINK_SECONDS);
+        let shortest = shrink::shrink(steps, |steps| {
+            (Instant::now() < end).then(|| matches!(self.play(steps).verdict(steps), Verdict::Different))
+        });
+        let transcript = self.play(&shortest).transcript(&shortest);
+        println!(
+            "\nseed {seed} differs; {} of its {} steps are enough:\n{transcript}",
+            shortest.len(),
+            steps.len()
+        );
+        Verdict::Different
+    }
 }
 
 /// A sequence played at both brokers.
@@ -124,17 +174,6 @@ struct Played {
 }
 
 impl Played {
-    fn play(brokers: &Brokers, steps: &[Step]) -> Self {
-        std::thread::scope(|scope| {
-            let rabbitmq = scope.spawn(|| player::play(brokers.rabbitmq.addresses(), steps));
-            let leveret = player::play(brokers::addresses_of(&brokers.leveret), steps);
-            match rabbitmq.join() {
-                Ok(rabbitmq) => Self { rabbitmq, leveret },
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
-    }
-
     /// The first step with different outcomes. The end of the sequence counts as one more step.
     fn first_difference(&self) -> Option<(usize, Difference)> {
         let pairs = self.rabbitmq.iter().zip(&self.leveret);

@@ -37,16 +37,33 @@ pub struct Addresses {
     pub management: SocketAddr,
 }
 
-pub struct Player {
-    addresses: Addresses,
+/// A virtual host of a broker, in which one sequence is played at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage<'a> {
+    pub addresses: Addresses,
+    pub virtual_host: &'a str,
+}
+
+impl Stage<'_> {
+    /// The status with which the management API answers guest.
+    pub fn status_of(&self, request: &Request) -> String {
+        let path = request.path.replace(policies::VIRTUAL_HOST, self.virtual_host);
+        let headers = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nContent-Type: application/json\r\n";
+        let (head, _) = scrape::ask(self.addresses.management, request.method, &path, headers, &request.body);
+        head.split(' ').nth(1).unwrap_or_default().to_owned()
+    }
+}
+
+pub struct Player<'a> {
+    stage: Stage<'a>,
     links: Vec<Option<Link>>,
     record: Record,
 }
 
-/// Plays `steps` from an empty broker to an empty broker: one outcome for each, and one for what is left at the end.
-pub fn play(addresses: Addresses, steps: &[Step]) -> Vec<Outcome> {
+/// Plays `steps` from an empty virtual host to an empty virtual host: one outcome for each, and one for what is left at the end.
+pub fn play(stage: Stage, steps: &[Step]) -> Vec<Outcome> {
     let mut player = Player {
-        addresses,
+        stage,
         links: (0..=CONNECTIONS).map(|_| None).collect(),
         record: Record::default(),
     };
@@ -61,7 +78,7 @@ pub fn play(addresses: Addresses, steps: &[Step]) -> Vec<Outcome> {
     outcomes
 }
 
-impl Player {
+impl Player<'_> {
     fn take_step(&mut self, step: &Step) -> Outcome {
         self.record.step += 1;
         match &step.operation {
@@ -75,7 +92,7 @@ impl Player {
 
     /// Sends a request of the management API.
     fn ask(&mut self, request: &Request) {
-        let status = status_of(self.addresses.management, request);
+        let status = self.stage.status_of(request);
         self.record.tell("management", Stream::Replies, &status);
     }
 
@@ -98,7 +115,7 @@ impl Player {
             // What only the lost connection could use went with it.
             self.record.queues.retain(|_, owner| *owner != Some(index));
         }
-        link.get_or_insert_with(|| Link::connect(index, self.addresses.amqp))
+        link.get_or_insert_with(|| Link::connect(index, self.stage))
     }
 
     fn with_link<T>(&mut self, index: usize, act: impl FnOnce(&mut Link, &mut Record) -> T) -> Option<T> {
@@ -213,7 +230,7 @@ impl Player {
     /// Deletes every queue and exchange that a sequence can leave behind.
     fn clean_up(mut self, requests: impl Iterator<Item = Request>) {
         for request in requests {
-            status_of(self.addresses.management, &request);
+            self.stage.status_of(&request);
         }
         let queues: Vec<String> = self.record.queues.keys().cloned().collect();
         self.link(OBSERVER);
@@ -267,13 +284,6 @@ fn perform(link: &mut Link, step: &Step, record: &mut Record) {
             close_connection(link, record);
         }
     }
-}
-
-/// The status with which the management API answers guest.
-fn status_of(management: SocketAddr, request: &Request) -> String {
-    let headers = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nContent-Type: application/json\r\n";
-    let (head, _) = scrape::ask(management, request.method, &request.path, headers, &request.body);
-    head.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
 fn perform_odd(link: &mut Link, channel: u16, odd: &Odd) {

@@ -10,9 +10,11 @@ use serde_json::{Map, Value, json};
 pub const NAMES: [&str; 3] = ["p0", "p1", "p2"];
 const KINDS: [&str; 2] = ["policies", "operator-policies"];
 
-/// The path of a policy in the default virtual host.
+/// Stands in a path for the virtual host of the stage.
+pub const VIRTUAL_HOST: &str = "VHOST";
+
 fn path(kind: &str, name: &str) -> String {
-    format!("/api/{kind}/%2F/{name}")
+    format!("/api/{kind}/{VIRTUAL_HOST}/{name}")
 }
 
 /// Sets a policy of clients or of operators.

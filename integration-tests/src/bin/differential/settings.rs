@@ -13,6 +13,8 @@ pub struct Settings {
     pub seconds: u64,
     /// Differences after which no more are looked for.
     pub differences: usize,
+    /// Sequences that are played at the same time.
+    pub workers: u64,
     /// What sequences may be about.
     pub themes: Vec<Theme>,
     /// Names each seed before it is played.
@@ -34,6 +36,7 @@ impl Settings {
             count: number("COUNT", u64::MAX)?,
             seconds: number("SECONDS_MAX", 180)?,
             differences: number("DIFFERENCES_MAX", 5)? as usize,
+            workers: number("WORKERS", 4)?.max(1),
             themes: themes(&variable("THEMES").unwrap_or_else(|| "all".to_owned()))?,
             verbose: variable("VERBOSE").is_some(),
         })
