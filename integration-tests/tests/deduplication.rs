@@ -67,3 +67,57 @@ async fn what_was_confirmed_before_a_kill_is_a_duplicate_after_it() {
     let counted = Metrics::fetch(broker.metrics()).value("leveret_messages_deduplicated_total");
     assert!((counted - 200.0).abs() < 0.5, "{counted}");
 }
+
+/// A queue drops what it had, and another queue of the same publish gets it all the same. A header of another name, a time.
+#[tokio::test]
+async fn a_queue_drops_duplicates_that_its_neighbour_gets() {
+    let broker = leveret_integration_tests::TestBroker::get();
+    let (_connection, channel) = open(broker.amqp()).await;
+    let neighbour = channel.own_queue().await;
+    let picky = arguments([
+        ("x-message-deduplication", AMQPValue::Boolean(true)),
+        ("x-deduplication-header", text("order")),
+        ("x-cache-size", AMQPValue::LongInt(2)),
+    ]);
+    let declared = channel
+        .queue_declare("".into(), QueueDeclareOptions::exclusive(), picky)
+        .await;
+    let picky = declared.unwrap().name().to_string();
+    channel.bind(&picky, "amq.fanout", "").await;
+    channel.bind(&neighbour, "amq.fanout", "").await;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let publish = async |order: &str, body: &str| {
+        let mandatory = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let headers = arguments([("order", text(order))]);
+        let properties = BasicProperties::default().with_headers(headers);
+        let publish = channel.basic_publish("amq.fanout".into(), "".into(), mandatory, body.as_bytes(), properties);
+        let confirmation = publish.await.unwrap().await.unwrap();
+        assert!(confirmation.is_ack() && confirmation.take_message().is_none());
+    };
+    for (order, body) in [("a", "1"), ("a", "2"), ("b", "3"), ("c", "4"), ("a", "5"), ("c", "6")] {
+        publish(order, body).await;
+    }
+    // Two keys are remembered, so the first one may come again after two others.
+    assert_eq!(channel.drain(&picky).await, ["1", "3", "4", "5"]);
+    let all = channel.drain(&neighbour).await;
+    assert!(
+        ["1", "2", "3", "4", "5", "6"]
+            .iter()
+            .all(|body| all.contains(&(*body).to_owned())),
+        "{all:?}"
+    );
+    // What comes back is no duplicate of itself.
+    publish("d", "7").await;
+    let got = channel.get(&picky).await.expect("a message");
+    got.delivery
+        .nack(BasicNackOptions {
+            multiple: false,
+            requeue: true,
+        })
+        .await
+        .unwrap();
+    assert_eq!(channel.drain(&picky).await, ["7"]);
+}

@@ -95,3 +95,36 @@ async fn a_message_waits_longer_after_each_failure() {
         delivery.reject(reject).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_polite_return_is_no_failure_and_a_lost_channel_is_one() {
+    let broker = leveret_integration_tests::TestBroker::get();
+    let (connection, channel) = open(broker.amqp()).await;
+    let limited = arguments([("x-delivery-limit", AMQPValue::LongInt(1))]);
+    let exclusive = QueueDeclareOptions::exclusive();
+    let declared = channel.queue_declare("".into(), exclusive, limited).await.unwrap();
+    let queue = declared.name().to_string();
+    channel.publish_confirmed("", &queue, b"work").await;
+    let back = BasicNackOptions {
+        multiple: false,
+        requeue: true,
+    };
+    for round in 0..5 {
+        let got = channel.get(&queue).await.expect("a message");
+        assert_eq!(
+            (got.delivery.redelivered, header(&got.delivery, "x-delivery-count")),
+            (round > 0, None)
+        );
+        got.delivery.nack(back).await.unwrap();
+    }
+    for count in [None, Some(AMQPValue::LongLongInt(1))] {
+        let lost = connection.create_channel().await.unwrap();
+        let got = lost.get(&queue).await.expect("a message");
+        assert_eq!(header(&got.delivery, "x-delivery-count"), count);
+        lost.close(200, "OK".into()).await.unwrap();
+    }
+    assert!(
+        channel.get(&queue).await.is_none(),
+        "it failed twice, and once is the limit"
+    );
+}
