@@ -130,8 +130,25 @@ fn texts(list: &[&str]) -> Vec<String> {
 fn commands_reach_the_broker_as_they_were_typed() {
     let served = Served::start();
     let text = str::to_owned;
-    let cases: [(&[&str], Request); 17] = [
+    let cases: [(&[&str], Request); 18] = [
         (&["add_vhost", "shop"], Request::AddVhost { name: text("shop") }),
+        (
+            &[
+                "update_vhost_metadata",
+                "shop",
+                "--tags",
+                "a,b",
+                "--redeclare-rule",
+                "adopt",
+            ],
+            Request::UpdateVhostMetadata {
+                name: text("shop"),
+                description: None,
+                tags: Some(texts(&["a", "b"])),
+                default_queue_type: None,
+                redeclare_rule: Some(text("adopt")),
+            },
+        ),
         (&["list_vhosts"], Request::ListVhosts { columns: vec![] }),
         (&["delete_user", "app"], Request::DeleteUser { name: text("app") }),
         (

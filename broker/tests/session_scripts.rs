@@ -24,6 +24,7 @@
 //! deliver-due 30s (delayed messages that are due by then)
 //! policy NAME PATTERN KEY=VALUE ... [priority=N] [apply-to=exchanges] [operator] | clear-policy NAME [operator]
 //! vhost-limits max-queues=N ... | user-limits NAME max-channels=N ... | in-force QUEUE (what its policies come to)
+//! redeclare-rule strict | warn | adopt (of the virtual host)
 //! user NAME PASSWORD CONFIGURE WRITE READ [tags=A,B] | delete-user NAME | add-vhost NAME | close-connections "REASON"
 //! ```
 //!

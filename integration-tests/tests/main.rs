@@ -43,6 +43,7 @@ mod priorities;
 mod proxy_protocol;
 mod publishing;
 mod queues;
+mod redeclaring;
 mod redelivery;
 mod reload;
 mod scale;

@@ -1,6 +1,6 @@
 //! What an exchange is declared to be, and which declarations are equivalent.
 
-use std::{fmt, hash::Hash, sync::Arc};
+use std::{collections::BTreeMap, fmt, hash::Hash, sync::Arc};
 
 use amq_protocol_types::{AMQPValue, FieldTable};
 
@@ -220,37 +220,49 @@ impl ExchangeOptions {
         })
     }
 
-    /// The first property in which `received` differs from these options, in RabbitMQ's order:
-    /// type, durable, auto_delete, internal, alternate-exchange. Other arguments do not count.
+    /// The first property in which `received` differs from these options: see [`differences`](Self::differences).
     pub(crate) fn first_difference(&self, received: &Self) -> Option<Inequivalence> {
-        let flags = [
-            ("durable", received.durable, self.durable),
-            ("auto_delete", received.auto_delete, self.auto_delete),
-            ("internal", received.internal, self.internal),
+        self.differences(received).next()
+    }
+
+    /// The properties in which `received` differs from these options, in RabbitMQ's order:
+    /// type, durable, auto_delete, internal, alternate-exchange. Other arguments do not count.
+    pub fn differences(&self, received: &Self) -> impl Iterator<Item = Inequivalence> {
+        let word = |kind: ExchangeKind| Some(ArgumentValue::from(kind.as_str()));
+        let flag = |flag: bool| Some(ArgumentValue::from(flag));
+        let name = |name: &Option<String>| name.as_deref().map(ArgumentValue::from);
+        let (alternate, current) = (&received.alternate_exchange, &self.alternate_exchange);
+        let properties = [
+            (received.kind != self.kind).then(|| ("type", word(received.kind), word(self.kind))),
+            (received.durable != self.durable).then(|| ("durable", flag(received.durable), flag(self.durable))),
+            (received.auto_delete != self.auto_delete)
+                .then(|| ("auto_delete", flag(received.auto_delete), flag(self.auto_delete))),
+            (received.internal != self.internal).then(|| ("internal", flag(received.internal), flag(self.internal))),
+            (alternate != current).then(|| (ALTERNATE_EXCHANGE, name(alternate), name(current))),
         ];
-        let difference = |argument: &'static str, received, current| {
-            Some(Inequivalence {
+        properties
+            .into_iter()
+            .flatten()
+            .map(|(argument, received, current)| Inequivalence {
                 argument: argument.into(),
                 received,
                 current,
             })
+    }
+
+    /// The same with another alternate exchange, as if it had been declared so.
+    #[must_use]
+    pub fn with_alternate(&self, alternate_exchange: Option<String>) -> Self {
+        let mut arguments: BTreeMap<_, _> = self.arguments.inner().clone();
+        match &alternate_exchange {
+            Some(name) => arguments.insert(ALTERNATE_EXCHANGE.into(), AMQPValue::LongString(name.as_str().into())),
+            None => arguments.remove(ALTERNATE_EXCHANGE),
         };
-        if received.kind != self.kind {
-            let word = |kind: ExchangeKind| Some(ArgumentValue::from(kind.as_str()));
-            return difference("type", word(received.kind), word(self.kind));
+        Self {
+            alternate_exchange,
+            arguments: arguments.into(),
+            ..self.clone()
         }
-        if let Some((name, received, current)) = flags.into_iter().find(|(_, r, c)| r != c) {
-            return difference(name, Some(received.into()), Some(current.into()));
-        }
-        if received.alternate_exchange != self.alternate_exchange {
-            let value = |name: &Option<String>| name.as_deref().map(ArgumentValue::from);
-            return difference(
-                ALTERNATE_EXCHANGE,
-                value(&received.alternate_exchange),
-                value(&self.alternate_exchange),
-            );
-        }
-        None
     }
 }
 

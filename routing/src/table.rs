@@ -148,6 +148,28 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
         Ok(removed)
     }
 
+    /// Gives an exchange another alternate exchange than it was declared with.
+    ///
+    /// # Errors
+    /// [`RoutingError::NotFound`], [`RoutingError::Predeclared`], [`RoutingError::DefaultExchange`].
+    pub fn set_alternate_exchange(
+        &mut self,
+        name: &str,
+        alternate_exchange: Option<String>,
+    ) -> Result<(), RoutingError> {
+        if name == DEFAULT_EXCHANGE {
+            return Err(RoutingError::DefaultExchange);
+        }
+        if is_predeclared(name) {
+            return Err(RoutingError::Predeclared(name.to_owned()));
+        }
+        let id = self.existing_exchange_id(name)?;
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.options = exchange.options.with_alternate(alternate_exchange);
+        }
+        Ok(())
+    }
+
     /// Sets or clears the alternate exchange that a policy gives an exchange. One named by the
     /// exchange's own arguments goes before it.
     ///

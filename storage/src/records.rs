@@ -65,6 +65,8 @@ pub struct VhostRecord {
     pub tags: Vec<String>,
     /// The usual type of its queues, for tools.
     pub default_queue_type: Option<String>,
+    /// The name of the rule by which it takes declarations that differ from what is there; none if nobody chose one.
+    pub redeclare_rule: Option<String>,
 }
 
 /// A user.

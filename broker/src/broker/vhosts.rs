@@ -22,22 +22,19 @@ impl Broker {
         vhosts
     }
 
-    fn services(&self) -> Services {
-        Services {
+    fn new_vhost(&self, name: &str, about: About) -> Arc<Vhost> {
+        let services = Services {
             store: self.store.clone(),
             counters: self.counters.clone(),
             paging: self.paging.clone(),
-        }
+        };
+        let rule = self.config.redeclare_rule;
+        Arc::new(Vhost::new(name, about, rule, services, self.timer.clone()))
     }
 
     /// Enters a virtual host that is stored already.
     pub fn recover_vhost(&self, record: &VhostRecord) -> Arc<Vhost> {
-        let vhost = Arc::new(Vhost::new(&record.name, self.services(), self.timer.clone()));
-        vhost.set_about(About {
-            description: record.description.clone(),
-            tags: record.tags.clone(),
-            default_queue_type: record.default_queue_type.clone(),
-        });
+        let vhost = self.new_vhost(&record.name, About::of_record(record));
         self.vhosts.write().insert(record.name.clone(), vhost.clone());
         vhost
     }
@@ -56,7 +53,7 @@ impl Broker {
         if vhosts.contains_key(name) {
             return Err(AdminError::VhostExists(name.to_owned()));
         }
-        let vhost = Arc::new(Vhost::new(name, self.services(), self.timer.clone()));
+        let vhost = self.new_vhost(name, About::default());
         vhosts.insert(name.to_owned(), vhost.clone());
         Ok(self.store_about(&vhost, about))
     }
@@ -71,12 +68,7 @@ impl Broker {
 
     fn store_about(&self, vhost: &Vhost, about: About) -> Ticket {
         let mut writer = self.store.writer();
-        writer.put(&Definition::Vhost(VhostRecord {
-            name: vhost.name.to_string(),
-            description: about.description.clone(),
-            tags: about.tags.clone(),
-            default_queue_type: about.default_queue_type.clone(),
-        }));
+        writer.put(&Definition::Vhost(about.to_record(&vhost.name)));
         vhost.set_about(about);
         writer.submit()
     }

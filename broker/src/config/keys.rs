@@ -5,6 +5,7 @@ use std::time::Duration;
 use toml::Value;
 
 use super::{Config, networks, seeds, tls, value};
+use crate::vhost::redeclare::RedeclareRule;
 
 /// Smallest frame every AMQP peer must be able to handle; less cannot be offered.
 const LEAST_FRAME_MAX_BYTES: u32 = 4096;
@@ -76,6 +77,7 @@ keys! {
     max_message_size: |v| value::size(v, 1..=MOST_MESSAGE_BYTES),
     connection_max: value::limit,
     consumer_max_per_channel: value::limit,
+    redeclare_rule: |v| value::one_of(v, &RedeclareRule::ALL),
     fsync: value::fsync,
     fsync_interval: |v| value::duration(v, LEAST_TIMEOUT..=MOST_TIMEOUT),
     queue_memory_budget: |v| value::size(v, 0..=MOST_QUEUE_MEMORY_BYTES),

@@ -31,6 +31,7 @@ pub use sources::{Flag, Loaded, Sources};
 pub use tls::{LoginFrom, TlsFiles, TlsHost, TlsVerify, TlsVersion};
 
 use crate::auth::{HashingAlgorithm, Secret};
+use crate::vhost::redeclare::RedeclareRule;
 
 /// Everything an operator can choose. `Config::default()` is what a broker without any configuration does.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +100,9 @@ pub struct Config {
     pub connection_max: Option<u32>,
     /// Most consumers of a channel; `None`, the default, is no limit.
     pub consumer_max_per_channel: Option<u32>,
+
+    /// What becomes of declarations that differ from what is there, in virtual hosts without a rule of their own. Default strict.
+    pub redeclare_rule: RedeclareRule,
 
     /// When a message is on disk. Default always: a confirm follows the sync.
     pub fsync: FsyncPolicy,
@@ -254,6 +258,7 @@ impl Default for Config {
             max_message_size: 128 << 20,
             connection_max: None,
             consumer_max_per_channel: None,
+            redeclare_rule: RedeclareRule::Strict,
             fsync: FsyncPolicy::Always,
             fsync_interval: Duration::from_millis(200),
             queue_memory_budget: 128 << 20,

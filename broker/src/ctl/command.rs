@@ -13,6 +13,7 @@ use super::parameter_command::ParameterCommand;
 use super::policy_command::PolicyCommand;
 use super::protocol::{Password, Reply, Request};
 use super::topic_permission_command::TopicPermissionCommand;
+use super::vhost_command::VhostCommand;
 
 #[derive(Debug, Args)]
 pub struct CtlArgs {
@@ -56,9 +57,9 @@ pub(super) struct InVhost {
 }
 
 #[derive(Debug, Args)]
-struct List {
+pub(super) struct List {
     /// Columns to show, such as name messages consumers. A wrong one is answered with all that there are.
-    columns: Vec<String>,
+    pub(super) columns: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,12 +78,8 @@ enum CtlCommand {
     /// Take it back into service.
     #[command(visible_alias = "revive")]
     Undrain,
-    /// Make a virtual host.
-    AddVhost { name: String },
-    /// Delete a virtual host with all its queues and messages.
-    DeleteVhost { name: String },
-    /// List virtual hosts.
-    ListVhosts(List),
+    #[command(flatten)]
+    Vhost(VhostCommand),
     /// Make a user, without permissions.
     AddUser {
         name: String,
@@ -269,9 +266,7 @@ impl CtlCommand {
             Self::Status => Request::Status {},
             Self::Drain => Request::Drain {},
             Self::Undrain => Request::Undrain {},
-            Self::AddVhost { name } => Request::AddVhost { name },
-            Self::DeleteVhost { name } => Request::DeleteVhost { name },
-            Self::ListVhosts(List { columns }) => Request::ListVhosts { columns },
+            Self::Vhost(command) => command.into_request(),
             Self::AddUser { name, password } => Request::AddUser {
                 name,
                 password: given_or_read(password)?,

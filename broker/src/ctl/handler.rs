@@ -12,6 +12,7 @@ use super::policy_handler;
 use super::protocol::{Reply, Request, Response, Status};
 use super::server::CtlHandler;
 use super::user_commands::{self, UserStore};
+use super::vhost_handler;
 use crate::auth::RecordChange;
 use crate::broker::{AdminError, Broker};
 use crate::clock;
@@ -24,10 +25,9 @@ impl CtlHandler for Broker {
     fn handle(&self, request: Request) -> Response {
         match user_commands::handle(&self.users, self, request) {
             Ok(response) => response,
-            Err(request) => match policy_handler::handle(self, request) {
-                Ok(response) => response,
-                Err(request) => execute(self, request).into(),
-            },
+            Err(request) => policy_handler::handle(self, request)
+                .or_else(|request| vhost_handler::handle(self, request))
+                .unwrap_or_else(|request| execute(self, request).into()),
         }
     }
 }
@@ -53,17 +53,6 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
             broker.undrain();
             Ok(Reply::Done)
         }
-        Request::AddVhost { name } => {
-            let ticket = broker.add_vhost(&name).map_err(admin_error)?;
-            wait(broker, Some(ticket))?;
-            Ok(Reply::Done)
-        }
-        Request::DeleteVhost { name } => {
-            let ticket = broker.delete_vhost(&name).map_err(admin_error)?;
-            wait(broker, Some(ticket))?;
-            Ok(Reply::Done)
-        }
-        Request::ListVhosts { columns } => listings::vhosts(broker, &columns).map(Reply::Table),
         Request::ListQueues { vhost, columns } => {
             listings::queues(broker, &*find(broker, &vhost)?, &columns).map(Reply::Table)
         }

@@ -19,11 +19,19 @@ use crate::queue::Activity;
 use crate::vhost::{QueueHandle, Vhost};
 
 pub fn vhosts(broker: &Broker, columns: &[String]) -> Result<Table, CtlError> {
-    let row = |name: &str| VhostRow {
-        name: name.to_owned(),
-        tracing: false,
-    };
-    tabulate(broker.vhosts().iter().map(|vhost| row(&vhost.name)), columns)
+    let vhosts = broker.vhosts();
+    let rows = vhosts.iter().map(|vhost| {
+        let about = vhost.about();
+        VhostRow {
+            name: vhost.name.to_string(),
+            description: about.description,
+            tags: about.tags,
+            default_queue_type: about.default_queue_type,
+            redeclare_rule: vhost.redeclare_rule().name().to_owned(),
+            tracing: false,
+        }
+    });
+    tabulate(rows, columns)
 }
 
 pub fn queues(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<Table, CtlError> {

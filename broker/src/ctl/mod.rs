@@ -17,6 +17,8 @@ pub mod rows;
 pub mod server;
 pub mod topic_permission_command;
 mod user_commands;
+mod vhost_command;
+mod vhost_handler;
 
 pub use command::{CtlArgs, run};
 pub use error::{CtlError, ErrorKind};

@@ -33,6 +33,14 @@ pub enum Request {
     ListVhosts {
         columns: Vec<String>,
     },
+    /// What is not given stays. The rule is one of [`RedeclareRule`](crate::vhost::redeclare::RedeclareRule), or `default`.
+    UpdateVhostMetadata {
+        name: String,
+        description: Option<String>,
+        tags: Option<Vec<String>>,
+        default_queue_type: Option<String>,
+        redeclare_rule: Option<String>,
+    },
     AddUser {
         name: String,
         password: Password,

@@ -64,7 +64,14 @@ macro_rules! row {
 
 row! {
     /// A virtual host.
-    VhostRow { name: String, tracing: bool, }
+    VhostRow {
+        name: String,
+        description: String,
+        tags: Vec<String>,
+        default_queue_type: Option<String>,
+        redeclare_rule: String,
+        tracing: bool,
+    }
     usual ["name"]
 }
 
@@ -309,6 +316,7 @@ mod tests {
     #[test]
     fn an_unknown_column_is_answered_with_those_there_are() {
         let error = tabulate([VhostRow::default()], &["nmae".to_owned()]).unwrap_err();
-        assert_eq!(error.text, "unknown column 'nmae'; known are name, tracing");
+        let known = "name, description, tags, default_queue_type, redeclare_rule, tracing";
+        assert_eq!(error.text, format!("unknown column 'nmae'; known are {known}"));
     }
 }

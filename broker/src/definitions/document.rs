@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::policy::PolicySpec;
 use crate::vhost::About;
+use crate::vhost::redeclare::RedeclareRule;
 
 /// A whole definitions file. Files of one virtual host leave everything outside of it out, and its name too.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,6 +60,9 @@ pub struct VhostDefinition {
     pub tags: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_queue_type: Option<String>,
+    /// The broker's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redeclare_rule: Option<RedeclareRule>,
     #[serde(skip_serializing)]
     pub metadata: Option<VhostMetadata>,
 }
@@ -70,6 +74,7 @@ impl VhostDefinition {
             description: self.description.clone(),
             tags: self.tags.clone(),
             default_queue_type: self.default_queue_type.clone(),
+            redeclare_rule: self.redeclare_rule,
         }
     }
 }

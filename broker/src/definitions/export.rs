@@ -38,6 +38,7 @@ pub fn export(broker: &Broker) -> Document {
             description: about.description,
             tags: about.tags,
             default_queue_type: about.default_queue_type,
+            redeclare_rule: about.redeclare_rule,
             metadata: None,
         });
         add_vhost(&mut document, &vhost, Some(&vhost.name));

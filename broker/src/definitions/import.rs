@@ -219,10 +219,23 @@ impl Plan {
         }
         // RabbitMQ writes this where nobody chose one.
         vhost.default_queue_type.take_if(|name| name == "undefined");
-        match broker.vhost(&vhost.name).map(|existing| existing.about()) {
+        let existing = broker.vhost(&vhost.name).map(|existing| existing.about());
+        // RabbitMQ's files know nothing of it.
+        vhost.redeclare_rule = vhost
+            .redeclare_rule
+            .or(existing.as_ref().and_then(|about| about.redeclare_rule));
+        match existing {
             Some(about) if about == vhost.about() => return Ok(()),
             // A file that says nothing about it does not take away what somebody said.
-            Some(_) if vhost.about() == About::default() => return Ok(()),
+            Some(about)
+                if vhost.about()
+                    == About {
+                        redeclare_rule: about.redeclare_rule,
+                        ..About::default()
+                    } =>
+            {
+                return Ok(());
+            }
             Some(_) => self.note(Fate::Changed, what),
             None => self.note(Fate::Made, what),
         }

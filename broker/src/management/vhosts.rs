@@ -7,6 +7,7 @@ use super::reply::{ApiError, Outcome, Reply};
 use super::request::{Fields, Request};
 use super::views::{DepthView, MessageStats, VhostMetadata, VhostView};
 use crate::metrics::rates::{Depth, Flow};
+use crate::vhost::redeclare::RedeclareRule;
 use crate::vhost::{About, Vhost};
 
 /// The type of queues where nothing else is said.
@@ -52,6 +53,7 @@ fn view(request: &Request, vhost: &Vhost) -> VhostView {
         description,
         tags,
         default_queue_type,
+        redeclare_rule: _,
     } = vhost.about();
     let default_queue_type = default_queue_type.unwrap_or_else(|| QUEUE_TYPE.to_owned());
     let node = request.broker.node_name.clone();
@@ -60,10 +62,12 @@ fn view(request: &Request, vhost: &Vhost) -> VhostView {
         description: description.clone(),
         tags: tags.clone(),
         default_queue_type: default_queue_type.clone(),
+        redeclare_rule: vhost.redeclare_rule().name(),
         metadata: VhostMetadata {
             description,
             tags,
             default_queue_type,
+            redeclare_rule: vhost.redeclare_rule().name(),
         },
         tracing: false,
         cluster_state: Map::from_iter([(node, "running".into())]),
@@ -88,13 +92,14 @@ pub fn put(request: &Request) -> Outcome {
     let (name, fields) = (request.part("vhost"), request.fields()?);
     let broker = &request.broker;
     let (description, tags) = (fields.text("description")?, fields.texts("tags")?);
-    let queue_type = queue_type(&fields)?;
+    let (queue_type, rule) = (queue_type(&fields)?, redeclare_rule(&fields)?);
     if fields.flag("tracing", false)? {
         return Err(ApiError::bad("tracing is not supported"));
     }
     if let Some(vhost) = broker.vhost(name) {
-        if description.is_some() || tags.is_some() || queue_type.is_some() {
+        if description.is_some() || tags.is_some() || queue_type.is_some() || rule.is_some() {
             let mut about = vhost.about();
+            about.redeclare_rule = rule.unwrap_or(about.redeclare_rule);
             about.default_queue_type = queue_type.or(about.default_queue_type);
             about.description = description.map_or(about.description, str::to_owned);
             about.tags = tags.unwrap_or(about.tags);
@@ -107,6 +112,7 @@ pub fn put(request: &Request) -> Outcome {
         description: description.unwrap_or_default().to_owned(),
         tags: tags.unwrap_or_default(),
         default_queue_type: queue_type,
+        redeclare_rule: rule.flatten(),
     };
     let ticket = broker.add_vhost_with(name, about)?;
     request.wait(Some(ticket))?;
@@ -129,6 +135,18 @@ fn queue_type(fields: &Fields) -> Result<Option<String>, ApiError> {
         Some(other) => Err(ApiError::BadRequest(format!(
             "unsupported default queue type '{other}'"
         ))),
+    }
+}
+
+/// What becomes of declarations that differ, if the body says it: a rule, or the configured one.
+fn redeclare_rule(fields: &Fields) -> Result<Option<Option<RedeclareRule>>, ApiError> {
+    match fields.text("redeclare_rule")? {
+        None => Ok(None),
+        Some("" | "default") => Ok(Some(None)),
+        Some(name) => match RedeclareRule::parse(name) {
+            Some(rule) => Ok(Some(Some(rule))),
+            None => Err(ApiError::BadRequest(format!("unknown redeclare rule '{name}'"))),
+        },
     }
 }
 

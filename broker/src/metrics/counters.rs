@@ -61,12 +61,40 @@ pub struct Counters {
     dead_lettered: [(DeathReason, IntCounter); 4],
     /// `leveret_messages_deduplicated_total`
     pub deduplicated: IntCounter,
+    /// `leveret_redeclarations_differing_total`
+    pub redeclared_differently: RedeclaredDifferently,
     /// `rabbitmq_auth_attempts_failed_total`
     pub auth_attempts_failed: IntCounter,
     /// `rabbitmq_auth_attempts_succeeded_total`
     pub auth_attempts_succeeded: IntCounter,
     /// `rabbitmq_message_size_bytes`
     pub message_size_bytes: Histogram,
+}
+
+/// Declarations that differ from what is there, by what became of them.
+pub struct RedeclaredDifferently {
+    /// Answered with 406.
+    pub refused: IntCounter,
+    /// Answered as if there were no difference.
+    pub accepted: IntCounter,
+    /// What is there became what was asked for.
+    pub adopted: IntCounter,
+}
+
+impl RedeclaredDifferently {
+    fn new(registry: &Registry) -> Result<RedeclaredDifferently, prometheus::Error> {
+        let opts = Opts::new(
+            "leveret_redeclarations_differing_total",
+            "Declarations of queues and exchanges that differ from what is there",
+        );
+        let family = register(registry, IntCounterVec::new(opts, &["outcome"])?)?;
+        let counter = |outcome: &str| family.with_label_values(&[outcome]);
+        Ok(RedeclaredDifferently {
+            refused: counter("refused"),
+            accepted: counter("accepted"),
+            adopted: counter("adopted"),
+        })
+    }
 }
 
 impl Counters {
@@ -162,6 +190,7 @@ impl Counters {
                     "Messages that an exchange or a queue did not take because they are duplicates",
                 )?,
             )?,
+            redeclared_differently: RedeclaredDifferently::new(registry)?,
             auth_attempts_failed: plain("auth_attempts_failed_total", "Failed logins")?,
             auth_attempts_succeeded: plain("auth_attempts_succeeded_total", "Successful logins")?,
             message_size_bytes: register(registry, Histogram::with_opts(size)?)?,

@@ -19,6 +19,14 @@ pub(super) fn compared_arguments() -> impl Iterator<Item = &'static str> {
         .filter(|name| *name != QUEUE_TYPE)
 }
 
+/// The names of those arguments that a live queue can have otherwise: all that can be set by policy.
+pub fn altered_arguments() -> impl Iterator<Item = &'static str> {
+    ARGUMENTS
+        .iter()
+        .filter(|argument| argument.policy != ByPolicy::Nobody)
+        .map(|argument| argument.name)
+}
+
 /// What the broker does with an argument; `docs/compatibility.md` tells the same, and a test compares the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {

@@ -1,9 +1,11 @@
 //! Whether declaring a queue again asks for the queue that is there.
 
+use std::fmt;
+
 use amq_protocol::types::{AMQPValue, FieldTable};
 use leveret_routing::type_name;
 
-use super::argument_table::compared_arguments;
+use super::argument_table::{altered_arguments, compared_arguments};
 use super::arguments::lookup;
 use super::erlang_term::{plain, term};
 
@@ -28,28 +30,35 @@ pub struct Difference {
 impl Difference {
     /// The explanation after `PRECONDITION_FAILED - ` (ERRORS rows 72 to 76).
     pub fn explain(&self, queue: &str, vhost: &str) -> String {
-        let Self {
-            argument,
-            received,
-            current,
-        } = self;
-        format!(
-            "inequivalent arg '{argument}' for queue '{queue}' in vhost '{vhost}': received {received} \
-             but current is {current}"
-        )
+        let argument = self.argument;
+        format!("inequivalent arg '{argument}' for queue '{queue}' in vhost '{vhost}': {self}")
+    }
+
+    /// Whether a queue that is there can become what was asked for in this.
+    pub fn can_be_altered(&self) -> bool {
+        altered_arguments().any(|argument| argument == self.argument)
     }
 }
 
-/// The first difference in RabbitMQ's order: durable, auto_delete, then the known arguments. Unknown arguments are
-/// not compared.
-pub fn first_difference(current: QueueProperties<'_>, received: QueueProperties<'_>) -> Option<Difference> {
-    flag_difference("durable", current.durable, received.durable)
-        .or_else(|| flag_difference("auto_delete", current.auto_delete, received.auto_delete))
-        .or_else(|| {
-            compared_arguments().find_map(|name| {
-                argument_difference(name, lookup(current.arguments, name), lookup(received.arguments, name))
-            })
-        })
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "received {} but current is {}", self.received, self.current)
+    }
+}
+
+/// All differences in RabbitMQ's order: durable, auto_delete, then the known arguments. Unknown arguments are not compared.
+pub fn differences<'a>(
+    current: QueueProperties<'a>,
+    received: QueueProperties<'a>,
+) -> impl Iterator<Item = Difference> + use<'a> {
+    let flags = [
+        flag_difference("durable", current.durable, received.durable),
+        flag_difference("auto_delete", current.auto_delete, received.auto_delete),
+    ];
+    let arguments = compared_arguments().filter_map(move |name| {
+        argument_difference(name, lookup(current.arguments, name), lookup(received.arguments, name))
+    });
+    flags.into_iter().flatten().chain(arguments)
 }
 
 fn flag_difference(argument: &'static str, current: bool, received: bool) -> Option<Difference> {
@@ -91,6 +100,10 @@ fn with_type(value: Option<&AMQPValue>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn first_difference(current: QueueProperties<'_>, received: QueueProperties<'_>) -> Option<Difference> {
+        differences(current, received).next()
+    }
 
     fn arguments(list: &[(&str, AMQPValue)]) -> FieldTable {
         let mut table = FieldTable::default();

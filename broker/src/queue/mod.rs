@@ -43,7 +43,7 @@ use self::levels::Levels;
 use self::retry::{Timeouts, Waiting};
 use self::unacked::Unacked;
 
-pub use self::argument_table::{ByPolicy, PolicyArgument, Support, known_arguments};
+pub use self::argument_table::{ByPolicy, PolicyArgument, Support, altered_arguments, known_arguments};
 pub use self::argument_values::{MAX_EXPIRY_MS, integer};
 pub use self::arguments::{
     ArgumentError, DeadLetterStrategy, DelayedRetry, InvalidReason, Overflow, QueueArguments, QueueType,
@@ -52,7 +52,7 @@ pub use self::arguments::{
 pub use self::consumers::{Activity, ConsumerKey, ConsumerSpec, ConsumerView};
 pub use self::dispatch::{GetOutcome, Got, PublishOutcome};
 pub use self::effective::EffectiveArguments;
-pub use self::equivalence::{Difference, QueueProperties, first_difference};
+pub use self::equivalence::{Difference, QueueProperties, differences};
 pub use self::expiry::ExpiresAt;
 pub use self::length::LengthLimit;
 pub use self::ready::History;

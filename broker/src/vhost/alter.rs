@@ -1,8 +1,9 @@
 //! Altering a queue instead of deleting it and declaring it again.
 
+use amq_protocol::types::FieldTable;
 use serde_json::{Map, Value};
 
-use super::{Actor, Durable, OperationError, Vhost};
+use super::{Actor, Durable, OperationError, QueueHandle, Topology, Vhost};
 use crate::auth::permissions::Operation;
 use crate::json::table_from_json;
 use crate::queue::PolicyArgument;
@@ -20,44 +21,45 @@ impl Vhost {
         actor.require(Operation::Configure, name, || self.queue_resource(name))?;
         let queue = self.usable_queue(actor, name)?;
         let topology = self.topology.write();
-        let current = topology.by_name.get(name);
-        if !current.is_some_and(|current| std::sync::Arc::ptr_eq(current, &queue)) {
+        if !topology.has(&queue) {
             return Err(OperationError::NotFound(self.queue_resource(name)));
         }
-        let mut table = queue.arguments().table().clone();
+        let mut table = queue.arguments().table().inner().clone();
         let mut set = Map::new();
         for (key, value) in changes {
             let key = key.strip_prefix("x-").unwrap_or(key);
             let argument = PolicyArgument::of_key(key)
                 .ok_or_else(|| OperationError::Argument(format!("'{key}' cannot be altered")))?;
             if value.is_null() {
-                table = table
-                    .into_iter()
-                    .filter(|(name, _)| name.as_str() != argument.name())
-                    .map(|(name, value)| (name.clone(), value.clone()))
-                    .collect::<std::collections::BTreeMap<_, _>>()
-                    .into();
+                table.remove(argument.name());
             } else {
                 set.insert(argument.name().to_owned(), value.clone());
             }
         }
         let set = table_from_json(&set).map_err(|error| OperationError::Argument(error.to_string()))?;
-        for (name, value) in &set {
-            table.insert(name.clone(), value.clone());
-        }
+        table.extend(set.inner().clone());
+        let table = table.into();
         self.check_dead_letter_exchange(actor, name, &table)?;
-        let arguments = self.parse_arguments(name, &table)?;
+        let durable = self.replace_arguments(&topology, &queue, table)?;
+        tracing::info!(queue = name, vhost = %self.name, user = %actor.user, "queue altered");
+        Ok(durable)
+    }
+
+    /// Gives a queue of this topology other arguments; the commit to wait for, if it is durable.
+    pub(super) fn replace_arguments(
+        &self,
+        topology: &Topology,
+        queue: &QueueHandle,
+        table: FieldTable,
+    ) -> Result<Durable, OperationError> {
+        let arguments = self.parse_arguments(&queue.name, &table)?;
         self.check_store()?;
         queue.alter(arguments);
-        topology.apply_to_queue(&queue);
-        tracing::info!(queue = name, vhost = %self.name, user = %actor.user, "queue altered");
-        let record = queue.properties.durable.then(|| self.queue_record(&queue));
-        let durable = record.map(|record| {
+        topology.apply_to_queue(queue);
+        Ok(queue.properties.durable.then(|| {
             let mut writer = self.store.writer();
-            writer.put(&Definition::Queue(record));
+            writer.put(&Definition::Queue(self.queue_record(queue)));
             writer.submit()
-        });
-        drop(topology);
-        Ok(durable)
+        }))
     }
 }

@@ -70,6 +70,12 @@ impl Vhost {
             actor.require(Operation::Write, alternate, || self.exchange_resource(alternate))?;
         }
         self.check_store()?;
+        let existing = topology.routing.exchange(&name).map(|it| it.options);
+        if let Some(current) = existing.filter(|current| current.differences(&options).next().is_some()) {
+            let current = current.clone();
+            return self.redeclare_exchange(actor, topology, &name, &current, &options);
+        }
+        let record = options.durable.then(|| exchange_record(&self.name, &name, &options));
         let declared = topology
             .routing
             .declare_exchange(&name, options)
@@ -79,12 +85,11 @@ impl Vhost {
         }
         topology.apply_to_exchange(&name);
         self.invalidate_routes();
-        if !declaration.durable {
-            return Ok(None);
-        }
-        let mut writer = self.store.writer();
-        writer.put(&Definition::Exchange(self.exchange_record(&name, &declaration)));
-        Ok(Some(writer.submit()))
+        Ok(record.map(|record| {
+            let mut writer = self.store.writer();
+            writer.put(&Definition::Exchange(record));
+            writer.submit()
+        }))
     }
 
     fn declare_exchange_passively(&self, actor: &Actor, name: &str) -> Result<Durable, OperationError> {
@@ -95,19 +100,6 @@ impl Vhost {
         match self.topology.read().routing.exchange(name) {
             Some(_) => Ok(None),
             None => Err(OperationError::NotFound(self.exchange_resource(name))),
-        }
-    }
-
-    fn exchange_record(&self, name: &str, declaration: &ExchangeDeclaration<'_>) -> ExchangeRecord {
-        let mut arguments = Vec::new();
-        encode_table(&declaration.arguments, &mut arguments);
-        ExchangeRecord {
-            vhost: self.name.to_string(),
-            name: name.to_owned(),
-            kind: declaration.kind.to_owned(),
-            auto_delete: declaration.auto_delete,
-            internal: declaration.internal,
-            arguments,
         }
     }
 
@@ -188,6 +180,20 @@ impl Vhost {
             vhost: self.name.to_string(),
             name: name.to_owned(),
         }
+    }
+}
+
+/// An exchange as it is stored.
+pub(super) fn exchange_record(vhost: &str, name: &str, options: &ExchangeOptions) -> ExchangeRecord {
+    let mut arguments = Vec::new();
+    encode_table(&options.arguments, &mut arguments);
+    ExchangeRecord {
+        vhost: vhost.to_owned(),
+        name: name.to_owned(),
+        kind: options.kind.as_str().to_owned(),
+        auto_delete: options.auto_delete,
+        internal: options.internal,
+        arguments,
     }
 }
 

@@ -6,6 +6,7 @@
 //! Lock order: the topology, then one queue (see [`queue_handle`]). The routing of a publish is cached by its
 //! connection under the topology's [`generation`](Vhost::generation), which every edit raises.
 
+pub mod about;
 pub mod alter;
 pub mod bindings;
 pub mod consumers;
@@ -24,6 +25,7 @@ pub mod policies;
 pub mod queue_handle;
 pub mod queues;
 pub mod recovery;
+pub mod redeclare;
 pub mod routes;
 
 use std::collections::{HashMap, HashSet};
@@ -35,10 +37,12 @@ use leveret_storage::{Store, Ticket};
 use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
+pub use about::About;
 pub use error::{OperationError, Resource};
 use paging::Paging;
 pub use queue_handle::QueueHandle;
 use queue_handle::Services;
+use redeclare::RedeclareRule;
 
 use crate::auth::TopicPermissions;
 use crate::auth::permissions::{Operation, Permissions};
@@ -141,17 +145,7 @@ pub struct Vhost {
     counters: Arc<Counters>,
     paging: Arc<Paging>,
     about: Mutex<About>,
-}
-
-/// What people say about a virtual host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
-    /// A sentence.
-    pub description: String,
-    /// Words by which they find it.
-    pub tags: Vec<String>,
-    /// The type of queue that tools should take for the usual one. Classic and quorum queues are the same here.
-    pub default_queue_type: Option<String>,
+    redeclare_default: RedeclareRule,
 }
 
 /// Exchanges, bindings and queues, edited together.
@@ -169,7 +163,13 @@ struct Topology {
 
 impl Vhost {
     /// An empty virtual host with the predeclared exchanges; the timer calls it when something is due.
-    pub fn new(name: &str, services: Services, timer: Arc<Timer>) -> Vhost {
+    pub fn new(
+        name: &str,
+        about: About,
+        redeclare_default: RedeclareRule,
+        services: Services,
+        timer: Arc<Timer>,
+    ) -> Vhost {
         let Services {
             store,
             counters,
@@ -194,7 +194,8 @@ impl Vhost {
             store,
             counters,
             paging,
-            about: Mutex::default(),
+            about: Mutex::new(about),
+            redeclare_default,
         }
     }
 
@@ -297,6 +298,14 @@ impl Vhost {
             None => Ok(()),
             Some(error) => Err(OperationError::StorageFailed(error.to_string())),
         }
+    }
+}
+
+impl Topology {
+    /// Whether this queue is still there.
+    fn has(&self, queue: &Arc<QueueHandle>) -> bool {
+        let current = self.by_name.get(&queue.name);
+        current.is_some_and(|current| Arc::ptr_eq(current, queue))
     }
 }
 

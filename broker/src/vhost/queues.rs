@@ -45,7 +45,7 @@ pub struct DeclaredQueue {
 }
 
 impl DeclaredQueue {
-    fn of(queue: &QueueHandle, durable: Durable) -> DeclaredQueue {
+    pub(super) fn of(queue: &QueueHandle, durable: Durable) -> DeclaredQueue {
         queue.renew_lease();
         let counts = queue.counts();
         DeclaredQueue {
@@ -85,9 +85,9 @@ impl Vhost {
         }
         actor.require(Operation::Configure, &name, || self.queue_resource(&name))?;
         if let Some(queue) = existing {
-            self.check_equivalent(actor, &queue, &declaration)?;
+            let declared = self.redeclare_queue(actor, &queue, &declaration)?;
             self.counters.queues_declared.inc();
-            return Ok(DeclaredQueue::of(&queue, None));
+            return Ok(declared);
         }
         self.check_dead_letter_exchange(actor, &name, &declaration.arguments)?;
         let arguments = self.parse_arguments(&name, &declaration.arguments)?;
@@ -105,8 +105,7 @@ impl Vhost {
         let mut topology = self.topology.write();
         if let Some(queue) = topology.by_name.get(name).cloned() {
             drop(topology);
-            self.check_equivalent(actor, &queue, declaration)?;
-            return Ok(DeclaredQueue::of(&queue, None));
+            return self.redeclare_queue(actor, &queue, declaration);
         }
         self.check_queue_limit(&topology, name)?;
         self.check_exists(&topology)?;
@@ -176,37 +175,6 @@ impl Vhost {
             name: queue.name.to_string(),
             auto_delete: queue.properties.auto_delete,
             arguments,
-        }
-    }
-
-    /// Exclusivity, then durability, auto-delete and arguments, as RabbitMQ orders them.
-    fn check_equivalent(
-        &self,
-        actor: &Actor,
-        queue: &QueueHandle,
-        declaration: &QueueDeclaration<'_>,
-    ) -> Result<(), OperationError> {
-        let owner = if declaration.exclusive { actor.connection } else { None };
-        if queue.properties.exclusive_owner != owner {
-            return Err(OperationError::ResourceLocked(self.queue_resource(&queue.name)));
-        }
-        let arguments = queue.arguments();
-        let current = queue::QueueProperties {
-            durable: queue.properties.durable,
-            auto_delete: queue.properties.auto_delete,
-            arguments: arguments.table(),
-        };
-        let received = queue::QueueProperties {
-            durable: declaration.durable && !declaration.exclusive,
-            auto_delete: declaration.auto_delete,
-            arguments: &declaration.arguments,
-        };
-        match queue::first_difference(current, received) {
-            // What is not compared may still be wrong.
-            None => self.parse_arguments(&queue.name, &declaration.arguments).map(drop),
-            Some(difference) => Err(OperationError::Inequivalent(
-                difference.explain(&queue.name, &self.name),
-            )),
         }
     }
 
@@ -345,11 +313,7 @@ impl Vhost {
         condition: impl FnOnce(&Queue<Message, Consumer>) -> bool,
     ) -> Result<(usize, Durable), Counts> {
         let mut topology = self.topology.write();
-        let current = topology
-            .by_name
-            .get(&queue.name)
-            .is_some_and(|current| Arc::ptr_eq(current, queue));
-        if !current {
+        if !topology.has(queue) {
             return Ok((0, None));
         }
         let deleted = queue.delete_if(condition)?;

@@ -9,7 +9,7 @@ const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 const BODIES_PER_RESOURCE: usize = 40;
 
 /// Names that mean something to some resource.
-const FIELDS: [&str; 36] = [
+const FIELDS: [&str; 37] = [
     "name",
     "value",
     "vhost",
@@ -46,6 +46,7 @@ const FIELDS: [&str; 36] = [
     "bindings",
     "permissions",
     "default_queue_type",
+    "redeclare_rule",
 ];
 
 /// Texts that mean something, or are too much.

@@ -680,3 +680,35 @@ fn a_virtual_host_keeps_the_usual_type_of_its_queues() {
     api.expect(400, "PUT", "/api/vhosts/v", r#"{"default_queue_type":"stream"}"#);
     api.expect(400, "PUT", "/api/vhosts/v", r#"{"tracing":true}"#);
 }
+
+#[test]
+fn a_virtual_host_keeps_its_rule_for_declarations_that_differ() {
+    let api = Api::start();
+    let rule = |rule: &str| format!(r#"{{"redeclare_rule":"{rule}"}}"#);
+    api.expect(201, "PUT", "/api/vhosts/v", &rule("adopt"));
+    api.expect(204, "PUT", "/api/vhosts/v", r#"{"description":"d"}"#);
+    assert_eq!(api.get("/api/vhosts/v")["redeclare_rule"], "adopt");
+    assert_eq!(api.get("/api/vhosts/%2F")["redeclare_rule"], "strict");
+    let exported = api.get("/api/definitions");
+    assert_eq!(exported["vhosts"][1]["redeclare_rule"], "adopt");
+    assert_eq!(exported["vhosts"][0].get("redeclare_rule"), None);
+    api.expect(400, "PUT", "/api/vhosts/v", &rule("lenient"));
+    api.expect(204, "PUT", "/api/vhosts/v", &rule("default"));
+    assert_eq!(api.get("/api/vhosts/v")["redeclare_rule"], "strict");
+    api.expect(204, "POST", "/api/definitions", &exported.to_string());
+    assert_eq!(api.get("/api/vhosts/v")["redeclare_rule"], "adopt");
+    // A file of RabbitMQ's says nothing about it.
+    api.expect(
+        204,
+        "POST",
+        "/api/definitions",
+        r#"{"vhosts":[{"name":"v","description":"e"}]}"#,
+    );
+    assert_eq!(api.get("/api/vhosts/v")["redeclare_rule"], "adopt");
+    assert_eq!(api.get("/api/vhosts/v")["description"], "e");
+    // With it, a queue takes over what is declared; without, the difference is told.
+    api.expect(201, "PUT", "/api/queues/v/q", r#"{"arguments":{"x-max-length":5}}"#);
+    api.expect(204, "PUT", "/api/queues/v/q", r#"{"arguments":{"x-max-length":6}}"#);
+    assert_eq!(api.get("/api/queues/v/q")["arguments"]["x-max-length"], 6);
+    api.expect(400, "PUT", "/api/queues/v/q", r#"{"arguments":{"x-max-priority":6}}"#);
+}

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use leveret::auth::{HashedPassword, TopicPermissionRecord};
+use leveret::vhost::redeclare::RedeclareRule;
 use leveret_storage::Crash;
 
 use crate::virtual_broker::client::{PROTOCOL_HEADER, octets};
@@ -139,7 +140,7 @@ impl Runner {
                 let later = leveret::timer::unix_millis() + seconds(words.at(0)).as_millis() as u64;
                 self.world().broker.vhost("/").unwrap().deliver_due(later);
             }
-            "policy" | "clear-policy" | "vhost-limits" | "user-limits" | "in-force" | "alter" => {
+            "policy" | "clear-policy" | "vhost-limits" | "user-limits" | "in-force" | "alter" | "redeclare-rule" => {
                 let broker = self.world().broker.clone();
                 self.said += &settings::run(&broker, command, words);
             }
@@ -343,6 +344,10 @@ fn world(words: &Words) -> World {
     config.consumer_max_per_channel = words.value("consumer_max").map(|text| text.parse().unwrap());
     config.connection_max = words.value("connection_max").map(|text| text.parse().unwrap());
     config.queue_memory_budget = words.value_or("queue_memory_budget", config.queue_memory_budget);
+    let rule = words
+        .value("redeclare_rule")
+        .map(|name| RedeclareRule::parse(name).unwrap());
+    config.redeclare_rule = rule.unwrap_or(config.redeclare_rule);
     let mut options = World::options();
     options.pending_bytes_max = words.value_or("pending_bytes_max", options.pending_bytes_max);
     World::new(config, options)

@@ -2,7 +2,8 @@
 
 use leveret::broker::Broker;
 use leveret::policy::{ApplyTo, PolicyKind, PolicySpec};
-use leveret::vhost::Actor;
+use leveret::vhost::redeclare::RedeclareRule;
+use leveret::vhost::{About, Actor};
 use serde_json::{Map, Value};
 
 use crate::virtual_broker::words::Words;
@@ -32,6 +33,14 @@ pub fn run(broker: &Broker, command: &str, words: &Words) -> String {
                 .for_each(|value| *value = Value::Null);
             let altered = vhost.alter_queue(&Actor::operator(), words.at(0), &changes);
             altered.err().map(|error| error.to_string())
+        }
+        "redeclare-rule" => {
+            let about = About {
+                redeclare_rule: RedeclareRule::parse(words.at(0)),
+                ..vhost.about()
+            };
+            let described = broker.describe_vhost("/", about);
+            described.err().map(|error| error.to_string())
         }
         "vhost-limits" => {
             let limits = vhost.limits().updated(&json(words).to_string()).unwrap();

@@ -1,0 +1,56 @@
+//! The commands of `leveret ctl` about virtual hosts.
+
+use clap::Subcommand;
+
+use super::command::List;
+use super::protocol::Request;
+
+#[derive(Debug, Subcommand)]
+#[command(rename_all = "snake_case")]
+pub(super) enum VhostCommand {
+    /// Make a virtual host.
+    AddVhost { name: String },
+    /// Delete a virtual host with all its queues and messages.
+    DeleteVhost { name: String },
+    /// List virtual hosts.
+    ListVhosts(List),
+    /// Change what is said about a virtual host, and how it takes declarations that differ from what is there.
+    UpdateVhostMetadata {
+        name: String,
+        /// A sentence.
+        #[arg(long)]
+        description: Option<String>,
+        /// Words with commas between them.
+        #[arg(long, value_delimiter = ',')]
+        tags: Option<Vec<String>>,
+        /// classic or quorum, for tools; undefined for none.
+        #[arg(long = "default-queue-type")]
+        default_queue_type: Option<String>,
+        /// strict, warn or adopt; default for the configured rule.
+        #[arg(long = "redeclare-rule")]
+        redeclare_rule: Option<String>,
+    },
+}
+
+impl VhostCommand {
+    pub(super) fn into_request(self) -> Request {
+        match self {
+            Self::AddVhost { name } => Request::AddVhost { name },
+            Self::DeleteVhost { name } => Request::DeleteVhost { name },
+            Self::ListVhosts(List { columns }) => Request::ListVhosts { columns },
+            Self::UpdateVhostMetadata {
+                name,
+                description,
+                tags,
+                default_queue_type,
+                redeclare_rule,
+            } => Request::UpdateVhostMetadata {
+                name,
+                description,
+                tags: tags.map(|tags| tags.into_iter().filter(|tag| !tag.is_empty()).collect()),
+                default_queue_type,
+                redeclare_rule,
+            },
+        }
+    }
+}
