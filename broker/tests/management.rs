@@ -16,5 +16,7 @@ mod limits;
 mod objects;
 #[path = "management/openapi.rs"]
 mod openapi;
+#[path = "management/protection.rs"]
+mod protection;
 #[path = "management/tokens.rs"]
 mod tokens;

@@ -354,3 +354,22 @@ fn users_and_permissions_survive_a_kill() {
     assert!(users.contains("worker") && !users.contains("leaver"), "{users}");
     wait::until("guest is still there", || users.contains("guest").then_some(()));
 }
+
+#[test]
+fn a_protected_virtual_host_outlives_a_mistake_and_a_restart() {
+    let Some(mut broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let ctl = broker.ctl();
+    ctl.run(&["add_vhost", "shop"]);
+    ctl.run(&["enable_vhost_deletion_protection", "shop"]);
+    broker.stop();
+    broker.start_again();
+    let ctl = broker.ctl();
+    let listed = ctl.run(&["list_vhosts", "name", "protected_from_deletion"]);
+    assert!(listed.contains("shop\ttrue"), "{listed}");
+    let refused = ctl.refuse(&["delete_vhost", "shop"]);
+    assert!(refused.contains("protected from deletion"), "{refused}");
+    ctl.run(&["disable_vhost_deletion_protection", "shop"]);
+    ctl.run(&["delete_vhost", "shop"]);
+}

@@ -65,6 +65,8 @@ pub struct VhostRecord {
     pub tags: Vec<String>,
     /// The usual type of its queues, for tools.
     pub default_queue_type: Option<String>,
+    /// It must not be deleted.
+    pub protected_from_deletion: bool,
 }
 
 /// A user.

@@ -38,6 +38,7 @@ fn one_of_each() -> Vec<Definition> {
             description: "the default".into(),
             tags: vec!["production".into()],
             default_queue_type: Some("quorum".into()),
+            protected_from_deletion: true,
         }),
         Definition::User(UserRecord {
             name: "guest".into(),

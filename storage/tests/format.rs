@@ -55,6 +55,7 @@ fn definitions() -> Vec<Definition> {
             description: "Default virtual host".into(),
             tags: vec!["a".into()],
             default_queue_type: None,
+            protected_from_deletion: false,
         }),
         Definition::User(UserRecord {
             name: "guest".into(),

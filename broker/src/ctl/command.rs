@@ -81,6 +81,10 @@ enum CtlCommand {
     AddVhost { name: String },
     /// Delete a virtual host with all its queues and messages.
     DeleteVhost { name: String },
+    /// Refuse to delete a virtual host until the protection is taken back.
+    EnableVhostDeletionProtection { name: String },
+    /// Let a protected virtual host be deleted again.
+    DisableVhostDeletionProtection { name: String },
     /// List virtual hosts.
     ListVhosts(List),
     /// Make a user, without permissions.
@@ -271,6 +275,8 @@ impl CtlCommand {
             Self::Undrain => Request::Undrain {},
             Self::AddVhost { name } => Request::AddVhost { name },
             Self::DeleteVhost { name } => Request::DeleteVhost { name },
+            Self::EnableVhostDeletionProtection { name } => Request::ProtectVhost { name, protected: true },
+            Self::DisableVhostDeletionProtection { name } => Request::ProtectVhost { name, protected: false },
             Self::ListVhosts(List { columns }) => Request::ListVhosts { columns },
             Self::AddUser { name, password } => Request::AddUser {
                 name,

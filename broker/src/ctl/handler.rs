@@ -58,6 +58,11 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
             wait(broker, Some(ticket))?;
             Ok(Reply::Done)
         }
+        Request::ProtectVhost { name, protected } => {
+            let edited = broker.describe_vhost(&name, |about| about.protected_from_deletion = protected);
+            wait(broker, Some(edited.map_err(admin_error)?))?;
+            Ok(Reply::Done)
+        }
         Request::DeleteVhost { name } => {
             let ticket = broker.delete_vhost(&name).map_err(admin_error)?;
             wait(broker, Some(ticket))?;
@@ -196,6 +201,7 @@ pub(super) fn admin_error(error: AdminError) -> CtlError {
     let kind = match &error {
         AdminError::VhostExists(_) => ErrorKind::AlreadyExists,
         AdminError::NoSuchVhost(_) => ErrorKind::NotFound,
+        AdminError::VhostProtected(_) => ErrorKind::Refused,
         AdminError::VhostNameLength | AdminError::ClusterName | AdminError::Auth(_) => ErrorKind::Invalid,
         AdminError::Storage(_) => ErrorKind::Internal,
     };

@@ -19,11 +19,12 @@ use crate::queue::Activity;
 use crate::vhost::{QueueHandle, Vhost};
 
 pub fn vhosts(broker: &Broker, columns: &[String]) -> Result<Table, CtlError> {
-    let row = |name: &str| VhostRow {
-        name: name.to_owned(),
+    let row = |vhost: &Vhost| VhostRow {
+        name: vhost.name.to_string(),
         tracing: false,
+        protected_from_deletion: vhost.about().protected_from_deletion,
     };
-    tabulate(broker.vhosts().iter().map(|vhost| row(&vhost.name)), columns)
+    tabulate(broker.vhosts().iter().map(|vhost| row(vhost)), columns)
 }
 
 pub fn queues(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<Table, CtlError> {

@@ -64,7 +64,7 @@ macro_rules! row {
 
 row! {
     /// A virtual host.
-    VhostRow { name: String, tracing: bool, }
+    VhostRow { name: String, tracing: bool, protected_from_deletion: bool, }
     usual ["name"]
 }
 
@@ -309,6 +309,9 @@ mod tests {
     #[test]
     fn an_unknown_column_is_answered_with_those_there_are() {
         let error = tabulate([VhostRow::default()], &["nmae".to_owned()]).unwrap_err();
-        assert_eq!(error.text, "unknown column 'nmae'; known are name, tracing");
+        assert_eq!(
+            error.text,
+            "unknown column 'nmae'; known are name, tracing, protected_from_deletion"
+        );
     }
 }

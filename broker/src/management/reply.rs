@@ -126,6 +126,9 @@ pub enum ApiError {
     /// What the request is about names something that does not exist.
     #[error("{0}")]
     NoSuch(String),
+    /// It must be allowed first.
+    #[error("{0}")]
+    Protected(String),
     /// The path does not take this method.
     #[error("the resource does not take this method")]
     MethodNotAllowed,
@@ -159,6 +162,7 @@ impl ApiError {
             ApiError::NotAuthorised(_) => (StatusCode::UNAUTHORIZED, "not_authorised"),
             ApiError::NotFound => (StatusCode::NOT_FOUND, "Object Not Found"),
             ApiError::NoSuch(_) => (StatusCode::NOT_FOUND, "not_found"),
+            ApiError::Protected(_) => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             ApiError::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             ApiError::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             ApiError::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
@@ -200,6 +204,7 @@ impl From<AdminError> for ApiError {
     fn from(error: AdminError) -> ApiError {
         match error {
             AdminError::NoSuchVhost(_) => ApiError::NotFound,
+            AdminError::VhostProtected(_) => ApiError::Protected(error.to_string()),
             AdminError::Auth(error) => error.into(),
             AdminError::Storage(error) => ApiError::Unavailable(error.to_string()),
             AdminError::VhostExists(_) | AdminError::VhostNameLength | AdminError::ClusterName => ApiError::bad(error),

@@ -132,11 +132,16 @@ pub struct Fields(pub Map<String, Value>);
 impl Fields {
     /// A switch; `default` when it is not there.
     pub fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
+        Ok(self.flag_if_any(name)?.unwrap_or(default))
+    }
+
+    /// True or false, if it is there.
+    pub fn flag_if_any(&self, name: &str) -> Result<Option<bool>, ApiError> {
         match self.0.get(name) {
-            None | Some(Value::Null) => Ok(default),
-            Some(Value::Bool(value)) => Ok(*value),
-            Some(Value::String(text)) if text == "true" => Ok(true),
-            Some(Value::String(text)) if text == "false" => Ok(false),
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(Value::String(text)) if text == "true" => Ok(Some(true)),
+            Some(Value::String(text)) if text == "false" => Ok(Some(false)),
             Some(_) => Err(ApiError::BadRequest(format!("'{name}' must be true or false"))),
         }
     }

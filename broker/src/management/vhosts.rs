@@ -52,6 +52,7 @@ fn view(request: &Request, vhost: &Vhost) -> VhostView {
         description,
         tags,
         default_queue_type,
+        protected_from_deletion,
     } = vhost.about();
     let default_queue_type = default_queue_type.unwrap_or_else(|| QUEUE_TYPE.to_owned());
     let node = request.broker.node_name.clone();
@@ -60,10 +61,12 @@ fn view(request: &Request, vhost: &Vhost) -> VhostView {
         description: description.clone(),
         tags: tags.clone(),
         default_queue_type: default_queue_type.clone(),
+        protected_from_deletion,
         metadata: VhostMetadata {
             description,
             tags,
             default_queue_type,
+            protected_from_deletion,
         },
         tracing: false,
         cluster_state: Map::from_iter([(node, "running".into())]),
@@ -89,25 +92,31 @@ pub fn put(request: &Request) -> Outcome {
     let broker = &request.broker;
     let (description, tags) = (fields.text("description")?, fields.texts("tags")?);
     let queue_type = queue_type(&fields)?;
+    let protected = fields.flag_if_any("protected_from_deletion")?;
     if fields.flag("tracing", false)? {
         return Err(ApiError::bad("tracing is not supported"));
     }
-    if let Some(vhost) = broker.vhost(name) {
-        if description.is_some() || tags.is_some() || queue_type.is_some() {
-            let mut about = vhost.about();
-            about.default_queue_type = queue_type.or(about.default_queue_type);
-            about.description = description.map_or(about.description, str::to_owned);
-            about.tags = tags.unwrap_or(about.tags);
-            let ticket = broker.describe_vhost(name, about)?;
-            request.wait(Some(ticket))?;
+    let is_said = description.is_some() || tags.is_some() || queue_type.is_some() || protected.is_some();
+    let say = |about: &mut About| {
+        about.protected_from_deletion = protected.unwrap_or(about.protected_from_deletion);
+        if let Some(description) = description {
+            about.description = description.to_owned();
+        }
+        if let Some(tags) = tags {
+            about.tags = tags;
+        }
+        if queue_type.is_some() {
+            about.default_queue_type = queue_type;
+        }
+    };
+    if broker.vhost(name).is_some() {
+        if is_said {
+            request.wait(Some(broker.describe_vhost(name, say)?))?;
         }
         return Ok(Reply::done());
     }
-    let about = About {
-        description: description.unwrap_or_default().to_owned(),
-        tags: tags.unwrap_or_default(),
-        default_queue_type: queue_type,
-    };
+    let mut about = About::default();
+    say(&mut about);
     let ticket = broker.add_vhost_with(name, about)?;
     request.wait(Some(ticket))?;
     let caller = request.caller()?;
@@ -148,6 +157,24 @@ pub fn delete(request: &Request) -> Outcome {
         return Err(ApiError::NotFound);
     }
     let ticket = request.broker.delete_vhost(name)?;
+    request.wait(Some(ticket))?;
+    Ok(Reply::done())
+}
+
+/// `POST /api/vhosts/{name}/deletion/protection`: it is not deleted until this is taken back.
+pub fn protect(request: &Request) -> Outcome {
+    set_protection(request, true)
+}
+
+/// `DELETE /api/vhosts/{name}/deletion/protection`.
+pub fn unprotect(request: &Request) -> Outcome {
+    set_protection(request, false)
+}
+
+fn set_protection(request: &Request, protected: bool) -> Outcome {
+    let name = request.part("vhost");
+    let edit = |about: &mut About| about.protected_from_deletion = protected;
+    let ticket = request.broker.describe_vhost(name, edit)?;
     request.wait(Some(ticket))?;
     Ok(Reply::done())
 }

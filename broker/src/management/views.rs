@@ -437,6 +437,7 @@ pub struct VhostView {
     pub description: String,
     pub tags: Vec<String>,
     pub default_queue_type: String,
+    pub protected_from_deletion: bool,
     pub metadata: VhostMetadata,
     pub tracing: bool,
     pub cluster_state: Map<String, Value>,
@@ -452,6 +453,7 @@ pub struct VhostMetadata {
     pub description: String,
     pub tags: Vec<String>,
     pub default_queue_type: String,
+    pub protected_from_deletion: bool,
 }
 
 /// A user, with the hash of its password.

@@ -6,6 +6,7 @@
 //! Lock order: the topology, then one queue (see [`queue_handle`]). The routing of a publish is cached by its
 //! connection under the topology's [`generation`](Vhost::generation), which every edit raises.
 
+pub mod about;
 pub mod alter;
 pub mod bindings;
 pub mod consumers;
@@ -35,6 +36,7 @@ use leveret_storage::{Store, Ticket};
 use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
+pub use about::About;
 pub use error::{OperationError, Resource};
 use paging::Paging;
 pub use queue_handle::QueueHandle;
@@ -141,17 +143,6 @@ pub struct Vhost {
     counters: Arc<Counters>,
     paging: Arc<Paging>,
     about: Mutex<About>,
-}
-
-/// What people say about a virtual host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
-    /// A sentence.
-    pub description: String,
-    /// Words by which they find it.
-    pub tags: Vec<String>,
-    /// The type of queue that tools should take for the usual one. Classic and quorum queues are the same here.
-    pub default_queue_type: Option<String>,
 }
 
 /// Exchanges, bindings and queues, edited together.
