@@ -135,6 +135,9 @@ pub enum ApiError {
     /// The body is larger than this resource takes.
     #[error("the body is larger than {0} bytes")]
     BodyTooLarge(usize),
+    /// The body has more JSON values than this resource takes.
+    #[error("the body has more than {0} values")]
+    TooManyValues(usize),
     /// The body did not come in time.
     #[error("the body did not arrive in time")]
     BodyTooSlow,
@@ -164,7 +167,9 @@ impl ApiError {
             ApiError::NoSuch(_) => (StatusCode::NOT_FOUND, "not_found"),
             ApiError::Protected(_) => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             ApiError::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            ApiError::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            ApiError::BodyTooLarge(_) | ApiError::TooManyValues(_) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large")
+            }
             ApiError::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             ApiError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),
             ApiError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_server_error"),
