@@ -97,6 +97,21 @@ fn number_value(number: &Number) -> Result<AMQPValue, NotATable> {
     }
 }
 
+/// How many values a text of JSON has at most: what does not fit into memory is found out without reading it.
+pub fn values_at_most(text: &[u8]) -> usize {
+    let (mut values, mut in_text, mut escaped) = (1, false, false);
+    for octet in text {
+        match octet {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b',' | b'[' | b'{' if !in_text => values += 1,
+            _ => {}
+        }
+    }
+    values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +152,20 @@ mod tests {
         assert_eq!(table_from_json(&long), Err(NotATable::LongKey));
         let big = object(json!({ "k": u64::MAX }));
         assert_eq!(table_from_json(&big), Err(NotATable::BigNumber));
+    }
+
+    #[test]
+    fn values_are_counted_outside_of_texts() {
+        for (text, values) in [
+            ("", 1),
+            ("7", 1),
+            ("[]", 2),
+            ("[1,2,3]", 4),
+            (r#"{"a":1,"b":[2,{}]}"#, 6),
+            (r#"["[,{","\"[,",1]"#, 4),
+            (r#"["\\",[1]]"#, 4),
+        ] {
+            assert_eq!(values_at_most(text.as_bytes()), values, "{text}");
+        }
     }
 }

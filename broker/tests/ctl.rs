@@ -130,8 +130,22 @@ fn texts(list: &[&str]) -> Vec<String> {
 fn commands_reach_the_broker_as_they_were_typed() {
     let served = Served::start();
     let text = str::to_owned;
-    let cases: [(&[&str], Request); 18] = [
+    let cases: [(&[&str], Request); 20] = [
         (&["add_vhost", "shop"], Request::AddVhost { name: text("shop") }),
+        (
+            &["enable_vhost_deletion_protection", "shop"],
+            Request::ProtectVhost {
+                name: text("shop"),
+                protected: true,
+            },
+        ),
+        (
+            &["disable_vhost_deletion_protection", "shop"],
+            Request::ProtectVhost {
+                name: text("shop"),
+                protected: false,
+            },
+        ),
         (
             &[
                 "update_vhost_metadata",

@@ -10,11 +10,15 @@ mod api;
 mod bodies;
 #[path = "management/definitions.rs"]
 mod definitions;
+#[path = "management/floods.rs"]
+mod floods;
 #[path = "management/limits.rs"]
 mod limits;
 #[path = "management/objects.rs"]
 mod objects;
 #[path = "management/openapi.rs"]
 mod openapi;
+#[path = "management/protection.rs"]
+mod protection;
 #[path = "management/tokens.rs"]
 mod tokens;

@@ -5,7 +5,7 @@
 //! - [`client`] holds the few lines that most lapin tests begin with.
 //! - [`crash`] kills brokers and cuts the power, and knows what must be there afterwards.
 //! - [`wait`] waits for conditions. Tests do not sleep.
-//! - [`certificates`] are made with openssl, [`tunnel`] carries clients over TLS.
+//! - [`certificates`] and [`tokens`] are made with openssl, [`tunnel`] carries clients over TLS.
 //! - [`ctl`] runs `leveret ctl`, [`scrape`] reads the metrics.
 //!
 //! # Environment
@@ -27,6 +27,7 @@ pub mod random;
 pub mod raw;
 pub mod scrape;
 pub mod shared;
+pub mod tokens;
 pub mod tunnel;
 pub mod wait;
 

@@ -385,3 +385,22 @@ async fn an_impersonator_names_another_user_and_others_only_themselves() {
     let text = "PRECONDITION_FAILED - user_id property set to 'bridge' but authenticated user was 'alice'";
     assert_eq!(publish("alice", "bridge").await, Err((406, text.to_owned())));
 }
+
+#[test]
+fn a_protected_virtual_host_outlives_a_mistake_and_a_restart() {
+    let Some(mut broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let ctl = broker.ctl();
+    ctl.run(&["add_vhost", "shop"]);
+    ctl.run(&["enable_vhost_deletion_protection", "shop"]);
+    broker.stop();
+    broker.start_again();
+    let ctl = broker.ctl();
+    let listed = ctl.run(&["list_vhosts", "name", "protected_from_deletion"]);
+    assert!(listed.contains("shop\ttrue"), "{listed}");
+    let refused = ctl.refuse(&["delete_vhost", "shop"]);
+    assert!(refused.contains("protected from deletion"), "{refused}");
+    ctl.run(&["disable_vhost_deletion_protection", "shop"]);
+    ctl.run(&["delete_vhost", "shop"]);
+}

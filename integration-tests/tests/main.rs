@@ -37,6 +37,7 @@ mod limits;
 mod management;
 mod metrics;
 mod nested_tables;
+mod oauth;
 mod paging;
 mod policies;
 mod priorities;

@@ -67,6 +67,8 @@ pub struct VhostRecord {
     pub default_queue_type: Option<String>,
     /// The name of the rule by which it takes declarations that differ from what is there; none if nobody chose one.
     pub redeclare_rule: Option<String>,
+    /// It must not be deleted.
+    pub protected_from_deletion: bool,
 }
 
 /// A user.

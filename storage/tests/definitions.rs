@@ -39,6 +39,7 @@ fn one_of_each() -> Vec<Definition> {
             tags: vec!["production".into()],
             default_queue_type: Some("quorum".into()),
             redeclare_rule: Some("adopt".into()),
+            protected_from_deletion: true,
         }),
         Definition::User(UserRecord {
             name: "guest".into(),

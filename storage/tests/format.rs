@@ -56,6 +56,7 @@ fn definitions() -> Vec<Definition> {
             tags: vec!["a".into()],
             default_queue_type: None,
             redeclare_rule: None,
+            protected_from_deletion: false,
         }),
         Definition::User(UserRecord {
             name: "guest".into(),

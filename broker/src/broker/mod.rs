@@ -117,6 +117,9 @@ pub enum AdminError {
     /// There is no such virtual host.
     #[error("virtual host '{0}' does not exist")]
     NoSuchVhost(String),
+    /// Somebody has protected it.
+    #[error("refusing to delete virtual host '{0}' because it is protected from deletion")]
+    VhostProtected(String),
     /// The name cannot be sent in AMQP.
     #[error("a virtual host's name must have 1 to 255 bytes")]
     VhostNameLength,

@@ -1,5 +1,6 @@
 //! The virtual hosts of the broker: made, described and deleted.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use leveret_storage::{Definition, DefinitionKey, Ticket, VhostRecord};
@@ -58,12 +59,16 @@ impl Broker {
         Ok(self.store_about(&vhost, about))
     }
 
-    /// Replaces what people say about a virtual host; the commit to wait for.
-    pub fn describe_vhost(&self, name: &str, about: About) -> Result<Ticket, AdminError> {
-        // Under the lock, so that a virtual host that is being deleted is not stored again.
-        let vhosts = self.vhosts.read();
-        let missing = || AdminError::NoSuchVhost(name.to_owned());
-        Ok(self.store_about(vhosts.get(name).ok_or_else(missing)?, about))
+    /// Edits what people say about a virtual host; the commit to wait for.
+    pub fn describe_vhost(&self, name: &str, edit: impl FnOnce(&mut About)) -> Result<Ticket, AdminError> {
+        // Under the lock, so that a virtual host that is being deleted is not stored again, and no other edit is lost.
+        let vhosts = self.vhosts.write();
+        let vhost = vhosts
+            .get(name)
+            .ok_or_else(|| AdminError::NoSuchVhost(name.to_owned()))?;
+        let mut about = vhost.about();
+        edit(&mut about);
+        Ok(self.store_about(vhost, about))
     }
 
     fn store_about(&self, vhost: &Vhost, about: About) -> Ticket {
@@ -75,11 +80,13 @@ impl Broker {
 
     /// Deletes a virtual host with everything in it and closes its connections.
     pub fn delete_vhost(&self, name: &str) -> Result<Ticket, AdminError> {
-        let vhost = self
-            .vhosts
-            .write()
-            .remove(name)
-            .ok_or_else(|| AdminError::NoSuchVhost(name.to_owned()))?;
+        let vhost = match self.vhosts.write().entry(name.to_owned()) {
+            Entry::Vacant(_) => return Err(AdminError::NoSuchVhost(name.to_owned())),
+            Entry::Occupied(vhost) if vhost.get().about().protected_from_deletion => {
+                return Err(AdminError::VhostProtected(name.to_owned()));
+            }
+            Entry::Occupied(vhost) => vhost.remove(),
+        };
         self.close_connections(&format!("vhost '{name}' is deleted"), |identity| {
             &*identity.vhost == name
         });

@@ -185,6 +185,7 @@ pub(super) fn admin_error(error: AdminError) -> CtlError {
     let kind = match &error {
         AdminError::VhostExists(_) => ErrorKind::AlreadyExists,
         AdminError::NoSuchVhost(_) => ErrorKind::NotFound,
+        AdminError::VhostProtected(_) => ErrorKind::Refused,
         AdminError::VhostNameLength | AdminError::ClusterName | AdminError::Auth(_) => ErrorKind::Invalid,
         AdminError::Storage(_) => ErrorKind::Internal,
     };

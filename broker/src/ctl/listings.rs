@@ -28,6 +28,7 @@ pub fn vhosts(broker: &Broker, columns: &[String]) -> Result<Table, CtlError> {
             tags: about.tags,
             default_queue_type: about.default_queue_type,
             redeclare_rule: vhost.redeclare_rule().name().to_owned(),
+            protected_from_deletion: about.protected_from_deletion,
             tracing: false,
         }
     });

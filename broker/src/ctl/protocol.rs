@@ -30,6 +30,10 @@ pub enum Request {
     DeleteVhost {
         name: String,
     },
+    ProtectVhost {
+        name: String,
+        protected: bool,
+    },
     ListVhosts {
         columns: Vec<String>,
     },

@@ -70,6 +70,7 @@ row! {
         tags: Vec<String>,
         default_queue_type: Option<String>,
         redeclare_rule: String,
+        protected_from_deletion: bool,
         tracing: bool,
     }
     usual ["name"]
@@ -316,7 +317,7 @@ mod tests {
     #[test]
     fn an_unknown_column_is_answered_with_those_there_are() {
         let error = tabulate([VhostRow::default()], &["nmae".to_owned()]).unwrap_err();
-        let known = "name, description, tags, default_queue_type, redeclare_rule, tracing";
+        let known = "name, description, tags, default_queue_type, redeclare_rule, protected_from_deletion, tracing";
         assert_eq!(error.text, format!("unknown column 'nmae'; known are {known}"));
     }
 }

@@ -12,6 +12,10 @@ pub(super) enum VhostCommand {
     AddVhost { name: String },
     /// Delete a virtual host with all its queues and messages.
     DeleteVhost { name: String },
+    /// Refuse to delete a virtual host until the protection is taken back.
+    EnableVhostDeletionProtection { name: String },
+    /// Let a protected virtual host be deleted again.
+    DisableVhostDeletionProtection { name: String },
     /// List virtual hosts.
     ListVhosts(List),
     /// Change what is said about a virtual host, and how it takes declarations that differ from what is there.
@@ -37,6 +41,8 @@ impl VhostCommand {
         match self {
             Self::AddVhost { name } => Request::AddVhost { name },
             Self::DeleteVhost { name } => Request::DeleteVhost { name },
+            Self::EnableVhostDeletionProtection { name } => Request::ProtectVhost { name, protected: true },
+            Self::DisableVhostDeletionProtection { name } => Request::ProtectVhost { name, protected: false },
             Self::ListVhosts(List { columns }) => Request::ListVhosts { columns },
             Self::UpdateVhostMetadata {
                 name,

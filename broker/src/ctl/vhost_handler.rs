@@ -1,10 +1,13 @@
 //! What the broker does with the commands about virtual hosts.
 
+use leveret_storage::Ticket;
+
 use super::error::{CtlError, ErrorKind};
-use super::handler::{admin_error, find, wait};
+use super::handler::{admin_error, wait};
 use super::listings;
 use super::protocol::{Reply, Request, Response};
 use crate::broker::Broker;
+use crate::vhost::About;
 use crate::vhost::redeclare::RedeclareRule;
 
 /// Executes the request if it is about virtual hosts; gives it back if it is not.
@@ -18,23 +21,38 @@ pub fn handle(broker: &Broker, request: Request) -> Result<Response, Request> {
             tags,
             default_queue_type,
             redeclare_rule,
-        } => find(broker, &name).and_then(|vhost| {
-            let mut about = vhost.about();
-            about.description = description.unwrap_or(about.description);
-            about.tags = tags.unwrap_or(about.tags);
-            if let Some(queue_type) = default_queue_type {
-                about.default_queue_type = parse_queue_type(&queue_type)?;
-            }
-            if let Some(rule) = redeclare_rule {
-                about.redeclare_rule = parse_rule(&rule)?;
-            }
-            broker.describe_vhost(&name, about).map_err(admin_error)
-        }),
+        } => update_metadata(broker, &name, description, tags, default_queue_type, redeclare_rule),
+        Request::ProtectVhost { name, protected } => broker
+            .describe_vhost(&name, |about| about.protected_from_deletion = protected)
+            .map_err(admin_error),
         Request::ListVhosts { columns } => return Ok(listings::vhosts(broker, &columns).into()),
         other => return Err(other),
     };
     let done = changed.and_then(|ticket| wait(broker, Some(ticket)));
     Ok(done.map(|()| Reply::Done).into())
+}
+
+fn update_metadata(
+    broker: &Broker,
+    name: &str,
+    description: Option<String>,
+    tags: Option<Vec<String>>,
+    queue_type: Option<String>,
+    rule: Option<String>,
+) -> Result<Ticket, CtlError> {
+    let queue_type = queue_type.as_deref().map(parse_queue_type).transpose()?;
+    let rule = rule.as_deref().map(parse_rule).transpose()?;
+    let edit = |about: &mut About| {
+        if let Some(description) = description {
+            about.description = description;
+        }
+        if let Some(tags) = tags {
+            about.tags = tags;
+        }
+        about.default_queue_type = queue_type.unwrap_or_else(|| about.default_queue_type.take());
+        about.redeclare_rule = rule.unwrap_or(about.redeclare_rule);
+    };
+    broker.describe_vhost(name, edit).map_err(admin_error)
 }
 
 fn parse_queue_type(name: &str) -> Result<Option<String>, CtlError> {

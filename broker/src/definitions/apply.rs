@@ -16,10 +16,9 @@ impl Plan {
     pub fn apply(self, broker: &Broker) -> Result<(), ImportError> {
         let mut ticket = None;
         for vhost in &self.vhosts {
-            let about = vhost.about();
             let added = match broker.vhost(&vhost.name) {
-                Some(_) => broker.describe_vhost(&vhost.name, about),
-                None => broker.add_vhost_with(&vhost.name, about),
+                Some(_) => broker.describe_vhost(&vhost.name, |about| *about = vhost.about(Some(about))),
+                None => broker.add_vhost_with(&vhost.name, vhost.about(None)),
             };
             let added = added.map_err(|error| ImportError::object(format!("vhost '{}'", vhost.name), error))?;
             ticket = ticket.max(Some(added));

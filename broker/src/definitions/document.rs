@@ -63,30 +63,69 @@ pub struct VhostDefinition {
     /// The broker's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redeclare_rule: Option<RedeclareRule>,
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<VhostMetadata>,
 }
 
 impl VhostDefinition {
-    /// What it says about the virtual host.
-    pub fn about(&self) -> About {
+    /// What is said about the virtual host of this name. RabbitMQ knows of a protection only what is among the metadata.
+    pub fn of(name: &str, about: About) -> VhostDefinition {
+        let metadata = about.protected_from_deletion.then(|| VhostMetadata {
+            description: about.description.clone(),
+            tags: about.tags.clone(),
+            default_queue_type: about.default_queue_type.clone(),
+            protected_from_deletion: Some(true),
+        });
+        VhostDefinition {
+            name: name.to_owned(),
+            description: about.description,
+            tags: about.tags,
+            default_queue_type: about.default_queue_type,
+            redeclare_rule: about.redeclare_rule,
+            metadata,
+        }
+    }
+
+    /// Does it say whether the virtual host may be deleted?
+    pub fn says_of_protection(&self) -> bool {
+        let metadata = self.metadata.as_ref();
+        metadata.is_some_and(|metadata| metadata.protected_from_deletion.is_some())
+    }
+
+    /// What it says about the virtual host; what it does not say of a protection or a rule is as before.
+    pub fn about(&self, before: Option<&About>) -> About {
+        let metadata = self.metadata.clone().unwrap_or_default();
+        let first = |own: &String, other: String| if own.is_empty() { other } else { own.clone() };
+        let queue_type = self.default_queue_type.clone().or(metadata.default_queue_type);
         About {
-            description: self.description.clone(),
-            tags: self.tags.clone(),
-            default_queue_type: self.default_queue_type.clone(),
-            redeclare_rule: self.redeclare_rule,
+            description: first(&self.description, metadata.description),
+            tags: match self.tags.as_slice() {
+                [] => metadata.tags,
+                tags => tags.to_vec(),
+            },
+            // RabbitMQ writes this where nobody chose one.
+            default_queue_type: queue_type.filter(|name| name != "undefined"),
+            // RabbitMQ's files know nothing of it.
+            redeclare_rule: self.redeclare_rule.or(before.and_then(|before| before.redeclare_rule)),
+            protected_from_deletion: match metadata.protected_from_deletion {
+                Some(protected) => protected,
+                None => before.is_some_and(|before| before.protected_from_deletion),
+            },
         }
     }
 }
 
 /// Where RabbitMQ keeps the same once more.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VhostMetadata {
     pub description: String,
     #[serde(deserialize_with = "tags")]
     pub tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub default_queue_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protected_from_deletion: Option<bool>,
 }
 
 /// What a user may do in a virtual host.

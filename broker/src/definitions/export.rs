@@ -32,15 +32,8 @@ pub fn export(broker: &Broker) -> Document {
         ..Document::default()
     };
     for vhost in broker.vhosts() {
-        let about = vhost.about();
-        document.vhosts.get_or_insert_default().push(VhostDefinition {
-            name: vhost.name.to_string(),
-            description: about.description,
-            tags: about.tags,
-            default_queue_type: about.default_queue_type,
-            redeclare_rule: about.redeclare_rule,
-            metadata: None,
-        });
+        let vhosts = document.vhosts.get_or_insert_default();
+        vhosts.push(VhostDefinition::of(&vhost.name, vhost.about()));
         add_vhost(&mut document, &vhost, Some(&vhost.name));
     }
     document

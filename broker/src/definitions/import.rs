@@ -203,39 +203,15 @@ impl Plan {
         });
     }
 
-    fn vhost(&mut self, broker: &Broker, mut vhost: VhostDefinition) -> Result<(), ImportError> {
+    fn vhost(&mut self, broker: &Broker, vhost: VhostDefinition) -> Result<(), ImportError> {
         let what = format!("vhost '{}'", vhost.name);
         if vhost.name.is_empty() || vhost.name.len() > 255 {
             return Err(ImportError::object(what, AdminError::VhostNameLength));
         }
-        if let Some(metadata) = vhost.metadata.take() {
-            if vhost.description.is_empty() {
-                vhost.description = metadata.description;
-            }
-            if vhost.tags.is_empty() {
-                vhost.tags = metadata.tags;
-            }
-            vhost.default_queue_type = vhost.default_queue_type.or(metadata.default_queue_type);
-        }
-        // RabbitMQ writes this where nobody chose one.
-        vhost.default_queue_type.take_if(|name| name == "undefined");
-        let existing = broker.vhost(&vhost.name).map(|existing| existing.about());
-        // RabbitMQ's files know nothing of it.
-        vhost.redeclare_rule = vhost
-            .redeclare_rule
-            .or(existing.as_ref().and_then(|about| about.redeclare_rule));
-        match existing {
-            Some(about) if about == vhost.about() => return Ok(()),
+        match broker.vhost(&vhost.name).map(|existing| existing.about()) {
+            Some(about) if about == vhost.about(Some(&about)) => return Ok(()),
             // A file that says nothing about it does not take away what somebody said.
-            Some(about)
-                if vhost.about()
-                    == About {
-                        redeclare_rule: about.redeclare_rule,
-                        ..About::default()
-                    } =>
-            {
-                return Ok(());
-            }
+            Some(_) if vhost.about(None) == About::default() && !vhost.says_of_protection() => return Ok(()),
             Some(_) => self.note(Fate::Changed, what),
             None => self.note(Fate::Made, what),
         }

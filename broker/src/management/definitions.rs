@@ -26,13 +26,13 @@ pub fn get_vhost(request: &Request) -> Outcome {
 
 /// `POST /api/definitions`; with `dry_run=true` it only says what would change.
 pub fn post(request: &Request) -> Outcome {
-    import(request, Document::parse(&request.body)?)
+    import(request, Document::parse(request.document()?)?)
 }
 
 /// `POST /api/definitions/{vhost}`: what the file has in virtual hosts goes into this one.
 pub fn post_vhost(request: &Request) -> Outcome {
     let vhost = request.vhost()?;
-    import(request, Document::parse(&request.body)?.into_vhost(&vhost.name))
+    import(request, Document::parse(request.document()?)?.into_vhost(&vhost.name))
 }
 
 fn import(request: &Request, document: Document) -> Outcome {

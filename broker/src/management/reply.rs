@@ -126,12 +126,18 @@ pub enum ApiError {
     /// What the request is about names something that does not exist.
     #[error("{0}")]
     NoSuch(String),
+    /// It must be allowed first.
+    #[error("{0}")]
+    Protected(String),
     /// The path does not take this method.
     #[error("the resource does not take this method")]
     MethodNotAllowed,
     /// The body is larger than this resource takes.
     #[error("the body is larger than {0} bytes")]
     BodyTooLarge(usize),
+    /// The body has more JSON values than this resource takes.
+    #[error("the body has more than {0} values")]
+    TooManyValues(usize),
     /// The body did not come in time.
     #[error("the body did not arrive in time")]
     BodyTooSlow,
@@ -159,8 +165,11 @@ impl ApiError {
             ApiError::NotAuthorised(_) => (StatusCode::UNAUTHORIZED, "not_authorised"),
             ApiError::NotFound => (StatusCode::NOT_FOUND, "Object Not Found"),
             ApiError::NoSuch(_) => (StatusCode::NOT_FOUND, "not_found"),
+            ApiError::Protected(_) => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             ApiError::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            ApiError::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            ApiError::BodyTooLarge(_) | ApiError::TooManyValues(_) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large")
+            }
             ApiError::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             ApiError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable"),
             ApiError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_server_error"),
@@ -200,6 +209,7 @@ impl From<AdminError> for ApiError {
     fn from(error: AdminError) -> ApiError {
         match error {
             AdminError::NoSuchVhost(_) => ApiError::NotFound,
+            AdminError::VhostProtected(_) => ApiError::Protected(error.to_string()),
             AdminError::Auth(error) => error.into(),
             AdminError::Storage(error) => ApiError::Unavailable(error.to_string()),
             AdminError::VhostExists(_) | AdminError::VhostNameLength | AdminError::ClusterName => ApiError::bad(error),

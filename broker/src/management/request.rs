@@ -16,6 +16,11 @@ use crate::metrics::Rates;
 use crate::vhost::error::DEFAULT_EXCHANGE_ALIAS;
 use crate::vhost::{Actor, Vhost};
 
+/// Most values in the JSON of an ordinary body.
+const FIELDS_MAX: usize = 100_000;
+/// Most values in the JSON of definitions.
+const DEFINITIONS_VALUES_MAX: usize = 1_000_000;
+
 /// One request whose caller may make it.
 pub struct Request {
     /// What it is about.
@@ -108,11 +113,25 @@ impl Request {
         Ok(())
     }
 
+    /// The body, if it has not too many values: read, each takes more memory than the bytes it came in.
+    pub fn document(&self) -> Result<&[u8], ApiError> {
+        self.check_values(DEFINITIONS_VALUES_MAX)?;
+        Ok(&self.body)
+    }
+
+    fn check_values(&self, values_max: usize) -> Result<(), ApiError> {
+        match json::values_at_most(&self.body) <= values_max {
+            true => Ok(()),
+            false => Err(ApiError::TooManyValues(values_max)),
+        }
+    }
+
     /// The fields of a body that is a JSON object; none at all when the body is empty.
     pub fn fields(&self) -> Result<Fields, ApiError> {
         if self.body.is_empty() {
             return Ok(Fields(Map::new()));
         }
+        self.check_values(FIELDS_MAX)?;
         match serde_json::from_slice(&self.body) {
             Ok(Value::Object(fields)) => Ok(Fields(fields)),
             Ok(_) => Err(ApiError::bad("the body must be a JSON object")),
@@ -132,11 +151,16 @@ pub struct Fields(pub Map<String, Value>);
 impl Fields {
     /// A switch; `default` when it is not there.
     pub fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
+        Ok(self.flag_if_any(name)?.unwrap_or(default))
+    }
+
+    /// True or false, if it is there.
+    pub fn flag_if_any(&self, name: &str) -> Result<Option<bool>, ApiError> {
         match self.0.get(name) {
-            None | Some(Value::Null) => Ok(default),
-            Some(Value::Bool(value)) => Ok(*value),
-            Some(Value::String(text)) if text == "true" => Ok(true),
-            Some(Value::String(text)) if text == "false" => Ok(false),
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(Value::String(text)) if text == "true" => Ok(Some(true)),
+            Some(Value::String(text)) if text == "false" => Ok(Some(false)),
             Some(_) => Err(ApiError::BadRequest(format!("'{name}' must be true or false"))),
         }
     }

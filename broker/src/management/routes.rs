@@ -121,6 +121,7 @@ const BINDING: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}/{ke
 
 const TOPIC_PERMISSIONS: &str = "/api/topic-permissions/{vhost}/{user}";
 
+const PROTECTION: &str = "/api/vhosts/{vhost}/deletion/protection";
 const PARAMETER: &str = "/api/parameters/{component}/{vhost}/{name}";
 const GLOBAL_PARAMETER: &str = "/api/global-parameters/{name}";
 
@@ -298,6 +299,8 @@ pub const ROUTES: &[Route] = &[
         Any,
         vhosts::start,
     ),
+    change(Verb::Post, PROTECTION, Administrator, Any, vhosts::protect),
+    change(Verb::Delete, PROTECTION, Administrator, Any, vhosts::unprotect),
     get("/api/users", Administrator, Any, users::list),
     get(
         "/api/users/without-permissions",

@@ -54,6 +54,7 @@ fn view(request: &Request, vhost: &Vhost) -> VhostView {
         tags,
         default_queue_type,
         redeclare_rule: _,
+        protected_from_deletion,
     } = vhost.about();
     let default_queue_type = default_queue_type.unwrap_or_else(|| QUEUE_TYPE.to_owned());
     let node = request.broker.node_name.clone();
@@ -63,11 +64,13 @@ fn view(request: &Request, vhost: &Vhost) -> VhostView {
         tags: tags.clone(),
         default_queue_type: default_queue_type.clone(),
         redeclare_rule: vhost.redeclare_rule().name(),
+        protected_from_deletion,
         metadata: VhostMetadata {
             description,
             tags,
             default_queue_type,
             redeclare_rule: vhost.redeclare_rule().name(),
+            protected_from_deletion,
         },
         tracing: false,
         cluster_state: Map::from_iter([(node, "running".into())]),
@@ -93,27 +96,38 @@ pub fn put(request: &Request) -> Outcome {
     let broker = &request.broker;
     let (description, tags) = (fields.text("description")?, fields.texts("tags")?);
     let (queue_type, rule) = (queue_type(&fields)?, redeclare_rule(&fields)?);
+    let protected = fields.flag_if_any("protected_from_deletion")?;
     if fields.flag("tracing", false)? {
         return Err(ApiError::bad("tracing is not supported"));
     }
-    if let Some(vhost) = broker.vhost(name) {
-        if description.is_some() || tags.is_some() || queue_type.is_some() || rule.is_some() {
-            let mut about = vhost.about();
-            about.redeclare_rule = rule.unwrap_or(about.redeclare_rule);
-            about.default_queue_type = queue_type.or(about.default_queue_type);
-            about.description = description.map_or(about.description, str::to_owned);
-            about.tags = tags.unwrap_or(about.tags);
-            let ticket = broker.describe_vhost(name, about)?;
-            request.wait(Some(ticket))?;
+    let is_said = [
+        description.is_some(),
+        tags.is_some(),
+        queue_type.is_some(),
+        rule.is_some(),
+        protected.is_some(),
+    ];
+    let say = |about: &mut About| {
+        about.protected_from_deletion = protected.unwrap_or(about.protected_from_deletion);
+        about.redeclare_rule = rule.unwrap_or(about.redeclare_rule);
+        if let Some(description) = description {
+            about.description = description.to_owned();
+        }
+        if let Some(tags) = tags {
+            about.tags = tags;
+        }
+        if queue_type.is_some() {
+            about.default_queue_type = queue_type;
+        }
+    };
+    if broker.vhost(name).is_some() {
+        if is_said.contains(&true) {
+            request.wait(Some(broker.describe_vhost(name, say)?))?;
         }
         return Ok(Reply::done());
     }
-    let about = About {
-        description: description.unwrap_or_default().to_owned(),
-        tags: tags.unwrap_or_default(),
-        default_queue_type: queue_type,
-        redeclare_rule: rule.flatten(),
-    };
+    let mut about = About::default();
+    say(&mut about);
     let ticket = broker.add_vhost_with(name, about)?;
     request.wait(Some(ticket))?;
     let caller = request.caller()?;
@@ -166,6 +180,24 @@ pub fn delete(request: &Request) -> Outcome {
         return Err(ApiError::NotFound);
     }
     let ticket = request.broker.delete_vhost(name)?;
+    request.wait(Some(ticket))?;
+    Ok(Reply::done())
+}
+
+/// `POST /api/vhosts/{name}/deletion/protection`: it is not deleted until this is taken back.
+pub fn protect(request: &Request) -> Outcome {
+    set_protection(request, true)
+}
+
+/// `DELETE /api/vhosts/{name}/deletion/protection`.
+pub fn unprotect(request: &Request) -> Outcome {
+    set_protection(request, false)
+}
+
+fn set_protection(request: &Request, protected: bool) -> Outcome {
+    let name = request.part("vhost");
+    let edit = |about: &mut About| about.protected_from_deletion = protected;
+    let ticket = request.broker.describe_vhost(name, edit)?;
     request.wait(Some(ticket))?;
     Ok(Reply::done())
 }

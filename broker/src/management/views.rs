@@ -438,6 +438,7 @@ pub struct VhostView {
     pub tags: Vec<String>,
     pub default_queue_type: String,
     pub redeclare_rule: &'static str,
+    pub protected_from_deletion: bool,
     pub metadata: VhostMetadata,
     pub tracing: bool,
     pub cluster_state: Map<String, Value>,
@@ -454,6 +455,7 @@ pub struct VhostMetadata {
     pub tags: Vec<String>,
     pub default_queue_type: String,
     pub redeclare_rule: &'static str,
+    pub protected_from_deletion: bool,
 }
 
 /// A user, with the hash of its password.

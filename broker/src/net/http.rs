@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::entrance::{Entrance, Transport};
+use super::seats::{Seat, Seats};
 
-/// Connections at once, of all listeners of one router together; a further one waits in the system's queue.
+/// Connections at once, of all listeners of one router together; for a further one an idle one is closed.
 const HTTP_CONNECTIONS_MAX: usize = 256;
 /// Most bytes of a request line with its headers.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -25,6 +28,8 @@ const HEADERS_MAX: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client that takes nothing of its answer for so long is disconnected.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a connection that has to make room to take the rest of its last answer.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after a failed accept, most often for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -36,7 +41,7 @@ pub struct Peer(pub SocketAddr);
 #[derive(Clone)]
 pub struct Site {
     router: Router,
-    connections: Arc<Semaphore>,
+    seats: Arc<Seats>,
 }
 
 impl Site {
@@ -44,15 +49,16 @@ impl Site {
     pub fn new(router: Router) -> Site {
         Site {
             router,
-            connections: Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX)),
+            seats: Seats::new(HTTP_CONNECTIONS_MAX),
         }
     }
 
     /// Answers requests until `stop` changes; those under way are finished.
     pub async fn serve(self, listener: TcpListener, entrance: Entrance, mut stop: watch::Receiver<bool>) {
         loop {
-            let Ok(permit) = self.connections.clone().acquire_owned().await else {
-                return;
+            let seat = tokio::select! {
+                seat = self.seats.take() => seat,
+                _ = stop.changed() => return,
             };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -62,8 +68,7 @@ impl Site {
                 Ok((socket, peer)) => {
                     let (router, entrance, stop) = (self.router.clone(), entrance.clone(), stop.clone());
                     tokio::spawn(async move {
-                        come_in(socket, peer, &entrance, router, stop).await;
-                        drop(permit);
+                        come_in(socket, peer, &entrance, router, seat, stop).await;
                     });
                 }
                 Err(error) => {
@@ -80,6 +85,7 @@ async fn come_in(
     peer: SocketAddr,
     entrance: &Entrance,
     router: Router,
+    seat: Arc<Seat>,
     mut stop: watch::Receiver<bool>,
 ) {
     // The kernel gives up on a client that does not read; nothing here has to watch it.
@@ -88,20 +94,29 @@ async fn come_in(
     }
     let arrived = tokio::select! {
         arrived = entrance.admit(socket, peer) => arrived,
+        () = seat.is_needed() => None,
         _ = stop.changed() => None,
     };
     let Some(arrived) = arrived else { return };
     match arrived.stream {
-        Transport::Plain(socket) => answer(socket, arrived.peer, router, stop).await,
-        Transport::Tls(stream) => answer(stream, arrived.peer, router, stop).await,
+        Transport::Plain(socket) => answer(socket, arrived.peer, router, seat, stop).await,
+        Transport::Tls(stream) => answer(stream, arrived.peer, router, seat, stop).await,
     }
 }
 
-async fn answer<S>(stream: S, peer: SocketAddr, router: Router, mut stop: watch::Receiver<bool>)
+async fn answer<S>(stream: S, peer: SocketAddr, router: Router, seat: Arc<Seat>, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(router.layer(Extension(Peer(peer))));
+    let router = TowerToHyperService::new(router.layer(Extension(Peer(peer))));
+    let service = service_fn(|request| {
+        let work = seat.work();
+        let answer = router.call(request);
+        async move {
+            let _work = work;
+            answer.await
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -111,6 +126,14 @@ where
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = seat.is_needed() => {
+            connection.as_mut().graceful_shutdown();
+            match timeout(LEAVE_TIMEOUT, connection.as_mut()).await {
+                Ok(ended) => ended,
+                Err(_) if seat.works() => connection.await,
+                Err(_) => Ok(()),
+            }
+        }
         _ = stop.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -6,5 +6,6 @@ pub mod http;
 pub mod inherited;
 pub mod listener;
 pub mod proxy;
+pub mod seats;
 pub mod stream;
 pub mod tls;

@@ -15,6 +15,8 @@ pub struct About {
     pub default_queue_type: Option<String>,
     /// What becomes of declarations that differ from what is there; the configured rule if none is chosen.
     pub redeclare_rule: Option<RedeclareRule>,
+    /// It is not deleted until this is taken back.
+    pub protected_from_deletion: bool,
 }
 
 impl About {
@@ -25,6 +27,7 @@ impl About {
             tags: record.tags.clone(),
             default_queue_type: record.default_queue_type.clone(),
             redeclare_rule: record.redeclare_rule.as_deref().and_then(RedeclareRule::parse),
+            protected_from_deletion: record.protected_from_deletion,
         }
     }
 
@@ -36,6 +39,7 @@ impl About {
             tags: self.tags.clone(),
             default_queue_type: self.default_queue_type.clone(),
             redeclare_rule: self.redeclare_rule.map(|rule| rule.name().to_owned()),
+            protected_from_deletion: self.protected_from_deletion,
         }
     }
 }

@@ -1,12 +1,15 @@
-//! Every resource, under every method, asked for by every kind of user in every kind of virtual host.
+//! Every resource, under every method, asked for by every kind of user in every kind of virtual host, who shows a password or an
+//! access token.
 //!
 //! What matters most is checked without looking at the table of resources: who may not see a virtual host never reads a
 //! byte of what is in it, and who is no administrator changes nothing there.
 
+use leveret::auth::throttle::WAITING_MAX;
 use leveret::management::{ROUTES, Rights, Route, Verb, VhostRule};
 use serde_json::Value;
 
-use super::api::Api;
+use super::api::{Api, basic};
+use super::tokens::{self, Forged};
 
 /// Stands in everything that is in the virtual host `closed`, and in no request.
 const SECRET: &str = "topsecret";
@@ -63,14 +66,25 @@ impl Kind {
         }
     }
 
-    fn login(&self) -> String {
-        format!("{}:secretless", self.name)
+    /// All ways in which somebody of this kind may log in.
+    fn logins(&self) -> [String; 3] {
+        let token = tokens::token(&self.scopes(), tokens::now() + 600);
+        let with_password = basic(&format!("{}:secretless", self.name));
+        [with_password, format!("Bearer {token}"), basic(&format!("x:{token}"))]
+    }
+
+    /// The scopes that allow what the users of [`furnished`] are permitted.
+    fn scopes(&self) -> String {
+        let tag = format!("rabbitmq.tag:{}", self.tags);
+        ["configure", "write", "read"]
+            .iter()
+            .fold(tag, |scopes, verb| format!("{scopes} rabbitmq.{verb}:open/*"))
     }
 }
 
-/// `open` may be used by everybody, `closed` by guest only; both hold the same names.
+/// `open` may be used by everybody, `closed` by guest only; both hold the same names. Tokens are taken.
 fn furnished() -> Api {
-    let api = Api::start();
+    let api = tokens::api();
     for vhost in ["open", "closed"] {
         let secret = if vhost == "closed" { SECRET } else { "plain" };
         api.expect(
@@ -181,15 +195,15 @@ fn state(api: &Api) -> Vec<Value> {
 fn nobody_gets_or_changes_what_is_not_for_them() {
     let api = furnished();
     let before = state(&api);
-    for route in ROUTES {
-        for kind in &KINDS {
-            // What administrators may do with `closed` they may do; it is tried with the others first.
-            if kind.tags == "administrator" {
-                continue;
-            }
+    // What administrators may do with `closed` they may do.
+    for kind in KINDS.iter().filter(|kind| kind.tags != "administrator") {
+        for (route, login) in ROUTES
+            .iter()
+            .flat_map(|route| kind.logins().map(|login| (route, login)))
+        {
             let path = path(route, "closed");
-            let answer = api.ask_as(Some(&kind.login()), route.verb.as_str(), &path, body(route));
-            let asked = format!("{} {path} as {}: {answer:?}", route.verb.as_str(), kind.name);
+            let answer = api.ask_with(Some(&login), route.verb.as_str(), &path, body(route));
+            let asked = format!("{} {path} as {}, {login}: {answer:?}", route.verb.as_str(), kind.name);
             assert!(answer.status < 500 || answer.status == 503, "{asked}");
             if !kind.sees_all() {
                 assert!(!answer.body.contains(SECRET), "leaked: {asked}");
@@ -213,14 +227,17 @@ fn nobody_gets_or_changes_what_is_not_for_them() {
 fn a_tag_without_permissions_in_a_virtual_host_lets_nobody_act_in_it() {
     let api = furnished();
     let before = state(&api);
+    let [.., admin] = &KINDS;
     for route in ROUTES.iter().filter(|route| route.vhost == VhostRule::Used) {
         let path = path(route, "closed");
-        let answer = api.ask_as(Some("admin:secretless"), route.verb.as_str(), &path, body(route));
-        assert_eq!(answer.status, 401, "{} {path}: {answer:?}", route.verb.as_str());
-        assert!(
-            answer.body.contains("User not authorised to access virtual host"),
-            "{answer:?}"
-        );
+        for login in admin.logins() {
+            let answer = api.ask_with(Some(&login), route.verb.as_str(), &path, body(route));
+            assert_eq!(answer.status, 401, "{} {path}: {answer:?}", route.verb.as_str());
+            assert!(
+                answer.body.contains("User not authorised to access virtual host"),
+                "{answer:?}"
+            );
+        }
     }
     assert_eq!(state(&api), before);
 }
@@ -244,6 +261,36 @@ fn without_a_login_only_probes_are_answered() {
     }
 }
 
+/// With every right that there is, if only it were true.
+#[test]
+fn a_token_that_is_not_good_opens_nothing() {
+    let api = furnished();
+    let before = state(&api);
+    let [.., admin] = &KINDS;
+    let scopes = format!(
+        "{} rabbitmq.configure:*/* rabbitmq.write:*/* rabbitmq.read:*/*",
+        admin.scopes()
+    );
+    // A source with so many refused logins is refused at once, and who is right is let in nevertheless.
+    for _ in 0..WAITING_MAX {
+        api.broker.throttle.lock().begin_wait(api.address.ip());
+    }
+    let good = format!("Bearer {}", tokens::token(&scopes, tokens::now() + 600));
+    assert_eq!(api.ask_with(Some(&good), "GET", "/api/users", "").status, 200);
+    for Forged { what, token } in tokens::forged(&scopes) {
+        for login in [format!("Bearer {token}"), basic(&format!("guest:{token}"))] {
+            for route in ROUTES.iter().filter(|route| route.rights != Rights::Nobody) {
+                let path = path(route, "closed");
+                let answer = api.ask_with(Some(&login), route.verb.as_str(), &path, body(route));
+                let asked = format!("{} {path}, {what}: {answer:?}", route.verb.as_str());
+                assert_eq!(answer.status, 401, "{asked}");
+                assert!(answer.body.contains("not_authorized"), "{asked}");
+            }
+        }
+    }
+    assert_eq!(state(&api), before, "somebody changed something");
+}
+
 #[test]
 fn a_user_does_in_an_open_virtual_host_what_its_permissions_allow_and_no_more() {
     let api = furnished();
@@ -255,7 +302,17 @@ fn a_user_does_in_an_open_virtual_host_what_its_permissions_allow_and_no_more() 
     );
     let own = r#"{"configure":"^own","write":"^own","read":"^own"}"#;
     api.expect(201, "PUT", "/api/permissions/open/limited", own);
-    let ask = |method: &str, path: &str, body: &str| api.ask_as(Some("limited:p"), method, path, body);
+    let scopes =
+        "rabbitmq.tag:management rabbitmq.configure:open/own* rabbitmq.write:open/own* rabbitmq.read:open/own*";
+    let token = tokens::token(scopes, tokens::now() + 600);
+    for (name, login) in [("limited", basic("limited:p")), ("robot", format!("Bearer {token}"))] {
+        does_only_what_is_permitted(&api, name, &login);
+    }
+}
+
+/// `name`, who may do everything with what begins with `own`, and nothing else.
+fn does_only_what_is_permitted(api: &Api, name: &str, login: &str) {
+    let ask = |method: &str, path: &str, body: &str| api.ask_with(Some(login), method, path, body);
     assert_eq!(ask("PUT", "/api/queues/open/own-queue", "{}").status, 201);
     assert_eq!(ask("PUT", "/api/exchanges/open/own-exchange", "{}").status, 201);
     assert_eq!(
@@ -284,11 +341,13 @@ fn a_user_does_in_an_open_virtual_host_what_its_permissions_allow_and_no_more() 
             answer.json()["reason"]
                 .as_str()
                 .unwrap()
-                .contains("refused for user 'limited'"),
+                .contains(&format!("refused for user '{name}'")),
             "{answer:?}"
         );
     }
     assert_eq!(api.get("/api/queues/open/target")["messages"], 1);
+    assert_eq!(ask("DELETE", "/api/queues/open/own-queue", "").status, 204);
+    assert_eq!(ask("DELETE", "/api/exchanges/open/own-exchange", "").status, 204);
 }
 
 #[test]
@@ -305,8 +364,14 @@ fn a_name_that_is_spelled_otherwise_opens_no_door() {
         "/api/queues/closed/target?vhost=open",
         "/API/queues/closed/target",
     ] {
-        let answer = api.ask_as(Some("manager:secretless"), "GET", path, "");
-        assert!([400, 401, 404].contains(&answer.status), "{path}: {answer:?}");
-        assert!(!answer.body.contains(SECRET), "{path}: {answer:?}");
+        for login in KINDS
+            .iter()
+            .filter(|kind| kind.tags == "management")
+            .flat_map(Kind::logins)
+        {
+            let answer = api.ask_with(Some(&login), "GET", path, "");
+            assert!([400, 401, 404].contains(&answer.status), "{path}: {answer:?}");
+            assert!(!answer.body.contains(SECRET), "{path}: {answer:?}");
+        }
     }
 }

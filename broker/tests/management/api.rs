@@ -30,6 +30,11 @@ pub struct Api {
     _stop: watch::Sender<bool>,
 }
 
+/// `Authorization` for `user:password`.
+pub fn basic(login: &str) -> String {
+    format!("Basic {}", BASE64.encode(login))
+}
+
 /// Status, head and body of an answer.
 #[derive(Debug)]
 pub struct Answer {
@@ -79,11 +84,16 @@ impl Api {
 
     /// A request of somebody, or of nobody.
     pub fn ask_as(&self, login: Option<&str>, method: &str, path: &str, body: &str) -> Answer {
-        let login = login.map(|login| format!("Authorization: Basic {}\r\n", BASE64.encode(login)));
+        self.ask_with(login.map(basic).as_deref(), method, path, body)
+    }
+
+    /// A request with this `Authorization`, or without.
+    pub fn ask_with(&self, authorization: Option<&str>, method: &str, path: &str, body: &str) -> Answer {
+        let authorization = authorization.map(|given| format!("Authorization: {given}\r\n"));
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\n{}Connection: close\r\nContent-Length: {}\r\n\r\n",
             self.address,
-            login.unwrap_or_default(),
+            authorization.unwrap_or_default(),
             body.len()
         );
         self.send(&[head.as_bytes(), body.as_bytes()].concat())

@@ -2,8 +2,8 @@
 
 use leveret::broker::Broker;
 use leveret::policy::{ApplyTo, PolicyKind, PolicySpec};
+use leveret::vhost::Actor;
 use leveret::vhost::redeclare::RedeclareRule;
-use leveret::vhost::{About, Actor};
 use serde_json::{Map, Value};
 
 use crate::virtual_broker::words::Words;
@@ -35,11 +35,8 @@ pub fn run(broker: &Broker, command: &str, words: &Words) -> String {
             altered.err().map(|error| error.to_string())
         }
         "redeclare-rule" => {
-            let about = About {
-                redeclare_rule: RedeclareRule::parse(words.at(0)),
-                ..vhost.about()
-            };
-            let described = broker.describe_vhost("/", about);
+            let rule = RedeclareRule::parse(words.at(0));
+            let described = broker.describe_vhost("/", |about| about.redeclare_rule = rule);
             described.err().map(|error| error.to_string())
         }
         "vhost-limits" => {

@@ -1,0 +1,90 @@
+//! Clients that are slow, many, or send more than they look like.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::api::{Api, basic};
+
+/// More than there are connections for.
+const CONNECTIONS: usize = 300;
+
+fn connected(api: &Api, sends: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(api.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    stream.write_all(sends.as_bytes()).unwrap();
+    stream
+}
+
+/// The head of a request that makes a queue, whose body has two octets.
+fn head_of_a_body(path: &str) -> String {
+    let login = basic("guest:guest");
+    format!(
+        "PUT {path} HTTP/1.1\r\nHost: h\r\nAuthorization: {login}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
+    )
+}
+
+fn rest(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap_or_default();
+    answer
+}
+
+#[test]
+fn connections_that_ask_for_nothing_keep_nobody_out() {
+    let api = Api::start();
+    let busy = connected(&api, &head_of_a_body("/api/queues/%2F/kept"));
+    let flood: Vec<_> = (0..CONNECTIONS)
+        .map(|number| match number % 3 {
+            0 => connected(&api, ""),
+            1 => connected(&api, "GET /health/live HTTP/1.1\r\nX-Slow:"),
+            _ => connected(&api, "GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n"),
+        })
+        .collect();
+    let asked = Instant::now();
+    api.expect(200, "GET", "/health/live", "");
+    api.expect(200, "GET", "/api/overview", "");
+    // Long before the time for a head is over.
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    // Who was in the middle of a request is not cut off.
+    let mut busy = busy;
+    busy.write_all(b"{}").unwrap();
+    let answer = rest(busy);
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    drop(flood);
+}
+
+/// It takes a minute, because that is how long a body may take.
+#[test]
+fn who_sends_a_head_or_a_body_too_slowly_is_given_up() {
+    let api = Api::start();
+    let half_a_body = format!("{}{{", head_of_a_body("/api/queues/%2F/q"));
+    let (head, body) = (
+        connected(&api, "GET /health/live HTTP/1.1\r\nX-Slow:"),
+        connected(&api, &half_a_body),
+    );
+    let began = Instant::now();
+    assert_eq!(rest(head), "");
+    assert!(began.elapsed() >= Duration::from_secs(25), "{:?}", began.elapsed());
+    let answer = rest(body);
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("the body did not arrive in time"), "{answer}");
+}
+
+#[test]
+fn bodies_with_more_values_than_memory_is_meant_for_are_refused() {
+    let api = Api::start();
+    let many = |count: usize| "0,".repeat(count) + "0";
+    let publish = format!(
+        r#"{{"routing_key":"q","payload":"x","properties":{{"headers":{{"a":[{}]}}}}}}"#,
+        many(100_000)
+    );
+    let refused = api.expect(413, "POST", "/api/exchanges/%2F/amq.default/publish", &publish);
+    assert!(refused.body.contains("more than 100000 values"), "{refused:?}");
+    let definitions = format!(r#"{{"queues":[{}{{}}]}}"#, "{},".repeat(1_000_000));
+    let refused = api.expect(413, "POST", "/api/definitions", &definitions);
+    assert!(refused.body.contains("more than 1000000 values"), "{refused:?}");
+    // A long text is one value.
+    let payload = format!(r#"{{"routing_key":"q","payload":"{}"}}"#, "[,{".repeat(1_000_000));
+    api.expect(200, "POST", "/api/exchanges/%2F/amq.default/publish", &payload);
+}
