@@ -15,10 +15,10 @@ use parking_lot::Mutex;
 use crate::chunk::{ChunkBuilder, messages, verify};
 use crate::commit::Shared;
 use crate::error::StorageError;
-use crate::ids::{NEVER, Position, QueueId};
+use crate::ids::{Position, QueueId};
 use crate::keys::{self, ChunkKey, Key};
 use crate::live::LiveSet;
-use crate::log::{Chunk, Place, QueueLog};
+use crate::log::{Chunk, Expiry, Place, QueueLog};
 use crate::options::StoreOptions;
 use crate::pending::State;
 
@@ -229,8 +229,8 @@ impl Rewritten {
         };
         let first = self.new.first.0;
         let body = log.chunks.range(start..end).map(|chunk| chunk.body).sum();
-        let expires = log.chunks.range(start..end).map(|chunk| chunk.expires).min();
-        let search_at = log.chunks.range(start..end).map(|chunk| chunk.search_at).min();
+        let expiries = log.chunks.range(start..end).map(Chunk::expiry);
+        let expiry = expiries.fold(Expiry::NONE, Expiry::min);
         let alive = self.positions.iter().filter(|position| log.is_live(**position));
         let live = LiveSet::from_sorted(alive.map(|position| (position.0 - first) as u32).collect());
         let span = self.positions.last().map_or(0, |last| (last.0 - first) as u32);
@@ -242,15 +242,12 @@ impl Rewritten {
             pending.dead.push((self.queue, chunk.key, chunk.indexed));
         }
         let place = Place::Waiting(Arc::new(Mutex::new(self.bytes)));
-        let chunk = Chunk {
-            span,
-            count,
-            bytes: bytes as u32,
-            body,
-            expires: expires.unwrap_or(NEVER),
-            search_at: search_at.unwrap_or(NEVER),
-            ..Chunk::new(self.new, live, place)
-        };
+        let mut chunk = Chunk::new(self.new, live, place);
+        chunk.span = span;
+        chunk.count = count;
+        chunk.bytes = bytes as u32;
+        chunk.body = body;
+        chunk.set_expiry(expiry);
         log.chunks.insert(start, chunk);
         log.merged(self.queue, start, pending);
     }

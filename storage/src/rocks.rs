@@ -269,8 +269,11 @@ fn database_options() -> Options {
 fn families() -> [ColumnFamilyDescriptor; 2] {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
     [
-        ColumnFamilyDescriptor::new(META, family_options(&cache, META_WRITE_BUFFER_BYTES)),
-        ColumnFamilyDescriptor::new(CHUNKS, family_options(&cache, CHUNKS_WRITE_BUFFER_BYTES)),
+        ColumnFamilyDescriptor::new(META, family_options(&cache, META_WRITE_BUFFER_BYTES, META_BLOCK_BYTES)),
+        ColumnFamilyDescriptor::new(
+            CHUNKS,
+            family_options(&cache, CHUNKS_WRITE_BUFFER_BYTES, CHUNKS_BLOCK_BYTES),
+        ),
     ]
 }
 
@@ -312,9 +315,10 @@ fn write_error(error: &rocksdb::Error) -> StorageError {
     engine_error("writing", error)
 }
 
-fn family_options(cache: &Cache, write_buffer_bytes: usize) -> Options {
+fn family_options(cache: &Cache, write_buffer_bytes: usize, block_bytes: usize) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
+    table.set_block_size(block_bytes);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
@@ -358,6 +362,10 @@ const CHUNKS: &str = "chunks";
 const CHUNKS_WRITE_BUFFER_BYTES: usize = 32 << 20;
 /// Definitions and indexes are small.
 const META_WRITE_BUFFER_BYTES: usize = 8 << 20;
+/// An open table keeps the first key of each of its blocks in memory, which counts where chunks are small.
+const CHUNKS_BLOCK_BYTES: usize = 32 << 10;
+/// These are looked up one by one at times.
+const META_BLOCK_BYTES: usize = 8 << 10;
 /// Old logs are kept until what they hold is in table files, but not beyond this.
 const LOG_BYTES_MAX: u64 = 128 << 20;
 /// Blocks of table files kept in memory. Queues are read once and forward, so a large cache would be idle memory.
