@@ -255,9 +255,11 @@ impl Rewritten {
 
 /// The chunks to be written as one with the chunk at `index`: its neighbours as far as their live messages take little room.
 fn choose_run(log: &QueueLog, index: usize, chunk_bytes: usize, taken: impl Fn(ChunkKey) -> bool) -> Range<usize> {
+    let alike = log.chunks.get(index).map_or(0, live_bytes) * ALIKE_FACTOR;
+    let little = (chunk_bytes / JOINS_DIVISOR).min(alike.max(SMALL_BYTES));
     let joins = |chunk: &Chunk, bytes: usize| {
-        let little = live_bytes(chunk) <= chunk_bytes / JOINS_DIVISOR && bytes + live_bytes(chunk) <= chunk_bytes;
-        little && matches!(chunk.place, Place::Stored) && !taken(chunk.key)
+        let fits = live_bytes(chunk) <= little && bytes + live_bytes(chunk) <= chunk_bytes;
+        fits && matches!(chunk.place, Place::Stored) && !taken(chunk.key)
     };
     let narrow = |start: usize, end: usize| match (log.chunks.get(start), log.chunks.get(end - 1)) {
         (Some(first), Some(last)) => last.last().0 - first.key.first.0 < u64::from(u32::MAX),
@@ -302,6 +304,10 @@ const REWRITE_CHUNKS_MAX: usize = 8_192;
 const NEWEST_CHUNKS: usize = 4;
 /// A neighbour joins if its live messages take less than one in so many of a full chunk.
 const JOINS_DIVISOR: usize = 8;
+/// But one that is larger than this joins only if it is not so many times as large as the chunk that was looked at: what was
+/// joined already is not written again for each few that come.
+const SMALL_BYTES: usize = 16 << 10;
+const ALIKE_FACTOR: usize = 2;
 const RUN_CHUNKS_MAX: usize = 48;
 /// It pays to write chunks anew if that frees this much, or
 const GAIN_BYTES_MIN: usize = 4 << 10;
