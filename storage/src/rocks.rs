@@ -139,17 +139,35 @@ impl Engine for Rocks {
             .map_err(|error| engine_error("syncing", &error))
     }
 
+    /// RocksDB syncs nothing after an error, but the system does.
+    fn sync_log(&self) -> Result<(), StorageError> {
+        let failed = |error: std::io::Error| StorageError::Engine {
+            operation: "syncing",
+            message: error.to_string(),
+        };
+        for entry in std::fs::read_dir(&self.directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == LOG_EXTENSION) {
+                std::fs::File::open(path)
+                    .and_then(|log| log.sync_data())
+                    .map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Opening replays the log into table files, which are synced, and says by its sequence number where the log ended. The
     /// database is closed only when there is room for that, because until then it can still be read.
     fn reopen(&self) -> Result<Retry, StorageError> {
         if self.db.read().is_some() {
             check_room(&self.directory)?;
+            check_writable(&self.directory)?;
         }
         self.close();
         let opened =
             DB::open_cf_descriptors(&database_options(), &self.directory, families()).map_err(
                 |error| match write_error(&error) {
-                    full @ StorageError::DiskFull { .. } => full,
+                    error if error.may_pass() => error,
                     _ => open_error(&self.directory, &error),
                 },
             )?;
@@ -287,7 +305,11 @@ fn check_room(database: &Path) -> Result<(), StorageError> {
         let mut needed = ROOM_BYTES_MIN;
         for entry in std::fs::read_dir(database)? {
             let entry = entry?;
-            if entry.path().extension().is_some_and(|extension| extension == "log") {
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == LOG_EXTENSION)
+            {
                 needed += entry.metadata()?.len();
             }
         }
@@ -300,7 +322,18 @@ fn check_room(database: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// A write that found the disk full has not been synced by anybody, and what it left of the log is recognised by its
+/// Whether files can be made in the database's directory.
+fn check_writable(database: &Path) -> Result<(), StorageError> {
+    let probe = database.join(PROBE);
+    std::fs::write(&probe, b"")
+        .and_then(|()| std::fs::remove_file(&probe))
+        .map_err(|error| StorageError::ReadOnly {
+            operation: "opening the database again",
+            message: error.to_string(),
+        })
+}
+
+/// A write that found the disk full or was not allowed has not been synced by anybody, and what it left of the log is recognised by its
 /// checksums. After any other error, and after any error of a sync, nothing is certain.
 fn write_error(error: &rocksdb::Error) -> StorageError {
     let message = error.to_string();
@@ -308,6 +341,13 @@ fn write_error(error: &rocksdb::Error) -> StorageError {
     let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
     if says(&full) && !says(&["sync"]) {
         return StorageError::DiskFull {
+            operation: "writing",
+            message,
+        };
+    }
+    let refused = ["Read-only file system", "Operation not permitted", "Permission denied"];
+    if says(&refused) && !says(&["sync"]) {
+        return StorageError::ReadOnly {
             operation: "writing",
             message,
         };
@@ -355,6 +395,9 @@ fn engine_error(operation: &'static str, error: &rocksdb::Error) -> StorageError
 /// RocksDB's lists of its files, and the file that names the one in force.
 const FILE_LIST: &str = "MANIFEST-";
 const CURRENT_FILE_LIST: &str = "CURRENT";
+const LOG_EXTENSION: &str = "log";
+/// Made and removed to see whether that is possible.
+const PROBE: &str = "writable";
 const META: &str = "default";
 const CHUNKS: &str = "chunks";
 
