@@ -371,7 +371,7 @@ impl Runner {
                     _ => queue.do_what_is_due(&mut self.world),
                 }
             }
-            "room" => self.queue.as_mut().unwrap().allow(words.0[0].parse().unwrap()),
+            "room" => self.queue.as_mut().unwrap().allow(words.0[0].parse::<u64>().unwrap()),
             "load" => self.load(&words),
             "search" => self.search(&words),
             "retry" => self.queue.as_mut().unwrap().delay_retries(RetryDelay {

@@ -205,26 +205,29 @@ impl Shared {
         drop(committer);
         match written {
             Ok(()) => self.publish(cut),
-            Err(error @ StorageError::DiskFull { .. }) if !self.options.manual_commit => {
+            Err(error) if error.may_pass() && !self.options.manual_commit => {
                 self.wait_for_room(error, cut, sync);
             }
             Err(error) => self.fail(error),
         }
     }
 
-    /// Tries a commit that found the disk full until it is written, or the store is to stop. Meanwhile nothing is confirmed, what
-    /// waits grows until publishers are asked to pause, and everything can be read.
+    /// Tries a commit that found the disk full or read-only until it is written, or the store is to stop. Meanwhile nothing is
+    /// confirmed, what waits grows until publishers are asked to pause, and everything can be read.
     fn wait_for_room(&self, error: StorageError, cut: Cut, sync: bool) {
-        tracing::error!(%error, "nothing is confirmed until there is room");
+        tracing::error!(%error, "nothing is confirmed until it can be written");
         *self.stalled.lock() = Some(Arc::new(error));
+        if let Err(error) = self.sync_what_is_written() {
+            return self.fail(error);
+        }
         let mut told = false;
         let written = loop {
             let stop = self.wait_for_stop(Duration::from_millis(DISK_FULL_RETRY_MILLIS));
             match self.write_again(&cut, sync) {
-                Err(error @ StorageError::DiskFull { .. }) if !stop => {
+                Err(error) if error.may_pass() && !stop => {
                     // A try that looks first says how much room it needs, which is what an operator has to know.
                     if !std::mem::replace(&mut told, true) {
-                        tracing::warn!(%error, "still no room");
+                        tracing::warn!(%error, "it still cannot be written");
                     }
                     *self.stalled.lock() = Some(Arc::new(error));
                 }
@@ -235,11 +238,22 @@ impl Shared {
         if let Err(error) = written {
             return self.fail(error);
         }
-        tracing::info!("there is room again, and what waited for it is written");
+        tracing::info!("what waited is written, and confirmed");
         if sync {
             self.committer.lock().synced();
         }
         self.publish(cut);
+    }
+
+    /// What was confirmed before its interval was over must not wait for room as well.
+    fn sync_what_is_written(&self) -> Result<(), StorageError> {
+        if self.committer.lock().sync_due.is_none() {
+            return Ok(());
+        }
+        self.engine.sync_log()?;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.committer.lock().synced();
+        Ok(())
     }
 
     fn write_again(&self, cut: &Cut, sync: bool) -> Result<(), StorageError> {

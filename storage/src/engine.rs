@@ -27,7 +27,7 @@ pub(crate) type Fill<'a> = &'a mut dyn FnMut(&mut dyn Batch);
 /// A `write` is atomic: after a crash at any moment, the whole batch is there or none of it, and never a later batch without an
 /// earlier one. It is *durable* (survives the loss of power) once a `write` with `sync`, or a `sync`, that began after it has
 /// returned. After an error of `write` or `sync` nothing is known about that batch, and the caller must not write again, unless
-/// the error was [`StorageError::DiskFull`] and [`reopen`](Self::reopen) has succeeded.
+/// the error [may pass](StorageError::may_pass) and [`reopen`](Self::reopen) has succeeded.
 pub(crate) trait Engine: Send + Sync {
     /// The value of one key.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
@@ -40,6 +40,11 @@ pub(crate) trait Engine: Send + Sync {
 
     /// Makes every write that returned before durable.
     fn sync(&self) -> Result<(), StorageError>;
+
+    /// The same after a write that failed with an error that [may pass](StorageError::may_pass).
+    fn sync_log(&self) -> Result<(), StorageError> {
+        self.sync()
+    }
 
     /// The bytes that chunks take on the disk, dead ones included.
     fn table_bytes(&self) -> u64 {
@@ -55,7 +60,7 @@ pub(crate) trait Engine: Send + Sync {
     /// Ends a [`reclaim`](Self::reclaim) that is under way, and all work in the background. Nothing will be written any more.
     fn stop(&self) {}
 
-    /// After a write that failed because the disk was full, once there is room: makes sure that every earlier write is there
+    /// After a write that failed because the disk was full or read-only, once that is over: makes sure that every earlier write is there
     /// and durable, and tells whether the failed one is there too.
     fn reopen(&self) -> Result<Retry, StorageError>;
 

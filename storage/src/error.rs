@@ -60,6 +60,15 @@ pub enum StorageError {
         /// What the engine said.
         message: String,
     },
+    /// The data directory has become read-only, or its owner was changed, while the store was open. What was being written is not
+    /// there; what was written before is.
+    #[error("{operation} failed, the data directory is not writable any more: {message}")]
+    ReadOnly {
+        /// What was being done.
+        operation: &'static str,
+        /// What the engine said.
+        message: String,
+    },
     /// The caller broke a rule of the store; going on would risk a message.
     #[error("the store was misused: {rule}")]
     Misused {
@@ -75,6 +84,11 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// Whether nothing was written, and the same may succeed later: the system refused to begin.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::DiskFull { .. } | Self::ReadOnly { .. })
+    }
+
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into() }
     }

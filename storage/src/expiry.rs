@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, Range};
 use crate::error::StorageError;
 use crate::ids::{NEVER, Position, QueueId, Weighed};
 use crate::keys::ChunkKey;
-use crate::log::QueueLog;
+use crate::log::{Expiry, QueueLog};
 use crate::read::{self, RecoveredMessage, Shown};
 use crate::store::Store;
 use crate::writer::Writer;
@@ -102,7 +102,9 @@ impl Writer<'_> {
         let Some(log) = self.log_mut(queue) else { return };
         for seen in &found.chunks {
             if let Some(chunk) = log.chunk_mut(seen.key).filter(|chunk| chunk.count == seen.count) {
-                chunk.search_at = seen.search_at;
+                let first = chunk.expiry().first;
+                let search_at = seen.search_at;
+                chunk.set_expiry(Expiry { first, search_at });
             }
         }
     }
@@ -122,8 +124,10 @@ impl QueueLog {
     /// The message appended last expires then.
     pub(crate) fn expires(&mut self, expires_at: u64) {
         if let Some(chunk) = self.chunks.back_mut().filter(|_| expires_at != NEVER) {
-            chunk.expires = chunk.expires.min(expires_at);
-            chunk.search_at = chunk.search_at.min(expires_at);
+            chunk.set_expiry(chunk.expiry().min(Expiry {
+                first: expires_at,
+                search_at: expires_at,
+            }));
         }
     }
 
@@ -136,14 +140,15 @@ impl QueueLog {
         let mut expired = Vec::new();
         let mut next = NEVER;
         for chunk in chunks {
-            if chunk.search_at <= now {
+            let search_at = chunk.expiry().search_at;
+            if search_at <= now {
                 expired.push(SeenChunk {
                     key: chunk.key,
                     count: chunk.count,
-                    search_at: chunk.search_at,
+                    search_at,
                 });
             } else {
-                next = next.min(chunk.search_at);
+                next = next.min(search_at);
             }
         }
         expired.sort_unstable_by_key(|chunk| chunk.search_at);

@@ -18,9 +18,14 @@ enum Shape {
     /// All from the first to the second, both included.
     Range(u32, u32),
     /// One bit per distance.
-    Bits(Vec<u64>),
+    #[expect(
+        clippy::box_collection,
+        reason = "a store may have a million chunks, of which nearly all are ranges"
+    )]
+    Bits(Box<Vec<u64>>),
     /// Ascending.
-    List(Vec<u32>),
+    #[expect(clippy::box_collection, reason = "as above")]
+    List(Box<Vec<u32>>),
 }
 
 impl LiveSet {
@@ -55,7 +60,7 @@ impl LiveSet {
         self.count -= 1;
         match &mut self.shape {
             // The last one: any empty form will do.
-            _ if self.count == 0 => self.shape = Shape::List(Vec::new()),
+            _ if self.count == 0 => self.shape = Shape::List(Box::default()),
             Shape::Range(first, _) if *first == distance => *first += 1,
             Shape::Range(_, last) if *last == distance => *last -= 1,
             Shape::Range(..) => {
@@ -152,7 +157,7 @@ impl LiveSet {
                 out.push(form::LIST);
                 varint::write(list.len() as u64, out);
                 let mut previous = 0;
-                for &distance in list {
+                for &distance in list.iter() {
                     varint::write(u64::from(distance - previous), out);
                     previous = distance;
                 }
@@ -182,7 +187,7 @@ impl LiveSet {
                 let bits: Vec<u64> = bytes.iter().map(|word| u64::from_be_bytes(*word)).collect();
                 let count = bits.iter().map(|word| word.count_ones()).sum();
                 Self {
-                    shape: Shape::Bits(bits),
+                    shape: Shape::Bits(Box::new(bits)),
                     count,
                 }
             }
@@ -197,7 +202,7 @@ impl LiveSet {
                     list.push(list.last().copied().unwrap_or(0).checked_add(step)?);
                 }
                 Self {
-                    shape: Shape::List(list),
+                    shape: Shape::List(Box::new(list)),
                     count,
                 }
             }
@@ -210,18 +215,18 @@ impl LiveSet {
 /// The smallest form for these ascending distances.
 fn shape_of(distances: Vec<u32>) -> Shape {
     let (Some(&first), Some(&last)) = (distances.first(), distances.last()) else {
-        return Shape::List(distances);
+        return Shape::List(Box::new(distances));
     };
     let count = u32::try_from(distances.len()).unwrap_or(u32::MAX);
     if last - first == count - 1 {
         return Shape::Range(first, last);
     }
     if !fits_bits(last, count) {
-        return Shape::List(distances);
+        return Shape::List(Box::new(distances));
     }
     let mut bits = vec![0; word_of(last) + 1];
     distances.iter().for_each(|&distance| set_bit(&mut bits, distance));
-    Shape::Bits(bits)
+    Shape::Bits(Box::new(bits))
 }
 
 /// Whether bits up to `last` take no more memory than a list of `count`.

@@ -14,7 +14,7 @@ use crate::keys::ChunkKey;
 use crate::live::LiveSet;
 use crate::pending::Pending;
 
-pub(crate) use chunk::{Chunk, Place, SharedBytes};
+pub(crate) use chunk::{Chunk, Expiry, Place, SharedBytes};
 
 /// The chunks of one queue, first to last, and what is known of its messages.
 #[derive(Debug, Default)]
@@ -115,14 +115,16 @@ impl QueueLog {
         pending.bytes += builder.len();
         self.open = Some(Box::new(builder));
         let key = ChunkKey { first, generation: 0 };
+        self.make_room();
         self.chunks.push_back(Chunk::new(key, LiveSet::first(), Place::Open));
         pending.open.push(queue);
         self.note_lazy(queue, pending);
         self.opened += 1;
-        if self.opened >= CROWD_CHUNKS {
+        let crowd = crowd_chunks(pending.queues);
+        if self.opened as usize >= crowd {
             self.opened = 0;
             // The newest are left alone for a while: they may be about to be settled.
-            self.note_crowd(queue, self.chunks.len().saturating_sub(CROWD_CHUNKS as usize), pending);
+            self.note_crowd(queue, self.chunks.len().saturating_sub(crowd), pending);
         }
         if !self.known && !queue.is_spill() {
             self.known = true;
@@ -225,8 +227,9 @@ impl QueueLog {
 
     /// Small chunks have become one, at this index.
     pub(crate) fn merged(&mut self, queue: QueueId, index: usize, pending: &mut Pending) {
+        self.release_spare_memory();
         self.merged += 1;
-        if self.merged >= MERGED_CHUNKS {
+        if self.merged >= MERGED_CHUNKS && self.chunks.len() >= MERGED_QUEUE_CHUNKS {
             self.merged = 0;
             self.note_crowd(queue, index.saturating_sub(MERGED_CHUNKS as usize / 2), pending);
         }
@@ -235,12 +238,28 @@ impl QueueLog {
     /// Has the chunk at an index written as one with its neighbours, if it is small: a long queue that came in small commits would
     /// cost more memory for its index than it should.
     fn note_crowd(&mut self, queue: QueueId, index: usize, pending: &mut Pending) {
-        if index < CROWD_CHUNKS as usize / 2 || queue.is_spill() {
+        if index < CROWD_CHUNKS_MIN / 2 || queue.is_spill() {
             return;
         }
         if let Some(chunk) = self.chunks.get_mut(index).filter(|chunk| !chunk.noted) {
             chunk.noted = true;
             pending.sparse.push((queue, chunk.key));
+        }
+    }
+
+    /// Makes room for one more chunk. There may be a million of them, so a list must not be half empty.
+    fn make_room(&mut self) {
+        if self.chunks.len() == self.chunks.capacity() {
+            self.chunks
+                .reserve_exact(SPARE_CHUNKS_MIN + self.chunks.len() / SPARE_DIVISOR);
+        }
+    }
+
+    /// Gives memory back when chunks have gone; cheap when there is nothing to give.
+    pub(super) fn release_spare_memory(&mut self) {
+        let (used, capacity) = (self.chunks.len(), self.chunks.capacity());
+        if capacity > KEPT_CHUNKS && used < capacity / SPARE_DIVISOR {
+            self.chunks.shrink_to(2 * used + SPARE_CHUNKS_MIN);
         }
     }
 
@@ -316,7 +335,24 @@ impl QueueLog {
     }
 }
 
+/// How many chunks of a queue are opened before older ones are looked at, when there are so many queues.
+fn crowd_chunks(queues: usize) -> usize {
+    (CROWD_CHUNKS_OF_ALL / queues.max(1)).clamp(CROWD_CHUNKS_MIN, CROWD_CHUNKS_MAX)
+}
+
 /// Each time so many chunks were opened, the older ones are looked at.
-const CROWD_CHUNKS: u32 = 48;
-/// Each time so many chunks were made of smaller ones, they are looked at again.
+const CROWD_CHUNKS_MAX: usize = 48;
+/// With many queues sooner, so that this many small chunks of all together are left alone,
+const CROWD_CHUNKS_OF_ALL: usize = 160_000;
+/// but not sooner than this, because each message is read and written again.
+const CROWD_CHUNKS_MIN: usize = 16;
+/// Each time so many chunks were made of smaller ones, they are looked at again,
 const MERGED_CHUNKS: u32 = 16;
+/// if the queue has so many: what is read back of a queue is whole chunks, so those of a short one had better be small.
+const MERGED_QUEUE_CHUNKS: usize = 96;
+/// A queue's list of chunks grows by a part in so many, and gives memory back when less than one part in so many is used.
+const SPARE_DIVISOR: usize = 4;
+/// Chunks that a list has room for when it grows or shrinks,
+const SPARE_CHUNKS_MIN: usize = 4;
+/// and that it keeps room for.
+const KEPT_CHUNKS: usize = 16;

@@ -30,6 +30,7 @@ struct Platter {
     syncs_before_failure: Option<u64>,
     reads_fail: bool,
     full: bool,
+    read_only: bool,
 }
 
 /// What is left of a [`MemoryDisk`] after a crash.
@@ -103,6 +104,11 @@ impl MemoryDisk {
         self.platter.lock().full = full;
     }
 
+    /// Refuses every write from now on, or no longer.
+    pub fn make_read_only(&self, read_only: bool) {
+        self.platter.lock().read_only = read_only;
+    }
+
     /// Flips one bit in the middle of the `index`-th stored chunk, as a rotting disk would. False if there is no such chunk.
     pub fn damage_chunk(&self, index: usize) -> bool {
         let mut platter = self.platter.lock();
@@ -138,6 +144,12 @@ impl Platter {
     fn check_room(&self) -> Result<(), StorageError> {
         if self.full {
             return Err(StorageError::DiskFull {
+                operation: "writing",
+                message: "the test asked for it".into(),
+            });
+        }
+        if self.read_only {
+            return Err(StorageError::ReadOnly {
                 operation: "writing",
                 message: "the test asked for it".into(),
             });

@@ -81,6 +81,8 @@ pub(crate) struct Pending {
     pub(crate) awaited: bool,
     /// Somebody waits for something else than messages: messages may be settled before they are written.
     pub(crate) must_sync: bool,
+    /// How many queues there were when the last commit was cut.
+    pub(crate) queues: usize,
     /// Buffers to use again.
     spare: Vec<Vec<u8>>,
     spare_bytes: usize,
@@ -140,6 +142,7 @@ impl State {
         cut.definitions = std::mem::take(&mut pending.definitions);
         cut.next_queue_id = pending.next_queue_id.take();
         pending.urgent = false;
+        pending.queues = queues.len();
         let awaited = std::mem::take(&mut pending.awaited);
         cut.needs_sync = std::mem::take(&mut pending.must_sync) || (awaited && !cut.chunks.is_empty());
         pending.bytes = 0;
@@ -256,7 +259,7 @@ impl Cut {
         let start = self.index_bytes.len();
         let out = &mut self.index_bytes;
         let numbers = [chunk.count, chunk.span, chunk.bytes, chunk.body];
-        IndexEntry::encode_into(numbers, chunk.expires, &chunk.live, out);
+        IndexEntry::encode_into(numbers, chunk.expiry().first, &chunk.live, out);
         self.index.push((queue, chunk.key, start..self.index_bytes.len()));
     }
 

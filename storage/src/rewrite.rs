@@ -15,10 +15,10 @@ use parking_lot::Mutex;
 use crate::chunk::{ChunkBuilder, messages, verify};
 use crate::commit::Shared;
 use crate::error::StorageError;
-use crate::ids::{NEVER, Position, QueueId};
+use crate::ids::{Position, QueueId};
 use crate::keys::{self, ChunkKey, Key};
 use crate::live::LiveSet;
-use crate::log::{Chunk, Place, QueueLog};
+use crate::log::{Chunk, Expiry, Place, QueueLog};
 use crate::options::StoreOptions;
 use crate::pending::State;
 
@@ -229,8 +229,8 @@ impl Rewritten {
         };
         let first = self.new.first.0;
         let body = log.chunks.range(start..end).map(|chunk| chunk.body).sum();
-        let expires = log.chunks.range(start..end).map(|chunk| chunk.expires).min();
-        let search_at = log.chunks.range(start..end).map(|chunk| chunk.search_at).min();
+        let expiries = log.chunks.range(start..end).map(Chunk::expiry);
+        let expiry = expiries.fold(Expiry::NONE, Expiry::min);
         let alive = self.positions.iter().filter(|position| log.is_live(**position));
         let live = LiveSet::from_sorted(alive.map(|position| (position.0 - first) as u32).collect());
         let span = self.positions.last().map_or(0, |last| (last.0 - first) as u32);
@@ -242,15 +242,12 @@ impl Rewritten {
             pending.dead.push((self.queue, chunk.key, chunk.indexed));
         }
         let place = Place::Waiting(Arc::new(Mutex::new(self.bytes)));
-        let chunk = Chunk {
-            span,
-            count,
-            bytes: bytes as u32,
-            body,
-            expires: expires.unwrap_or(NEVER),
-            search_at: search_at.unwrap_or(NEVER),
-            ..Chunk::new(self.new, live, place)
-        };
+        let mut chunk = Chunk::new(self.new, live, place);
+        chunk.span = span;
+        chunk.count = count;
+        chunk.bytes = bytes as u32;
+        chunk.body = body;
+        chunk.set_expiry(expiry);
         log.chunks.insert(start, chunk);
         log.merged(self.queue, start, pending);
     }
@@ -258,9 +255,11 @@ impl Rewritten {
 
 /// The chunks to be written as one with the chunk at `index`: its neighbours as far as their live messages take little room.
 fn choose_run(log: &QueueLog, index: usize, chunk_bytes: usize, taken: impl Fn(ChunkKey) -> bool) -> Range<usize> {
+    let alike = log.chunks.get(index).map_or(0, live_bytes) * ALIKE_FACTOR;
+    let little = (chunk_bytes / JOINS_DIVISOR).min(alike.max(SMALL_BYTES));
     let joins = |chunk: &Chunk, bytes: usize| {
-        let little = live_bytes(chunk) <= chunk_bytes / JOINS_DIVISOR && bytes + live_bytes(chunk) <= chunk_bytes;
-        little && matches!(chunk.place, Place::Stored) && !taken(chunk.key)
+        let fits = live_bytes(chunk) <= little && bytes + live_bytes(chunk) <= chunk_bytes;
+        fits && matches!(chunk.place, Place::Stored) && !taken(chunk.key)
     };
     let narrow = |start: usize, end: usize| match (log.chunks.get(start), log.chunks.get(end - 1)) {
         (Some(first), Some(last)) => last.last().0 - first.key.first.0 < u64::from(u32::MAX),
@@ -305,6 +304,10 @@ const REWRITE_CHUNKS_MAX: usize = 8_192;
 const NEWEST_CHUNKS: usize = 4;
 /// A neighbour joins if its live messages take less than one in so many of a full chunk.
 const JOINS_DIVISOR: usize = 8;
+/// But one that is larger than this joins only if it is not so many times as large as the chunk that was looked at: what was
+/// joined already is not written again for each few that come.
+const SMALL_BYTES: usize = 16 << 10;
+const ALIKE_FACTOR: usize = 2;
 const RUN_CHUNKS_MAX: usize = 48;
 /// It pays to write chunks anew if that frees this much, or
 const GAIN_BYTES_MIN: usize = 4 << 10;

@@ -139,17 +139,35 @@ impl Engine for Rocks {
             .map_err(|error| engine_error("syncing", &error))
     }
 
+    /// RocksDB syncs nothing after an error, but the system does.
+    fn sync_log(&self) -> Result<(), StorageError> {
+        let failed = |error: std::io::Error| StorageError::Engine {
+            operation: "syncing",
+            message: error.to_string(),
+        };
+        for entry in std::fs::read_dir(&self.directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == LOG_EXTENSION) {
+                std::fs::File::open(path)
+                    .and_then(|log| log.sync_data())
+                    .map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Opening replays the log into table files, which are synced, and says by its sequence number where the log ended. The
     /// database is closed only when there is room for that, because until then it can still be read.
     fn reopen(&self) -> Result<Retry, StorageError> {
         if self.db.read().is_some() {
             check_room(&self.directory)?;
+            check_writable(&self.directory)?;
         }
         self.close();
         let opened =
             DB::open_cf_descriptors(&database_options(), &self.directory, families()).map_err(
                 |error| match write_error(&error) {
-                    full @ StorageError::DiskFull { .. } => full,
+                    error if error.may_pass() => error,
                     _ => open_error(&self.directory, &error),
                 },
             )?;
@@ -269,8 +287,11 @@ fn database_options() -> Options {
 fn families() -> [ColumnFamilyDescriptor; 2] {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
     [
-        ColumnFamilyDescriptor::new(META, family_options(&cache, META_WRITE_BUFFER_BYTES)),
-        ColumnFamilyDescriptor::new(CHUNKS, family_options(&cache, CHUNKS_WRITE_BUFFER_BYTES)),
+        ColumnFamilyDescriptor::new(META, family_options(&cache, META_WRITE_BUFFER_BYTES, META_BLOCK_BYTES)),
+        ColumnFamilyDescriptor::new(
+            CHUNKS,
+            family_options(&cache, CHUNKS_WRITE_BUFFER_BYTES, CHUNKS_BLOCK_BYTES),
+        ),
     ]
 }
 
@@ -284,7 +305,11 @@ fn check_room(database: &Path) -> Result<(), StorageError> {
         let mut needed = ROOM_BYTES_MIN;
         for entry in std::fs::read_dir(database)? {
             let entry = entry?;
-            if entry.path().extension().is_some_and(|extension| extension == "log") {
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == LOG_EXTENSION)
+            {
                 needed += entry.metadata()?.len();
             }
         }
@@ -297,7 +322,18 @@ fn check_room(database: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// A write that found the disk full has not been synced by anybody, and what it left of the log is recognised by its
+/// Whether files can be made in the database's directory.
+fn check_writable(database: &Path) -> Result<(), StorageError> {
+    let probe = database.join(PROBE);
+    std::fs::write(&probe, b"")
+        .and_then(|()| std::fs::remove_file(&probe))
+        .map_err(|error| StorageError::ReadOnly {
+            operation: "opening the database again",
+            message: error.to_string(),
+        })
+}
+
+/// A write that found the disk full or was not allowed has not been synced by anybody, and what it left of the log is recognised by its
 /// checksums. After any other error, and after any error of a sync, nothing is certain.
 fn write_error(error: &rocksdb::Error) -> StorageError {
     let message = error.to_string();
@@ -309,12 +345,20 @@ fn write_error(error: &rocksdb::Error) -> StorageError {
             message,
         };
     }
+    let refused = ["Read-only file system", "Operation not permitted", "Permission denied"];
+    if says(&refused) && !says(&["sync"]) {
+        return StorageError::ReadOnly {
+            operation: "writing",
+            message,
+        };
+    }
     engine_error("writing", error)
 }
 
-fn family_options(cache: &Cache, write_buffer_bytes: usize) -> Options {
+fn family_options(cache: &Cache, write_buffer_bytes: usize, block_bytes: usize) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
+    table.set_block_size(block_bytes);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
@@ -351,6 +395,9 @@ fn engine_error(operation: &'static str, error: &rocksdb::Error) -> StorageError
 /// RocksDB's lists of its files, and the file that names the one in force.
 const FILE_LIST: &str = "MANIFEST-";
 const CURRENT_FILE_LIST: &str = "CURRENT";
+const LOG_EXTENSION: &str = "log";
+/// Made and removed to see whether that is possible.
+const PROBE: &str = "writable";
 const META: &str = "default";
 const CHUNKS: &str = "chunks";
 
@@ -358,6 +405,10 @@ const CHUNKS: &str = "chunks";
 const CHUNKS_WRITE_BUFFER_BYTES: usize = 32 << 20;
 /// Definitions and indexes are small.
 const META_WRITE_BUFFER_BYTES: usize = 8 << 20;
+/// An open table keeps the first key of each of its blocks in memory, which counts where chunks are small.
+const CHUNKS_BLOCK_BYTES: usize = 32 << 10;
+/// These are looked up one by one at times.
+const META_BLOCK_BYTES: usize = 8 << 10;
 /// Old logs are kept until what they hold is in table files, but not beyond this.
 const LOG_BYTES_MAX: u64 = 128 << 20;
 /// Blocks of table files kept in memory. Queues are read once and forward, so a large cache would be idle memory.

@@ -221,7 +221,7 @@ impl Store {
             expires: log
                 .chunks
                 .iter()
-                .map(|chunk| chunk.expires)
+                .map(|chunk| chunk.expiry().first)
                 .min()
                 .filter(|expires| *expires != NEVER),
             first: log.chunks.front().map_or(log.next, |chunk| chunk.key.first),

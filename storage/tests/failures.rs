@@ -204,6 +204,91 @@ fn a_full_disk_confirms_nothing_and_the_store_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_disk_that_has_become_read_only_confirms_nothing_and_the_store_goes_on_when_it_is_writable() {
+    let disk = MemoryDisk::new();
+    let store = Store::on_memory_disk(&disk, patient()).unwrap();
+    append(&store, QUEUE, 0..3);
+    disk.make_read_only(true);
+    let waits = append_one(&store, 3);
+    until("the store notices", || store.trouble().is_some());
+    let trouble = store.trouble().unwrap().to_string();
+    assert!(trouble.contains("not writable"), "{trouble}");
+    assert!(store.failed().is_none() && store.durable() < waits);
+    assert_eq!(positions(&store, QUEUE), [0, 1, 2, 3], "all can be read meanwhile");
+    disk.make_read_only(false);
+    store.wait(waits).unwrap();
+    assert!(store.trouble().is_none());
+}
+
+#[test]
+fn what_was_confirmed_before_its_interval_was_over_is_synced_when_the_disk_is_found_full() {
+    let disk = MemoryDisk::new();
+    let options = StoreOptions {
+        fsync: Fsync::Interval(Duration::from_secs(3600)),
+        ..patient()
+    };
+    let store = Store::on_memory_disk(&disk, options.clone()).unwrap();
+    for position in 0..5 {
+        append(&store, QUEUE, position..position + 1);
+    }
+    assert!(disk.unsynced_writes() > 0);
+    disk.fill(true);
+    append_one(&store, 5);
+    until("the store has synced", || disk.unsynced_writes() == 0);
+    let left = Store::on_memory_disk(&disk.crash(Crash::PowerCut), options).unwrap();
+    assert_eq!(positions(&left, QUEUE), [0, 1, 2, 3, 4]);
+    disk.fill(false);
+}
+
+/// Needs a file system with immutable files and the right to make them; without it, nothing is shown.
+#[test]
+fn rocksdb_in_a_directory_that_has_become_read_only_goes_on_when_it_is_writable() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let store = Store::open(&data, patient()).unwrap();
+    append(&store, QUEUE, 0..3);
+    let Some(frozen) = Frozen::freeze(&data) else {
+        eprintln!("left out: no right to make files immutable");
+        return;
+    };
+    let waits = append_one(&store, 3);
+    until("the store notices", || store.trouble().is_some());
+    assert!(store.failed().is_none(), "{:?}", store.failed());
+    assert!(store.durable() < waits);
+    assert_eq!(positions(&store, QUEUE), [0, 1, 2, 3]);
+    drop(frozen);
+    store.wait(waits).unwrap();
+    assert!(store.trouble().is_none());
+    drop(store);
+    let store = Store::open(&data, patient()).unwrap();
+    assert_eq!(positions(&store, QUEUE), [0, 1, 2, 3]);
+}
+
+/// Files and folders that cannot be changed as long as this lives.
+struct Frozen(std::path::PathBuf);
+
+impl Frozen {
+    fn freeze(path: &std::path::Path) -> Option<Self> {
+        let frozen = Self(path.to_owned());
+        frozen.change("+i").then_some(frozen)
+    }
+
+    fn change(&self, attribute: &str) -> bool {
+        let chattr = std::process::Command::new("chattr")
+            .args(["-R", attribute])
+            .arg(&self.0)
+            .output();
+        chattr.is_ok_and(|changed| changed.status.success())
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.change("-i");
+    }
+}
+
+#[test]
 fn a_store_with_a_full_disk_can_be_closed_and_says_what_it_could_not_keep() {
     let disk = MemoryDisk::new();
     let store = Store::on_memory_disk(&disk, patient()).unwrap();

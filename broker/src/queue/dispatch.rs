@@ -12,12 +12,10 @@ use super::{
 /// consumers to be busy with while the next is read.
 const LOAD_BYTES_MAX: u64 = 2 << 20;
 /// A load asks for so much, however little the queue may hold.
-const LOAD_BYTES_MIN: u64 = 16 << 10;
+const LOAD_BYTES_MIN: u64 = 4 << 10;
 
-/// Persisted messages may take one in so many parts of what a queue may hold.
-const PERSISTED_PART: u64 = 4;
-/// A queue that pages goes on doing so until it has less than one in so many parts of what it may hold.
-const RESUME_PART: u64 = 8;
+/// A queue that pages goes on doing so until it has less than one in so many parts of what persisted messages may take.
+const RESUME_PART: u64 = 2;
 
 /// What became of a batch of published messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -186,14 +184,14 @@ impl<M: QueueMessage, C> Queue<M, C> {
     }
 
     pub(super) fn ask_for_load<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
-        let bytes = self.allowed_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX);
+        let bytes = self.room.persisted_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX);
         if let Some(load) = self.ready.next_load(bytes) {
             sink.load(load);
         }
     }
 
     pub(super) fn ask_for_load_of_lowest<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
-        let bytes = self.allowed_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX);
+        let bytes = self.room.persisted_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX);
         if let Some(load) = self.ready.next_load_of_lowest(bytes) {
             sink.load(load);
         }
@@ -245,12 +243,12 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// A message that is on disk anyway is paged sooner than one that would have to be written for it; but behind a paged
     /// message both are treated alike, else there would be as many stretches as messages where they alternate.
     fn must_page(&self, persisted: bool, message: &M) -> bool {
-        let part = match (self.ready.ends_paged(self.ready.level_of(message)), persisted) {
-            (true, _) => RESUME_PART,
-            (false, true) => PERSISTED_PART,
-            (false, false) => 1,
+        let allowed_bytes = match (self.ready.ends_paged(self.ready.level_of(message)), persisted) {
+            (true, _) => self.room.persisted_bytes / RESUME_PART,
+            (false, true) => self.room.persisted_bytes,
+            (false, false) => self.room.bytes,
         };
-        self.ready.memory_bytes() + message.memory_size() as u64 > self.allowed_bytes / part
+        self.ready.memory_bytes() + message.memory_size() as u64 > allowed_bytes
     }
 
     fn offer_new<S: Sink<M, C> + ?Sized>(&mut self, position: Position, message: &M, sink: &mut S) -> Option<Taker> {

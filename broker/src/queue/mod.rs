@@ -93,6 +93,26 @@ pub struct QueueOptions {
     pub first_position: Position,
 }
 
+/// Memory that the ready messages of a queue may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub bytes: u64,
+    /// What of it a message may take that is on disk anyway.
+    pub persisted_bytes: u64,
+}
+
+/// Persisted messages may take one in so many parts of what a queue may hold.
+pub const PERSISTED_PART: u64 = 4;
+
+impl From<u64> for Room {
+    fn from(bytes: u64) -> Self {
+        Self {
+            bytes,
+            persisted_bytes: bytes / PERSISTED_PART,
+        }
+    }
+}
+
 /// The queue was deleted after the caller looked it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the queue was deleted")]
@@ -165,7 +185,7 @@ pub struct Queue<M, C> {
     delivered_up_to: Option<Position>,
     delivered_up_to_is_news: bool,
     /// Memory that ready messages may take.
-    allowed_bytes: u64,
+    room: Room,
     /// A message is given up when its deliveries failed more often than this; the highest number is no limit.
     delivery_limit: u32,
     /// How long messages may live here.
@@ -213,7 +233,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             next_position: options.first_position,
             delivered_up_to: None,
             delivered_up_to_is_news: false,
-            allowed_bytes: u64::MAX,
+            room: Room::from(u64::MAX),
             delivery_limit: u32::MAX,
             message_ttl_millis: None,
             retry_delay: RetryDelay::default(),
@@ -247,8 +267,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
     }
 
     /// Says how much memory ready messages may take from now on. More than that is paged; what is in memory stays there.
-    pub fn allow(&mut self, bytes: u64) {
-        self.allowed_bytes = bytes;
+    pub fn allow(&mut self, room: impl Into<Room>) {
+        self.room = room.into();
     }
 
     /// Says how many deliveries of a message may fail; with one more it is given up. `None` is without limit.

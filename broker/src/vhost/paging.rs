@@ -1,8 +1,10 @@
 //! Queues longer than memory allows: how much each may hold, and who reads back what it does not.
 //!
 //! All queues share one budget. A queue may hold as much as all together leave free, so that one long queue gets half of the
-//! budget, many get little each, and all together never more than there is; besides, each may hold [`QUEUE_BYTES_MIN`]. What
-//! a queue has more is paged: see [`Queue`](crate::queue::Queue).
+//! budget, many get little each, and all together never more than there is; besides, each may hold [`QUEUE_BYTES_MIN`], or
+//! [`QUEUE_BYTES_LEAST`] when there are so many that this would come to much. Messages that are on disk anyway have a part of the
+//! budget to share, and each queue a part of what that leaves free. What a queue has more is paged: see
+//! [`Queue`](crate::queue::Queue).
 //!
 //! Loads are done by threads of their own, because a read may wait for the disk. A thread hands out what it has read and
 //! goes on with the next queue, so that queues take turns. The same threads find what has expired on disk.
@@ -20,12 +22,22 @@ use parking_lot::{Condvar, Mutex};
 use super::QueueHandle;
 use super::effects::{Scratch, storage_position};
 use crate::protocol::message::Message;
-use crate::queue::{Found, History, Load, Loaded, Position, Search};
+use crate::queue::{Found, History, Load, Loaded, PERSISTED_PART, Position, Room, Search};
 
 /// A queue may hold so much, whatever the others hold.
 pub const QUEUE_BYTES_MIN: u64 = 8 << 10;
-/// A queue reports what it holds when that has changed by so much.
-const REPORT_BYTES_MIN: u64 = 4 << 10;
+/// When all together hold so much more than their part of the budget,
+const OVERDRAFT_BYTES_MAX: u64 = 32 << 20;
+/// it is so much.
+const QUEUE_BYTES_LEAST: u64 = 2 << 10;
+/// Persisted messages of all queues share one part in so many of the budget.
+const PERSISTED_BUDGET_PART: u64 = 2;
+/// A queue reports what it holds when that has changed by so much,
+const REPORT_BYTES_MAX: u64 = 4 << 10;
+/// or by a part in so many of what it reported before,
+const REPORT_PART: u64 = 4;
+/// though not by less than this.
+const REPORT_BYTES_MIN: u64 = 1 << 10;
 /// One may wait for the disk while the other decodes.
 const LOAD_THREADS: usize = 2;
 /// A search that finds that less than one in so many of the messages that it read have expired
@@ -93,14 +105,27 @@ impl Paging {
     }
 
     /// Memory that the ready messages of any one queue may take now.
-    pub(super) fn allowed_bytes(&self) -> u64 {
+    pub(super) fn room(&self) -> Room {
         let used = self.used_bytes.load(Ordering::Relaxed);
-        self.budget_bytes.saturating_sub(used).max(QUEUE_BYTES_MIN)
+        let free = |of: u64| {
+            let is_overdrawn = used > of.saturating_add(OVERDRAFT_BYTES_MAX);
+            let least = if is_overdrawn {
+                QUEUE_BYTES_LEAST
+            } else {
+                QUEUE_BYTES_MIN
+            };
+            of.saturating_sub(used).max(least)
+        };
+        Room {
+            bytes: free(self.budget_bytes),
+            persisted_bytes: free(self.budget_bytes / PERSISTED_BUDGET_PART) / PERSISTED_PART,
+        }
     }
 
     /// A queue holds so much now, and has `reported` something else before.
     pub(super) fn report(&self, reported: &mut u64, bytes: u64) {
-        if bytes.abs_diff(*reported) >= REPORT_BYTES_MIN || (bytes == 0 && *reported > 0) {
+        let step = (*reported / REPORT_PART).clamp(REPORT_BYTES_MIN, REPORT_BYTES_MAX);
+        if bytes.abs_diff(*reported) >= step || (bytes == 0 && *reported > 0) {
             self.used_bytes
                 .fetch_add(bytes.wrapping_sub(*reported), Ordering::Relaxed);
             *reported = bytes;
@@ -291,7 +316,7 @@ mod tests {
         let mut held = [0; 50];
         let mut reported = [0; 50];
         for (held, reported) in held.iter_mut().zip(&mut reported) {
-            while *held + 1024 <= paging.allowed_bytes() {
+            while *held + 1024 <= paging.room().bytes {
                 *held += 1024;
                 paging.report(reported, *held);
             }
@@ -300,12 +325,37 @@ mod tests {
         assert_eq!(held[49], QUEUE_BYTES_MIN);
         let total: u64 = held.iter().sum();
         assert!(
-            total <= (1 << 20) + 50 * (QUEUE_BYTES_MIN + REPORT_BYTES_MIN),
+            total <= (1 << 20) + 50 * (QUEUE_BYTES_MIN + REPORT_BYTES_MAX),
             "{total}"
         );
         for reported in &mut reported {
             paging.report(reported, 0);
         }
-        assert_eq!(paging.allowed_bytes(), 1 << 20);
+        assert_eq!(paging.room().bytes, 1 << 20);
+    }
+
+    #[test]
+    fn a_hundred_thousand_queues_hold_little_more_than_the_budget() {
+        const BUDGET: u64 = 128 << 20;
+        for persisted in [false, true] {
+            let paging = Paging::by_hand(BUDGET);
+            let mut held = vec![(0, 0); 100_000];
+            // They fill in turn.
+            for _ in 0..20 {
+                for (held, reported) in &mut held {
+                    let room = paging.room();
+                    let most = if persisted { room.persisted_bytes } else { room.bytes };
+                    if *held + 1024 <= most {
+                        *held += 1024;
+                        paging.report(reported, *held);
+                    }
+                }
+            }
+            let total: u64 = held.iter().map(|(held, _)| held).sum();
+            let part = if persisted { PERSISTED_BUDGET_PART } else { 1 };
+            let most = BUDGET / part + OVERDRAFT_BYTES_MAX;
+            let least = 100_000 * QUEUE_BYTES_LEAST;
+            assert!((most..=most + least).contains(&total), "{persisted} {total}");
+        }
     }
 }

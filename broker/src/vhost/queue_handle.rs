@@ -492,12 +492,12 @@ impl QueueHandle {
         let mut locked = self.state.lock();
         let state = &mut *locked;
         // What a failed store does not take must stay in memory.
-        let allowed_bytes = if self.store.has_failed() {
-            u64::MAX
+        let room = if self.store.has_failed() {
+            u64::MAX.into()
         } else {
-            self.paging.allowed_bytes()
+            self.paging.room()
         };
-        state.queue.allow(allowed_bytes);
+        state.queue.allow(room);
         let mut effects = Effects::new(self, scratch);
         let result = step(&mut state.queue, &mut effects);
         if state.queue.has_given_up() && (effects.scratch.held || !self.has_dead_letter_exchange()) {

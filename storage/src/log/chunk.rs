@@ -24,10 +24,8 @@ pub(crate) struct Chunk {
     pub(crate) bytes: u32,
     /// What its live messages weigh.
     pub(crate) body: u32,
-    /// Nothing in it expires before this.
-    pub(crate) expires: u64,
-    /// Nothing in it that a search has to find expires before this.
-    pub(crate) search_at: u64,
+    /// Most chunks have none.
+    expiry: Option<Box<Expiry>>,
     pub(crate) live: LiveSet,
     pub(crate) place: Place,
     /// Whether the engine has, or the commit being written brings, an index entry for it.
@@ -36,6 +34,15 @@ pub(crate) struct Chunk {
     pub(crate) stale: bool,
     /// Whether the store's list of sparse chunks has it.
     pub(crate) noted: bool,
+}
+
+/// When messages of a chunk expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    /// Nothing in it expires before this.
+    pub(crate) first: u64,
+    /// Nothing in it that a search has to find expires before this.
+    pub(crate) search_at: u64,
 }
 
 /// Where the bytes of a chunk are.
@@ -59,8 +66,7 @@ impl Chunk {
             count: 0,
             bytes: 0,
             body: 0,
-            expires: NEVER,
-            search_at: NEVER,
+            expiry: None,
             live,
             place,
             indexed: false,
@@ -79,16 +85,28 @@ impl Chunk {
             expires,
             live,
         } = entry;
-        Self {
+        let mut chunk = Self {
             span,
             count,
             bytes,
             body: body.unwrap_or(0),
-            expires,
-            search_at: expires,
             indexed,
             ..Self::new(key, live, Place::Stored)
-        }
+        };
+        chunk.set_expiry(Expiry {
+            first: expires,
+            search_at: expires,
+        });
+        chunk
+    }
+
+    /// When its messages expire.
+    pub(crate) fn expiry(&self) -> Expiry {
+        self.expiry.as_deref().copied().unwrap_or(Expiry::NONE)
+    }
+
+    pub(crate) fn set_expiry(&mut self, expiry: Expiry) {
+        self.expiry = (expiry != Expiry::NONE).then(|| Box::new(expiry));
     }
 
     pub(crate) fn note_sparse(&mut self, queue: QueueId, pending: &mut Pending) {
@@ -109,6 +127,22 @@ impl Chunk {
     /// The last position, dead or alive.
     pub(crate) fn last(&self) -> Position {
         Position(self.key.first.0 + u64::from(self.span))
+    }
+}
+
+impl Expiry {
+    /// Nothing expires.
+    pub(crate) const NONE: Self = Self {
+        first: NEVER,
+        search_at: NEVER,
+    };
+
+    /// Of two chunks that become one.
+    pub(crate) fn min(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            search_at: self.search_at.min(other.search_at),
+        }
     }
 }
 

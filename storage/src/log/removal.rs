@@ -45,6 +45,7 @@ impl QueueLog {
         }
         pending.drop_run(queue, &mut run);
         self.chunks = kept;
+        self.release_spare_memory();
         for index in stale {
             self.note_stale(queue, index, true, pending);
         }
@@ -109,6 +110,7 @@ impl QueueLog {
         let Some(chunk) = self.chunks.remove(index) else {
             return;
         };
+        self.release_spare_memory();
         self.freed_bytes += u64::from(chunk.bytes);
         let dead = pending.forget(chunk, &mut self.open);
         pending.dead.extend(dead.map(|(key, indexed)| (queue, key, indexed)));

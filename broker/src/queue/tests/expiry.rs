@@ -262,7 +262,10 @@ impl Story {
             return;
         }
         let Some(search) = outside.search.take() else { return };
+        // A store that was told of what it found does not show it again, though somebody may have it.
+        let is_held = |position: u64| outside.held.iter().any(|(_, held, _)| held.0 == position);
         let stored = outside.stored.range(search.from.0..search.until.0);
+        let stored = stored.filter(|(position, _)| !is_held(**position));
         let expires = |history: &History| history.expires_at.map_or(u64::MAX, NonZeroU64::get);
         let (found, others): (Vec<_>, Vec<_>) =
             stored.partition(|(_, (_, history))| expires(history) <= search.now_millis);
