@@ -121,3 +121,36 @@ async fn a_queue_drops_duplicates_that_its_neighbour_gets() {
         .unwrap();
     assert_eq!(channel.drain(&picky).await, ["7"]);
 }
+
+#[tokio::test]
+async fn a_key_is_forgotten_when_its_time_is_over() {
+    let broker = leveret_integration_tests::TestBroker::get();
+    let (_connection, channel) = open(broker.amqp()).await;
+    let forgetful = arguments([
+        ("x-message-deduplication", AMQPValue::Boolean(true)),
+        ("x-cache-ttl", AMQPValue::LongInt(300)),
+    ]);
+    let declared = channel
+        .queue_declare("".into(), QueueDeclareOptions::exclusive(), forgetful)
+        .await;
+    let queue = declared.unwrap().name().to_string();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let publish = async || {
+        let headers = arguments([("x-deduplication-header", text("same"))]);
+        let properties = BasicProperties::default().with_headers(headers);
+        let publish = channel.basic_publish(
+            "".into(),
+            queue.as_str().into(),
+            BasicPublishOptions::default(),
+            b"",
+            properties,
+        );
+        assert!(publish.await.unwrap().await.unwrap().is_ack());
+        channel.counts(&queue).await.0
+    };
+    assert_eq!(publish().await, 1);
+    let again = leveret_integration_tests::wait::until_async("it is taken again", || async {
+        (publish().await == 2).then_some(())
+    });
+    again.await;
+}

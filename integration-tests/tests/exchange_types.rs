@@ -59,6 +59,65 @@ async fn a_consistent_hash_spreads_keys_as_evenly_as_its_weights_say() {
     }
 }
 
+/// RabbitMQ's arguments and LavinMQ's: the key to hash is in a header or a property, and the routing key does not matter.
+#[tokio::test]
+async fn a_consistent_hash_hashes_a_header_or_a_property_instead() {
+    let broker = TestBroker::get();
+    let (_connection, channel) = open(broker.amqp()).await;
+    for (argument, value) in [
+        ("hash-header", "customer"),
+        ("x-hash-on", "customer"),
+        ("hash-property", "message_id"),
+    ] {
+        let exchange = broker.unique("hashed");
+        let (kind, options) = (
+            ExchangeKind::Custom("x-consistent-hash".to_owned()),
+            ExchangeDeclareOptions {
+                auto_delete: true,
+                ..ExchangeDeclareOptions::default()
+            },
+        );
+        let declare = channel.exchange_declare(
+            exchange.as_str().into(),
+            kind,
+            options,
+            arguments([(argument, text(value))]),
+        );
+        declare.await.unwrap();
+        let mut queues = Vec::new();
+        for _ in 0..3 {
+            let queue = channel.own_queue().await;
+            channel.bind(&queue, &exchange, "10").await;
+            queues.push(queue);
+        }
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        for number in 0..120 {
+            let customer = format!("customer {}", number % 30);
+            let properties = lapin::BasicProperties::default()
+                .with_message_id(customer.as_str().into())
+                .with_headers(arguments([("customer", text(&customer))]));
+            let (key, body) = (format!("key {number}"), customer.as_bytes());
+            let options = BasicPublishOptions::default();
+            let publish =
+                channel.basic_publish(exchange.as_str().into(), key.as_str().into(), options, body, properties);
+            assert!(publish.await.unwrap().await.unwrap().is_ack());
+        }
+        let mut used = 0;
+        for queue in &queues {
+            let mut customers = channel.drain(queue).await;
+            used += usize::from(!customers.is_empty());
+            customers.sort();
+            assert!(
+                customers
+                    .chunk_by(|one, other| one == other)
+                    .all(|same| same.len() == 4),
+                "{argument}: a customer has messages in several queues: {customers:?}"
+            );
+        }
+        assert!(used > 1, "{argument}: all went to one queue");
+    }
+}
+
 #[tokio::test]
 async fn a_queue_that_leaves_a_consistent_hash_takes_no_key_from_the_others() {
     let broker = TestBroker::get();

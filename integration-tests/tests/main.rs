@@ -27,6 +27,7 @@ mod exchange_types;
 mod exchanges;
 mod expiry;
 mod fairness;
+mod features;
 mod flow;
 mod garbage;
 mod heartbeats;

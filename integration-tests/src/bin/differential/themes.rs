@@ -37,11 +37,13 @@ pub enum Theme {
     Alternates,
     /// CC and BCC.
     Copies,
+    /// Much of the above together.
+    Mixed,
 }
 
 impl Theme {
     /// With the names by which they are chosen.
-    pub const ALL: [(&str, Self); 21] = [
+    pub const ALL: [(&str, Self); 22] = [
         ("topology", Self::Topology),
         ("routing", Self::Routing),
         ("consuming", Self::Consuming),
@@ -63,6 +65,7 @@ impl Theme {
         ("policies", Self::Policies),
         ("alternates", Self::Alternates),
         ("copies", Self::Copies),
+        ("mixed", Self::Mixed),
     ];
 
     /// All that may happen, with how often it does.
@@ -82,6 +85,7 @@ impl Theme {
             Self::Refusals => REFUSALS,
             Self::Leases => LEASES,
             Self::Policies => POLICIES,
+            Self::Mixed => return [ROUTING, SETTLING, TRANSACTIONS, CONFIRMS, CONSUMING, ALWAYS].concat(),
         };
         // What they do by chance would be in the way of what is looked at: messages that live longer, further uses.
         match self {
@@ -102,6 +106,12 @@ impl Theme {
             Self::Policies => &[],
             Self::Alternates => &[Feature::Alternates],
             Self::Copies => &[Feature::Copies, Feature::DeadLetters],
+            Self::Mixed => &[
+                Feature::DeadLetters,
+                Feature::Refusals,
+                Feature::Priorities,
+                Feature::SingleActive,
+            ],
             _ => &[Feature::DeadLetters, Feature::SingleActive],
         })
     }
@@ -119,6 +129,7 @@ impl Theme {
                 | Self::Policies
                 | Self::Alternates
                 | Self::Copies
+                | Self::Mixed
         )
     }
 
