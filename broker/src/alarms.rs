@@ -2,7 +2,7 @@
 //!
 //! The alarm goes off only when there is clearly room again (see [`Level::next`]), so that it does not flutter.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -150,17 +150,38 @@ fn memory_limit_bytes(watermark: &MemoryWatermark) -> u64 {
 
 /// What this process may use: the machine's memory, or less if a control group (version 2 or 1) says so.
 pub fn available_memory_bytes() -> u64 {
-    let limits = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ];
-    let limit = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    limits
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limit = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    memory_limit_files(&groups)
         .into_iter()
         .filter_map(limit)
         .chain(machine_memory_bytes())
         .min()
         .unwrap_or(u64::MAX)
+}
+
+/// The files that may say how much memory a process may use that is in these control groups (lines of `/proc/self/cgroup`): those of
+/// its own group, which a service has, and of all around it, up to the root, which is a container's own.
+fn memory_limit_files(groups: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for line in groups.lines().chain(["0::/", "0:memory:/"]) {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        for around in Path::new(group).ancestors() {
+            let inside = around.strip_prefix("/").unwrap_or(around);
+            files.push(Path::new(root).join(inside).join(file));
+        }
+    }
+    files
 }
 
 fn machine_memory_bytes() -> Option<u64> {
@@ -189,6 +210,33 @@ mod tests {
         assert!(falls_short(999, 1000, false));
         assert!(falls_short(1049, 1000, true));
         assert!(!falls_short(1050, 1000, true));
+    }
+
+    #[test]
+    fn a_limit_of_a_service_is_found_as_well_as_one_of_a_container() {
+        let files = |groups| {
+            let files: Vec<String> = memory_limit_files(groups)
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            files
+        };
+        let (second, first) = (
+            "/sys/fs/cgroup/memory.max",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        );
+        assert_eq!(files(""), [second, first]);
+        let service = files("0::/system.slice/leveret.service\n");
+        assert_eq!(
+            service[..2],
+            [
+                "/sys/fs/cgroup/system.slice/leveret.service/memory.max",
+                "/sys/fs/cgroup/system.slice/memory.max"
+            ]
+        );
+        let older = files("5:cpu,cpuacct:/x\n4:memory:/docker/abc\nnonsense\n");
+        assert_eq!(older[0], "/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes");
+        assert!(older.iter().all(|path| !path.contains("/x/")));
     }
 
     #[test]

@@ -168,6 +168,81 @@ async fn a_full_disk_blocks_publishers_until_there_is_room_and_loses_nothing() {
     broker.kill();
 }
 
+/// Files and folders that cannot be changed as long as this lives. None without the right to do that.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn freeze(path: &Path) -> Option<Self> {
+        let frozen = Self(path.to_owned());
+        if frozen.change("+i") {
+            return Some(frozen);
+        }
+        eprintln!("left out: no right to make files immutable");
+        None
+    }
+
+    fn change(&self, attribute: &str) -> bool {
+        let mut chattr = Command::new("chattr");
+        chattr.args(["-R", attribute]).arg(&self.0);
+        chattr.output().is_ok_and(|changed| changed.status.success())
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.change("-i");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_directory_that_becomes_read_only_blocks_publishers_until_it_is_writable_and_loses_nothing() {
+    if shared::external().is_some() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut broker = Broker::start_in_with(&data, &[("DISK_FREE_LIMIT", "0")]);
+    let (_connection, channel) = open(broker.amqp()).await;
+    channel.queue("work", QueueDeclareOptions::durable()).await;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    for number in 0..5 {
+        assert!(publish_large(&channel, number).await.await.unwrap().is_ack());
+    }
+
+    let Some(frozen) = Frozen::freeze(&data.join("db")) else {
+        return;
+    };
+    let unconfirmed = publish_large(&channel, 5).await;
+    storage_trouble(&broker).await;
+    let (status, reasons) = health(&broker);
+    assert!(
+        status.contains("503") && reasons.contains("not writable"),
+        "{status}: {reasons}"
+    );
+    broker.wait_for_log("nothing is confirmed until it can be written");
+    // What is there is delivered all the same.
+    let (other, consuming) = open(broker.amqp()).await;
+    for number in 0..5u64 {
+        let held = consuming.get("work").await.expect("a message");
+        assert_eq!(&held.data[..8], &number.to_be_bytes());
+    }
+    other.close(200, "".into()).await.unwrap();
+
+    drop(frozen);
+    assert!(wait::within("a confirm", unconfirmed).await.unwrap().is_ack());
+    wait::until("all is well again", || health(&broker).0.contains("200").then_some(()));
+    assert!(publish_large(&channel, 6).await.await.unwrap().is_ack());
+    broker.kill();
+    broker.start_again();
+    let (_connection, channel) = open(broker.amqp()).await;
+    for number in 0..7u64 {
+        let got = channel.get("work").await.expect("a message");
+        assert_eq!(&got.data[..8], &number.to_be_bytes());
+    }
+    assert!(channel.get("work").await.is_none());
+    broker.kill();
+}
+
 #[test]
 fn a_read_only_data_directory_is_refused_in_one_line() {
     if shared::external().is_some() {

@@ -89,6 +89,34 @@ fn a_drained_a_purged_and_a_deleted_queue_leave_the_disk() {
 }
 
 #[test]
+fn one_unacked_message_at_the_head_of_a_queue_keeps_nothing_of_what_is_settled_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        fsync: Fsync::Never,
+        reclaim_pause: Duration::from_millis(50),
+        ..StoreOptions::default()
+    };
+    let store = Store::open(directory.path(), options.clone()).unwrap();
+    for first in [0, 1500] {
+        fill(&store, LONG, first..first + 1500);
+        assert!(bytes_in(directory.path()) > 90 << 20);
+        let mut writer = store.writer();
+        // In the order in which consumers ack, but for the first.
+        for position in (first..first + 1500).filter(|position| *position > 0) {
+            writer.settle(LONG, Position(position));
+        }
+        drop(writer);
+        wait_until_below(directory.path(), 60 << 20);
+        assert!(store.statistics().chunks_live <= 2);
+    }
+    assert_eq!(positions(&store, LONG), [0]);
+    drop(store);
+    let store = Store::open(directory.path(), options).unwrap();
+    assert_eq!(positions(&store, LONG), [0]);
+    assert_eq!(store.next_position(LONG), Position(3000));
+}
+
+#[test]
 fn the_chunks_of_a_long_queue_that_came_message_by_message_are_joined() {
     for mut disk in Disk::both() {
         let options = StoreOptions {
