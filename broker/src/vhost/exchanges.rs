@@ -56,15 +56,20 @@ impl Vhost {
             ..ExchangeOptions::new(kind)
         };
         let arguments = &declaration.arguments;
-        let options = options.clone().with_arguments(arguments.clone()).map_err(|error| {
-            let existing = topology.routing.exchange(&name);
-            match existing.and_then(|it| it.options.difference_with_wrong_arguments(&options, arguments)) {
-                Some(difference) => {
-                    OperationError::Inequivalent(difference.explanation(&self.exchange_resource(&name).to_string()))
-                }
-                None => routing_error(&error, &name, &self.name),
+        let options = match options.clone().with_arguments(arguments.clone()) {
+            Ok(options) => options,
+            Err(error) => {
+                // What exists is compared, not checked: of its arguments only the alternate exchange counts then.
+                let Some(existing) = topology.routing.exchange(&name) else {
+                    return Err(routing_error(&error, &name, &self.name));
+                };
+                let difference = existing.options.difference_with_wrong_arguments(&options, arguments);
+                return difference.map_or(Ok(None), |difference| {
+                    let explanation = difference.explanation(&self.exchange_resource(&name).to_string());
+                    Err(OperationError::Inequivalent(explanation))
+                });
             }
-        })?;
+        };
         if let Some(alternate) = &options.alternate_exchange {
             actor.require(Operation::Read, &name, || self.exchange_resource(&name))?;
             actor.require(Operation::Write, alternate, || self.exchange_resource(alternate))?;

@@ -12,6 +12,10 @@ use tempfile::TempDir;
 
 const RABBITMQ_SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
+/// The management API, and the types of exchanges that Leveret has built in.
+const PLUGINS: &str = "[rabbitmq_management,rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange,\
+                       rabbitmq_recent_history_exchange,rabbitmq_sharding].";
+
 /// RabbitMQ takes its time, more so on a busy machine.
 const START_SECONDS: u64 = 120;
 const STOP_SECONDS: u64 = 30;
@@ -67,7 +71,7 @@ pub fn rabbitmq_is_installed() -> bool {
     Path::new(RABBITMQ_SERVER).exists()
 }
 
-/// A node with its own name, ports and folders, and the management API. It ends when this is dropped.
+/// A node with its own name, ports and folders, and few plug-ins. It ends when this is dropped.
 pub struct RabbitMq {
     launcher: Child,
     addresses: Addresses,
@@ -141,7 +145,7 @@ impl Drop for RabbitMq {
 
 fn launch(folder: &Path, addresses: Addresses, distribution_port: u16) -> std::io::Result<Child> {
     let path = |name: &str| -> PathBuf { folder.join(name) };
-    fs::write(path("plugins"), "[rabbitmq_management].")?;
+    fs::write(path("plugins"), PLUGINS)?;
     let Addresses { amqp, management } = addresses;
     fs::write(
         path("rabbitmq.conf"),

@@ -1,5 +1,6 @@
 //! Methods, values and contents as one line of text each, in the words of the specification.
 
+use crate::values::PLUGIN_EXCHANGES;
 use leveret_integration_tests::raw::{
     AMQPClass, AMQPValue, BasicProperties, FieldTable, ShortString, access, basic, channel, confirm, connection,
     exchange, queue, tx,
@@ -251,7 +252,9 @@ pub fn endangers_connection(method: &AMQPClass) -> bool {
     match method {
         AMQPClass::Connection(_) | AMQPClass::Channel(_) => true,
         AMQPClass::Exchange(exchange::AMQPMethod::Declare(it)) => {
-            !["direct", "fanout", "topic", "headers"].contains(&it.kind.as_str())
+            let plugins = PLUGIN_EXCHANGES.iter().map(|(_, kind)| *kind);
+            let mut known = ["direct", "fanout", "topic", "headers"].into_iter().chain(plugins);
+            !known.any(|kind| kind == it.kind.as_str())
         }
         AMQPClass::Basic(basic::AMQPMethod::Recover(it)) => !it.requeue,
         AMQPClass::Basic(basic::AMQPMethod::RecoverAsync(it)) => !it.requeue,

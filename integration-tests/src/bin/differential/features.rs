@@ -25,6 +25,8 @@ pub enum Feature {
     Alternates,
     /// Most consumers have a priority.
     ConsumerPriorities,
+    /// Exchanges of types that are plug-ins of RabbitMQ.
+    Plugins,
 }
 
 /// Milliseconds for which queues and messages live that expire. It is over when a step has rested.

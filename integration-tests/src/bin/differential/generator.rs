@@ -103,6 +103,7 @@ impl Generator {
             declare.arguments = self.features.queue_arguments_table(&mut self.random, name);
             steps.push(self.step(queue_method(queue::AMQPMethod::Declare(declare))));
         }
+        steps.extend(self.modes());
         if !self.theme.has_exchanges() {
             return steps;
         }
@@ -122,6 +123,41 @@ impl Generator {
             }
             steps.push(self.step(queue_method(queue::AMQPMethod::Bind(bind))));
         }
+        if self.features.has(Feature::Plugins) {
+            for (name, kind) in values::PLUGIN_EXCHANGES {
+                let declare = make::exchange_declare(name, kind);
+                steps.push(self.step(exchange_method(exchange::AMQPMethod::Declare(declare))));
+                let bind = self.bind_plugin();
+                steps.push(self.step(bind));
+            }
+        }
+        steps
+    }
+
+    /// Confirms or transactions on most channels, where it is about what queues refuse.
+    fn modes(&mut self) -> Vec<Step> {
+        let transactions = match self.theme {
+            Theme::Limits | Theme::Policies => 0,
+            Theme::Refusals => 60,
+            _ => return Vec::new(),
+        };
+        let mut steps = Vec::new();
+        for connection in 0..CONNECTIONS {
+            for channel in CHANNELS {
+                if self.random.chance(25) {
+                    continue;
+                }
+                let transactional = self.random.chance(transactions);
+                let operation = if transactional {
+                    self.tx_select()
+                } else {
+                    self.confirm_select()
+                };
+                (self.connection, self.channel) = (connection, channel);
+                steps.push(self.step(operation));
+            }
+        }
+        (self.connection, self.channel) = (0, 1);
         steps
     }
 
@@ -267,6 +303,60 @@ impl Generator {
             nowait: random.chance(8),
             arguments: Default::default(),
         }))
+    }
+
+    // Types of exchanges that are plug-ins of RabbitMQ
+
+    pub fn declare_plugin_exchange(&mut self) -> Operation {
+        let random = &mut self.random;
+        let (name, kind) = any(random, &values::PLUGIN_EXCHANGES);
+        exchange_method(exchange::AMQPMethod::Declare(exchange::Declare {
+            arguments: values::plugin_arguments(random, kind),
+            ..make::exchange_declare(name, kind)
+        }))
+    }
+
+    pub fn delete_plugin_exchange(&mut self) -> Operation {
+        let (name, _) = any(&mut self.random, &values::PLUGIN_EXCHANGES);
+        exchange_method(exchange::AMQPMethod::Delete(make::exchange_delete(name)))
+    }
+
+    /// A plug-in's exchange with the queue that it may have.
+    fn plugin_binding(&mut self) -> (&'static str, &'static str, &'static str) {
+        let random = &mut self.random;
+        match any(random, &values::PLUGIN_EXCHANGES).0 {
+            "xr" => ("xr", any(random, &QUEUES), values::binding_key(random)),
+            "xc" => ("xc", "q0", values::weight(random)),
+            one => (one, "q1", ""),
+        }
+    }
+
+    pub fn bind_plugin(&mut self) -> Operation {
+        let (exchange, queue, key) = self.plugin_binding();
+        queue_method(queue::AMQPMethod::Bind(make::queue_bind(queue, exchange, key)))
+    }
+
+    pub fn unbind_plugin(&mut self) -> Operation {
+        let (exchange, queue, key) = self.plugin_binding();
+        queue_method(queue::AMQPMethod::Unbind(make::queue_unbind(queue, exchange, key)))
+    }
+
+    /// A plug-in's exchange as destination. As source a history costs the connection at RabbitMQ 3.10, and the others choose.
+    pub fn bind_exchange_to_plugin(&mut self) -> Operation {
+        let random = &mut self.random;
+        let (destination, _) = any(random, &values::PLUGIN_EXCHANGES);
+        let bind = exchange::Bind {
+            routing_key: values::binding_key(random).into(),
+            ..make::exchange_bind(destination, any(random, &values::EXCHANGES).0)
+        };
+        exchange_method(exchange::AMQPMethod::Bind(bind))
+    }
+
+    pub fn publish_to_plugin(&mut self) -> Operation {
+        let (exchange, _) = any(&mut self.random, &values::PLUGIN_EXCHANGES);
+        let key = values::routing_key(&mut self.random);
+        let properties = values::properties(&mut self.random, self.features);
+        self.message(exchange, key, properties)
     }
 
     // Messages

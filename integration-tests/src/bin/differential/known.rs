@@ -10,6 +10,7 @@
 //!   all. In sequences about time to live everything in a queue expires within the step, or nothing does.
 //! - A message that expires at once and does not fit either is dead-lettered as `maxlen` by RabbitMQ and as `expired` by Leveret.
 //!   Sequences about time to live have no limits of length.
+//! - RabbitMQ 3.10 ends the connection with 541 when an exchange is bound to one with a recent history. No sequence does that.
 //! - A queue with priorities that is too long drops the oldest message of the lowest priority; RabbitMQ drops the one that would
 //!   be delivered next. Sequences about priorities have no limits but those that refuse.
 //! - With single active consumer, a consumer of higher priority takes over as in RabbitMQ 4's quorum queues; in 3.10 priorities

@@ -122,6 +122,9 @@ impl Worker<'_> {
                 println!("seed {seed}");
             }
             let played = self.play(&steps);
+            if self.settings.transcripts {
+                println!("\nseed {seed}:\n{}", played.transcript(&steps));
+            }
             let verdict = match played.verdict(&steps) {
                 Verdict::Different => self.look_closer(seed, &steps, played),
                 verdict => verdict,

@@ -10,6 +10,7 @@ use crate::names::Names;
 use crate::operations::{Odd, Operation, Request, Step};
 use crate::outcome::{Outcome, Stream};
 use crate::policies;
+use crate::values::{EXCHANGES, PLUGIN_EXCHANGES};
 use leveret_integration_tests::raw::{AMQPClass, ShortString, basic, channel, connection, exchange, make, queue};
 use leveret_integration_tests::scrape;
 use std::collections::BTreeMap;
@@ -219,7 +220,7 @@ impl Player<'_> {
             self.record.tell("end", Stream::Replies, &format!("in {shown}:"));
             self.with_link(OBSERVER, |link, record| drain(link, &name, record));
         }
-        for (name, _) in crate::values::EXCHANGES {
+        for (name, _) in EXCHANGES {
             self.record.tell("end", Stream::Replies, &format!("exchange {name}:"));
             self.with_link(OBSERVER, |link, record| ask_for_exchange(link, name, record));
         }
@@ -243,7 +244,7 @@ impl Player<'_> {
                     record,
                 );
             }
-            for (name, _) in crate::values::EXCHANGES {
+            for (name, _) in EXCHANGES.iter().chain(&PLUGIN_EXCHANGES) {
                 let delete = exchange::AMQPMethod::Delete(make::exchange_delete(name));
                 link.call(PROBE, AMQPClass::Exchange(delete), record);
             }

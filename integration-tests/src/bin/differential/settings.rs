@@ -19,6 +19,8 @@ pub struct Settings {
     pub themes: Vec<Theme>,
     /// Names each seed before it is played.
     pub verbose: bool,
+    /// Prints what came of each sequence, whether it differs or not.
+    pub transcripts: bool,
 }
 
 impl Settings {
@@ -39,6 +41,7 @@ impl Settings {
             workers: number("WORKERS", 4)?.max(1),
             themes: themes(&variable("THEMES").unwrap_or_else(|| "all".to_owned()))?,
             verbose: variable("VERBOSE").is_some(),
+            transcripts: variable("TRANSCRIPTS").is_some(),
         })
     }
 }

@@ -37,13 +37,15 @@ pub enum Theme {
     Alternates,
     /// CC and BCC.
     Copies,
+    /// Exchanges of types that are plug-ins of RabbitMQ.
+    Plugins,
     /// Much of the above together.
     Mixed,
 }
 
 impl Theme {
     /// With the names by which they are chosen.
-    pub const ALL: [(&str, Self); 22] = [
+    pub const ALL: [(&str, Self); 23] = [
         ("topology", Self::Topology),
         ("routing", Self::Routing),
         ("consuming", Self::Consuming),
@@ -65,6 +67,7 @@ impl Theme {
         ("policies", Self::Policies),
         ("alternates", Self::Alternates),
         ("copies", Self::Copies),
+        ("plugins", Self::Plugins),
         ("mixed", Self::Mixed),
     ];
 
@@ -85,6 +88,7 @@ impl Theme {
             Self::Refusals => REFUSALS,
             Self::Leases => LEASES,
             Self::Policies => POLICIES,
+            Self::Plugins => PLUGINS,
             Self::Mixed => return [ROUTING, SETTLING, TRANSACTIONS, CONFIRMS, CONSUMING, ALWAYS].concat(),
         };
         // What they do by chance would be in the way of what is looked at: messages that live longer, further uses.
@@ -106,6 +110,7 @@ impl Theme {
             Self::Policies => &[],
             Self::Alternates => &[Feature::Alternates],
             Self::Copies => &[Feature::Copies, Feature::DeadLetters],
+            Self::Plugins => &[Feature::Plugins],
             Self::Mixed => &[
                 Feature::DeadLetters,
                 Feature::Refusals,
@@ -129,6 +134,7 @@ impl Theme {
                 | Self::Policies
                 | Self::Alternates
                 | Self::Copies
+                | Self::Plugins
                 | Self::Mixed
         )
     }
@@ -328,4 +334,19 @@ const POLICIES: &[Weighted] = &[
     (3, Generator::delete_exchange),
     (3, Generator::delete_queue),
     (3, Generator::bind),
+];
+
+const PLUGINS: &[Weighted] = &[
+    (25, Generator::publish_to_plugin),
+    (10, Generator::declare_plugin_exchange),
+    (4, Generator::delete_plugin_exchange),
+    (20, Generator::bind_plugin),
+    (6, Generator::unbind_plugin),
+    (6, Generator::bind_exchange_to_plugin),
+    (10, Generator::publish),
+    (4, Generator::confirm_select),
+    (6, Generator::get),
+    (4, Generator::consume),
+    (4, Generator::settle),
+    (3, Generator::delete_queue),
 ];

@@ -15,6 +15,14 @@ pub const EXCHANGES: [(&str, &str); 5] = [
     ("xa", "fanout"),
 ];
 
+/// Exchanges of types that are plug-ins of RabbitMQ. Those that choose have one queue at most: whom they choose is theirs to say.
+pub const PLUGIN_EXCHANGES: [(&str, &str); 4] = [
+    ("xr", "x-recent-history"),
+    ("xc", "x-consistent-hash"),
+    ("xo", "x-random"),
+    ("xm", "x-modulus-hash"),
+];
+
 const ROUTING_KEYS: [&str; 9] = ["", "a", "b", "a.b", "a.b.c", "a..b", "q0", "q1", "a."];
 const BINDING_KEYS: [&str; 14] = [
     "", "a", "b", "a.b", "a.b.c", "#", "*", "a.*", "a.#", "#.b", "*.b", "a.#.c", "#.#", "*.#.*",
@@ -134,6 +142,39 @@ pub fn wrong_queue_arguments(random: &mut Random) -> FieldTable {
         15 => ("x-queue-type", text("heap")),
         _ => ("x-message-ttl", AMQPValue::Boolean(true)),
     }])
+}
+
+/// Arguments of an exchange that is a plug-in's, some of them wrong.
+pub fn plugin_arguments(random: &mut Random, kind: &str) -> FieldTable {
+    match kind {
+        "x-recent-history" => match random.below(8) {
+            0..=2 => table([("x-recent-history-length", integer(random, 1))]),
+            3 | 4 => table([("x-recent-history-length", integer(random, 3))]),
+            5 => table([("x-recent-history-length", any_wrong_number(random))]),
+            _ => FieldTable::default(),
+        },
+        "x-consistent-hash" => match random.below(6) {
+            0 => table([("hash-header", text("h"))]),
+            1 => table([("hash-property", text("message_id"))]),
+            2 => table([("hash-header", text("h")), ("hash-property", text("message_id"))]),
+            3 => table([("hash-property", text("priority"))]),
+            _ => FieldTable::default(),
+        },
+        _ => FieldTable::default(),
+    }
+}
+
+fn any_wrong_number(random: &mut Random) -> AMQPValue {
+    match random.below(3) {
+        0 => integer(random, 0),
+        1 => integer(random, -1),
+        _ => text("two"),
+    }
+}
+
+/// A binding key, which to a consistent hash is a weight.
+pub fn weight(random: &mut Random) -> &'static str {
+    any(random, &["1", "1", "2", "10", "0", "-1", "a", "", "1.5"])
 }
 
 /// Arguments of an exchange, most of them right.
