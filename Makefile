@@ -18,7 +18,7 @@ TARGET_DIR = cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_d
 WITH_BROKER = LEVERET_BIN="$${LEVERET_BIN:-$$($(TARGET_DIR))/debug/leveret}"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run build deb debug-broker test crash tutorials interop differential lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
+.PHONY: help setup run build deb try-packages debug-broker test crash tutorials interop differential lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,7 +40,10 @@ deb: build ## Make a Debian package in target/debian (needs cargo-deb: cargo ins
 	$$program completions bash > target/completions/leveret.bash && \
 	$$program completions zsh > target/completions/_leveret && \
 	$$program completions fish > target/completions/leveret.fish
-	cargo deb --package leveret --no-build --locked
+	cargo deb --package leveret --no-build --strip --locked
+
+try-packages: deb ## Try the Debian package, the unit and the program as in the image, as root; changes nothing outside of a temporary folder
+	packaging/try.sh "$$($(TARGET_DIR))/release/leveret" "$$(ls -t "$$($(TARGET_DIR))"/debian/leveret_*.deb | head -n 1)"
 
 # The integration tests start the leveret binary from the target folder, and cargo does not build it for them.
 debug-broker: setup

@@ -7,7 +7,8 @@ use clap::Args;
 use leveret_storage::{CheckReport, check, repair};
 
 use crate::config::{ConfigError, Sources};
-use crate::ctl::client::{ClientError, CtlClient, Place};
+use crate::ctl::client::{ClientError, CtlClient};
+use crate::ctl::place::PlaceArgs;
 use crate::ctl::{Reply, Request};
 use crate::net::tls::{Tls, TlsSettings};
 
@@ -26,18 +27,8 @@ pub struct BackupArgs {
     /// Directory of the copy, which must not exist yet. A broker can be started on it.
     #[arg(value_name = "DEST")]
     destination: PathBuf,
-    /// Data directory of the running broker.
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "LEVERET_DATA_DIR",
-        hide_env_values = true,
-        default_value = "./data"
-    )]
-    data_dir: PathBuf,
-    /// Socket of the broker, if it is not ctl.sock in the data directory.
-    #[arg(long, value_name = "PATH", env = "LEVERET_CTL_SOCKET", hide_env_values = true)]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 /// Looks at a store, or mends it, and prints what was found. False if something is wrong that was not mended.
@@ -89,11 +80,10 @@ fn print(directory: &Path, report: &CheckReport) -> io::Result<()> {
 pub fn run_backup(args: BackupArgs) -> Result<(), String> {
     let directory = std::path::absolute(&args.destination)
         .map_err(|error| format!("cannot find {}: {error}", args.destination.display()))?;
-    let place = args.socket.map_or(Place::DataDir(args.data_dir), Place::Socket);
     let request = Request::Backup {
         directory: directory.display().to_string(),
     };
-    let client = CtlClient::connect(place).and_then(CtlClient::with_patience);
+    let client = CtlClient::connect(args.place.place()).and_then(CtlClient::with_patience);
     let reply = client.and_then(|mut client| client.call(&request));
     match reply {
         Ok(Reply::Message(text)) => {

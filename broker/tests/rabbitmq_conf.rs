@@ -5,6 +5,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use leveret::config::{
     Config, DiskFreeLimit, ListenAddress, Loaded, LogFormat, LoginFrom, MemoryWatermark, Sources, TlsVerify,
     TlsVersion, key_names,
@@ -123,6 +126,35 @@ fn words_that_mean_something_special_are_understood() {
 }
 
 #[test]
+fn what_tokens_must_be_like_is_read() {
+    let text = "auth_backends.1 = rabbit_auth_backend_oauth2
+auth_backends.2 = internal
+auth_oauth2.resource_server_id = broker
+auth_oauth2.issuer = https://id.example.com
+auth_oauth2.scope_prefix = api.
+auth_oauth2.preferred_username_claims.1 = email
+auth_oauth2.preferred_username_claims.2 = sub
+auth_oauth2.verify_aud = true
+auth_oauth2.jwks_uri = https://id.example.com/keys";
+    let loaded = read("rabbitmq.conf", text).unwrap();
+    let config = loaded.config;
+    assert_eq!(config.oauth_resource_server_id, "broker");
+    assert_eq!(config.oauth_issuer, "https://id.example.com");
+    assert_eq!(config.oauth_scope_prefix, "api.");
+    assert_eq!(config.oauth_username_claims, ["email", "sub"]);
+    let told = "rabbitmq.conf line 9: 'auth_oauth2.jwks_uri' has no effect here: keys come from a file, named in LEVERET_OAUTH_JWKS_FILE";
+    assert_eq!(loaded.warnings, [told]);
+    // Who wanted no passwords must not get them.
+    for (text, reason) in [
+        ("auth_backends.1 = oauth2", "name the backend internal beside oauth2"),
+        ("auth_oauth2.verify_aud = false", "tokens for others are never accepted"),
+    ] {
+        let mistakes = read("rabbitmq.conf", text).unwrap_err();
+        assert!(mistakes.len() == 1 && mistakes[0].contains(reason), "{mistakes:?}");
+    }
+}
+
+#[test]
 fn keys_without_meaning_here_are_named_with_their_lines_and_do_no_harm() {
     let loaded = read(
         "rabbitmq.conf",
@@ -161,7 +193,7 @@ default_user = 'bunny";
         ),
         (
             5,
-            "bad value for 'auth_backends.1': there is no backend 'ldap' here, only internal",
+            "bad value for 'auth_backends.1': there is no backend 'ldap' here, only internal and oauth2",
         ),
         (6, "bad value for 'proxy_protocol': whom to believe has to be said"),
         (7, "bad value for 'default_pass': encrypted values cannot be read"),
@@ -217,5 +249,56 @@ fn the_documentation_says_of_every_key_whether_it_is_reloaded() {
     for key in key_names() {
         let told = list.contains(&format!("`{key}`"));
         assert_eq!(told, leveret::config::is_reloaded(key), "{key}");
+    }
+}
+
+/// Parts of files of both forms, whole and broken.
+const PARTS: [&str; 34] = [
+    "listeners.tcp.1",
+    "listeners.ssl.default",
+    "management.tcp.port",
+    "management.tcp.ip",
+    "ssl_options.versions.1",
+    "disk_free_limit.absolute",
+    "disk_free_limit.relative",
+    "vm_memory_high_watermark.relative",
+    "loopback_users.",
+    "auth_oauth2.preferred_username_claims.1",
+    "heartbeat",
+    "amqp_listen",
+    "[[users]]",
+    "[[tls_hosts]]",
+    "tags",
+    " = ",
+    "=",
+    ".",
+    "'",
+    "\"",
+    "#",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ":::5672",
+    "[::1]:",
+    "18446744073709551616",
+    "-1e999",
+    "16EiB",
+    "\u{e9}\u{1f980}",
+    "\u{0}",
+    "true",
+];
+
+proptest! {
+    #[test]
+    fn no_file_is_too_strange_for_an_answer(lines in vec(vec(0..PARTS.len(), 0..8), 0..12), garbage in "\\PC{0,40}") {
+        let lines = lines.iter().map(|parts| parts.iter().map(|part| PARTS[*part]).collect::<String>());
+        let text = lines.chain([garbage]).collect::<Vec<_>>().join("\n");
+        for name in ["rabbitmq.conf", "leveret.toml"] {
+            if let Err(mistakes) = read(name, &text) {
+                prop_assert!(!mistakes.is_empty() && mistakes.iter().all(|mistake| mistake.contains(name)), "{mistakes:?}");
+            }
+        }
     }
 }

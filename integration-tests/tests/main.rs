@@ -3,6 +3,7 @@
 mod access;
 mod altering;
 mod catalogue;
+mod configuration;
 mod connections;
 mod consuming;
 mod copies;

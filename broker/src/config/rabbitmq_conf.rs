@@ -54,6 +54,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Translated {
                     "{origin}: '{key}' has no effect here; the nearest key that has one is '{nearest}'"
                 ));
             }
+            Err(Refusal::Useless(reason)) => {
+                let key = &line.key;
+                let warning = format!("{origin}: '{key}' has no effect here: {reason}");
+                translation.warnings.push(warning);
+            }
             Err(Refusal::Bad(reason)) => translation.mistakes.push(ConfigError::BadValue {
                 origin,
                 key: line.key,
@@ -91,12 +96,14 @@ fn split(line: &str, number: usize) -> Result<Option<Line>, &'static str> {
 enum Refusal {
     /// No key that means something here.
     Unknown,
+    /// It is done in another way here.
+    Useless(&'static str),
     /// A value that cannot be used.
     Bad(String),
 }
 
 /// Keys as they are written, for suggestions.
-const KNOWN: [&str; 49] = [
+const KNOWN: [&str; 55] = [
     "listeners.tcp",
     "listeners.tcp.default",
     "listeners.ssl",
@@ -146,6 +153,12 @@ const KNOWN: [&str; 49] = [
     "product.version",
     "proxy_protocol",
     "auth_backends.1",
+    "auth_oauth2.resource_server_id",
+    "auth_oauth2.issuer",
+    "auth_oauth2.scope_prefix",
+    "auth_oauth2.preferred_username_claims.1",
+    "auth_oauth2.verify_aud",
+    "auth_oauth2.jwks_uri",
 ];
 
 /// Where a listener's address comes together from two keys.
@@ -167,6 +180,8 @@ struct Translation {
     san_type: Option<String>,
     versions: Vec<(String, usize)>,
     loopback_users: Option<(Vec<String>, usize)>,
+    /// Whether passwords of users are a backend, and the last line that names one.
+    backends: Option<(bool, usize)>,
     warnings: Vec<String>,
     mistakes: Vec<ConfigError>,
 }
@@ -252,13 +267,8 @@ impl Translation {
             // The log goes to standard error, which is what this asks for.
             ["log", "console"] if value == "true" => {}
             ["log", "file"] if value == "false" => {}
-            ["auth_backends", _] => {
-                if value != "internal" && value != "rabbit_auth_backend_internal" {
-                    return Err(Refusal::Bad(format!(
-                        "there is no backend '{value}' here, only internal"
-                    )));
-                }
-            }
+            ["auth_backends", _] => self.backend(value, line.number)?,
+            ["auth_oauth2", ref key @ ..] => self.oauth(key, line)?,
             ["proxy_protocol"] if boolean(value)? => {
                 let reason = "whom to believe has to be said: proxy_protocol_from in LEVERET_PROXY_PROTOCOL_FROM";
                 return Err(Refusal::Bad(reason.to_owned()));
@@ -266,6 +276,44 @@ impl Translation {
             ["proxy_protocol"] => {}
             _ => return Err(Refusal::Unknown),
         }
+        Ok(())
+    }
+
+    /// What begins with `auth_oauth2`.
+    fn oauth(&mut self, key: &[&str], line: &Line) -> Result<(), Refusal> {
+        match key {
+            ["resource_server_id"] => self.text("oauth_resource_server_id", line),
+            ["issuer"] => self.text("oauth_issuer", line),
+            ["scope_prefix"] => self.text("oauth_scope_prefix", line),
+            ["preferred_username_claims", _] => {
+                let (last, claims) = self.lists.entry("oauth_username_claims").or_default();
+                *last = line.number;
+                claims.push(line.value.clone());
+            }
+            ["verify_aud"] if boolean(&line.value)? => {}
+            ["verify_aud"] => {
+                return Err(Refusal::Bad("tokens for others are never accepted".to_owned()));
+            }
+            ["jwks_uri" | "jwks_url"] => {
+                let reason = "keys come from a file, named in LEVERET_OAUTH_JWKS_FILE";
+                return Err(Refusal::Useless(reason));
+            }
+            _ => return Err(Refusal::Unknown),
+        }
+        Ok(())
+    }
+
+    fn backend(&mut self, value: &str, number: usize) -> Result<(), Refusal> {
+        let internal = match value {
+            "internal" | "rabbit_auth_backend_internal" => true,
+            "oauth2" | "oauth" | "rabbit_auth_backend_oauth2" => false,
+            other => {
+                let reason = format!("there is no backend '{other}' here, only internal and oauth2");
+                return Err(Refusal::Bad(reason));
+            }
+        };
+        let known = self.backends.is_some_and(|(known, _)| known);
+        self.backends = Some((known || internal, number));
         Ok(())
     }
 
@@ -345,6 +393,16 @@ impl Translation {
         }
         if let Some((users, number)) = self.loopback_users {
             self.set.push(("loopback_users", number, texts(users)));
+        }
+        if let Some((false, line)) = self.backends {
+            self.mistakes.push(ConfigError::BadValue {
+                origin: Origin::File {
+                    path: path.to_owned(),
+                    line,
+                },
+                key: "auth_backends".to_owned(),
+                reason: "users may log in with passwords, too: name the backend internal beside oauth2".to_owned(),
+            });
         }
         let entry = |(key, line, value): (&str, usize, Value)| Entry {
             key: key.to_owned(),

@@ -2,12 +2,13 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use super::error::CtlError;
+use super::place::Place;
 use super::protocol::{MAX_RESPONSE_BYTES, Reply, Request, Response, to_line};
 
 /// How long an answer may take.
@@ -31,31 +32,6 @@ pub enum ClientError {
     BadAnswer(String),
     #[error("{0}")]
     Refused(#[from] CtlError),
-}
-
-/// Where a broker is looked for.
-#[derive(Debug, Clone)]
-pub enum Place {
-    DataDir(PathBuf),
-    Socket(PathBuf),
-}
-
-impl Place {
-    fn socket(&self) -> PathBuf {
-        match self {
-            Self::DataDir(directory) => directory.join(crate::config::CTL_SOCKET_FILE),
-            Self::Socket(path) => path.clone(),
-        }
-    }
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::DataDir(directory) => write!(f, "data directory {}", directory.display()),
-            Self::Socket(path) => write!(f, "socket {}", path.display()),
-        }
-    }
 }
 
 /// A connection to a running broker.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::client::{ClientError, CtlClient, Place};
+use super::client::{ClientError, CtlClient};
 use super::output::{Formatter, print};
 use super::parameter_command::ParameterCommand;
+use super::place::PlaceArgs;
 use super::policy_command::PolicyCommand;
 use super::protocol::{Password, Reply, Request};
 use super::topic_permission_command::TopicPermissionCommand;
@@ -17,25 +18,8 @@ use super::vhost_command::VhostCommand;
 
 #[derive(Debug, Args)]
 pub struct CtlArgs {
-    /// Data directory of the broker.
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "LEVERET_DATA_DIR",
-        hide_env_values = true,
-        default_value = "./data",
-        global = true
-    )]
-    data_dir: PathBuf,
-    /// Socket of the broker, if it is not ctl.sock in the data directory.
-    #[arg(
-        long,
-        value_name = "PATH",
-        env = "LEVERET_CTL_SOCKET",
-        hide_env_values = true,
-        global = true
-    )]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// How lists are printed.
     #[arg(long, value_enum, default_value_t, global = true)]
     formatter: Formatter,
@@ -230,7 +214,7 @@ enum CtlCommand {
 
 /// Executes the command and prints the answer. The error is one line.
 pub fn run(args: CtlArgs) -> Result<(), String> {
-    let place = args.socket.map_or(Place::DataDir(args.data_dir), Place::Socket);
+    let place = args.place.place();
     let client = match &args.command {
         CtlCommand::AwaitStartup { timeout } => CtlClient::connect_within(place, Duration::from_secs(*timeout)),
         _ => CtlClient::connect(place),

@@ -10,6 +10,7 @@ mod handler;
 mod listings;
 mod output;
 mod parameter_command;
+pub mod place;
 mod policy_command;
 mod policy_handler;
 pub mod protocol;
