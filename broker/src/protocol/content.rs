@@ -237,6 +237,7 @@ pub fn only_delivery_mode(properties: &[u8]) -> Option<u8> {
 
 /// `delivery_mode` and `priority`, 0 where absent, without looking at what comes after them. Malformed properties
 /// count as absent.
+#[inline]
 pub fn delivery_mode_and_priority(properties: &[u8]) -> (u8, u8) {
     if let Some(mode) = only_delivery_mode(properties) {
         return (mode, 0);

@@ -269,6 +269,11 @@ impl Message {
         if !self.head().has_expiration {
             return None;
         }
+        self.read_expiration_millis()
+    }
+
+    #[cold]
+    fn read_expiration_millis(&self) -> Option<u64> {
         let properties = Properties::parse(self.properties()).ok()?;
         properties.expiration?.parse().ok()
     }

@@ -205,16 +205,16 @@ impl<M: QueueMessage, C> Queue<M, C> {
         } else {
             None
         };
-        let history = History {
-            expires_at: self.expiry_of(&message, sink),
-            ..History::default()
-        };
         if let Some(taker) = taker {
-            self.count_delivery(taker, history);
+            self.count_delivery(taker, History::default());
         }
         if taker == Some(Taker::NoAck) {
             return;
         }
+        let history = History {
+            expires_at: self.expiry_of(&message, sink),
+            ..History::default()
+        };
         let persisted = self.is_persisted(&message);
         if persisted {
             sink.persist(position, &message, history.expires_at);
@@ -265,7 +265,9 @@ impl<M: QueueMessage, C> Queue<M, C> {
     }
 
     fn offer_head<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) -> Option<Taker> {
-        self.give_up_expired_head(sink);
+        if self.ready.peek()?.history.expires_at.is_some() {
+            self.give_up_expired_head(sink);
+        }
         let Entry {
             position,
             history,

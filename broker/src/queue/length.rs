@@ -41,8 +41,14 @@ impl<M: QueueMessage, C> Queue<M, C> {
     }
 
     /// Whether the queue has no room for a message. If that is to be dead-lettered, it is given up.
+    #[inline]
     pub(super) fn refuses(&mut self, message: &M) -> bool {
-        let Some(limit) = self.length_limit else { return false };
+        self.length_limit
+            .is_some_and(|limit| self.refuses_beyond(limit, message))
+    }
+
+    #[inline(never)]
+    fn refuses_beyond(&mut self, limit: LengthLimit, message: &M) -> bool {
         if limit.overflow == Overflow::DropHead || !self.exceeds(&limit, 1, message.body_len() as u64) {
             return false;
         }
@@ -53,11 +59,17 @@ impl<M: QueueMessage, C> Queue<M, C> {
     }
 
     /// Gives up the oldest ready messages as long as there are too many.
+    #[inline]
     pub(super) fn drop_overflow<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
-        let Some(limit) = self.length_limit.filter(|limit| limit.overflow == Overflow::DropHead) else {
-            return;
-        };
-        while self.exceeds(&limit, 0, 0) {
+        if let Some(limit) = self.length_limit.filter(|limit| limit.overflow == Overflow::DropHead) {
+            self.drop_beyond(&limit, sink);
+        }
+    }
+
+    /// Out of line: most queues have no limit, and every message comes past this.
+    #[inline(never)]
+    fn drop_beyond<S: Sink<M, C> + ?Sized>(&mut self, limit: &LengthLimit, sink: &mut S) {
+        while self.exceeds(limit, 0, 0) {
             let Some(oldest) = self.ready.pop_lowest() else {
                 return self.ask_for_load_of_lowest(sink);
             };

@@ -24,7 +24,7 @@ use leveret_storage::{CommitListener, QueueId};
 use parking_lot::lock_api::ArcMutexGuard;
 use parking_lot::{Mutex, RawMutex};
 
-use super::deliveries::ChannelDeliveries;
+use super::deliveries::{ChannelDeliveries, Origin};
 use super::stock;
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
@@ -372,14 +372,11 @@ impl OutboxState {
         let Some(origin) = channel.origins.get(consumer.origin as usize) else {
             return Accept::Refused;
         };
-        let told;
-        let message = if delivery.delivery_count > 0 && origin.queue.tells_delivery_count() {
-            told = with_delivery_count(delivery.message, delivery.delivery_count);
-            &told
-        } else {
-            delivery.message
+        let told = match delivery.delivery_count {
+            0 => None,
+            count => told_delivery_count(origin, delivery.message, count),
         };
-        let view = message.view();
+        let view = told.as_ref().unwrap_or(delivery.message).view();
         stock::reserve(&mut self.bytes, view.len() + DELIVERY_ENVELOPE_BYTES);
         hot::write_deliver(
             &mut self.bytes,
@@ -415,6 +412,13 @@ impl OutboxState {
     pub fn take_waker(&mut self) -> Option<Waker> {
         self.waker.take()
     }
+}
+
+/// The message with how often its delivery failed, where consumers are told that.
+#[cold]
+fn told_delivery_count(origin: &Origin, message: &Message, delivery_count: u32) -> Option<Message> {
+    let tells = origin.queue.tells_delivery_count();
+    tells.then(|| with_delivery_count(message, delivery_count))
 }
 
 /// Wakes a connection; call it without holding its outbox.

@@ -74,6 +74,7 @@ impl Group {
         }
     }
 
+    #[inline]
     fn push(&mut self, message: Message, publish: u64) {
         if let Some(publishes) = &mut self.publishes {
             publishes.push(publish);

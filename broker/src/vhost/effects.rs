@@ -265,22 +265,27 @@ impl Sink<Message, Consumer> for Effects<'_> {
 }
 
 impl QueueMessage for Message {
+    #[inline]
     fn body_len(&self) -> usize {
         Message::body_len(self)
     }
 
+    #[inline]
     fn is_persistent(&self) -> bool {
         Message::is_persistent(self)
     }
 
+    #[inline]
     fn priority(&self) -> u8 {
         Message::priority(self)
     }
 
+    #[inline]
     fn memory_size(&self) -> usize {
         Message::memory_size(self)
     }
 
+    #[inline]
     fn time_to_live_millis(&self) -> Option<u64> {
         self.expiration_millis()
     }
