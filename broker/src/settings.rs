@@ -34,8 +34,11 @@ pub enum Setting {
         vhost: String,
         /// The exchange.
         exchange: String,
-        /// The number of the log.
+        /// The number of the log or schedule.
         log: u64,
+        /// It is a schedule, which is in the order of time. Older versions had a log, in the order in which messages came.
+        #[serde(default)]
+        by_time: bool,
     },
     /// Where the store has the keys of an exchange or queue that drops duplicates.
     DeduplicationLog {
@@ -222,6 +225,7 @@ mod tests {
                 vhost: "b".to_owned(),
                 exchange: "c/d".to_owned(),
                 log: 7,
+                by_time: true,
             },
             Setting::DeduplicationLog {
                 vhost: "b".to_owned(),

@@ -108,3 +108,51 @@ async fn delayed_messages_survive_a_kill_and_can_be_listed_and_cancelled() {
         1
     );
 }
+
+#[tokio::test]
+async fn far_more_messages_than_memory_holds_wait_and_come_in_time() {
+    const MESSAGES: usize = 400;
+    let Some(mut broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let body = "x".repeat(64 << 10);
+    {
+        let (_connection, channel) = open(broker.amqp()).await;
+        delayed_exchange(&channel, "later").await;
+        let durable = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        channel.queue("q", durable).await;
+        channel.bind("q", "later", "k").await;
+        // Those that come first are due last.
+        for number in 0..MESSAGES {
+            let delay_millis = 4_000 + (MESSAGES - number) as i64;
+            publish(&channel, "later", &format!("{number:3}{body}"), delay_millis).await;
+        }
+        publish(&channel, "later", "far", LONG_MILLIS).await;
+    }
+    let counted = |broker: &Broker| {
+        let printed = broker.ctl().run(&["-s", "list_exchanges", "name", "messages_delayed"]);
+        let line = printed.lines().find_map(|line| line.strip_prefix("later\t"));
+        line.unwrap().parse::<usize>().unwrap()
+    };
+    broker.kill();
+    broker.start_again();
+    assert!(counted(&broker) <= MESSAGES + 1);
+    let (_connection, channel) = open(broker.amqp()).await;
+    channel.wait_for_messages("q", MESSAGES as u32).await;
+    assert_eq!(counted(&broker), 1);
+    let mut seen: Vec<usize> = Vec::new();
+    while let Some(message) = channel.get("q").await {
+        seen.push(
+            String::from_utf8_lossy(&message.delivery.data[..3])
+                .trim()
+                .parse()
+                .unwrap(),
+        );
+        message.delivery.ack(BasicAckOptions::default()).await.unwrap();
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..MESSAGES).collect::<Vec<_>>());
+}

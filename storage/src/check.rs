@@ -170,6 +170,9 @@ impl Survey {
             if value.len() != size_of::<u32>() {
                 return Err(StorageError::corrupt("a delivery count"));
             }
+        } else if keys::decode_scheduled(key).is_some() {
+            self.report.messages += 1;
+            self.report.message_bytes += value.len() as u64;
         } else if key == Key::QueueIdCounter.encode() {
             if value.len() != size_of::<u64>() {
                 return Err(StorageError::corrupt("the counter of queue ids"));

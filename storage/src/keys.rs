@@ -10,6 +10,7 @@
 //!   20  queue:8                                   the state of a queue
 //!   21  queue:8  first position:8  generation:4   the index entry of a chunk: what of it is alive
 //!   22  queue:8  position:8                       how often a message was delivered
+//!   23  schedule:8  time:8  number:8              a message that is due at that time
 //! space Chunks
 //!   queue:8  first position:8  generation:4       a chunk: messages of one queue; spilled ones if the highest bit is set
 //! ```
@@ -17,6 +18,7 @@
 use crate::engine::Space;
 use crate::ids::{Position, QueueId};
 use crate::records::DefinitionKey;
+use crate::schedule::Moment;
 
 /// What names a chunk in its queue. The generation rises each time survivors are written anew, so that no key of a chunk is
 /// ever written twice.
@@ -35,6 +37,7 @@ pub(crate) enum Key<'a> {
     ChunkIndex(QueueId, ChunkKey),
     DeliveryCount(QueueId, Position),
     Chunk(QueueId, ChunkKey),
+    Scheduled(QueueId, Moment),
 }
 
 /// Everything that can be scanned or deleted as a whole.
@@ -46,6 +49,8 @@ pub(crate) enum Prefix {
     ChunkIndex(QueueId, Position),
     DeliveryCounts(QueueId),
     AllDeliveryCounts,
+    /// All messages of a schedule.
+    Schedule(QueueId),
     /// The chunks of a queue whose first position is this or higher.
     Chunks(QueueId, Position),
     /// The chunks of all queues of spilled messages.
@@ -61,7 +66,8 @@ impl Key<'_> {
             | Self::Definition(_)
             | Self::QueueState(_)
             | Self::ChunkIndex(..)
-            | Self::DeliveryCount(..) => Space::Meta,
+            | Self::DeliveryCount(..)
+            | Self::Scheduled(..) => Space::Meta,
         }
     }
 
@@ -88,6 +94,12 @@ impl Key<'_> {
                 out.extend_from_slice(&position.0.to_be_bytes());
             }
             Self::Chunk(queue, chunk) => encode_chunk(*queue, *chunk, out),
+            Self::Scheduled(schedule, Moment { time, number }) => {
+                out.push(tag::SCHEDULED);
+                for part in [schedule.0, *time, *number] {
+                    out.extend_from_slice(&part.to_be_bytes());
+                }
+            }
         }
     }
 
@@ -108,7 +120,8 @@ impl Prefix {
             | Self::QueueStates
             | Self::ChunkIndex(..)
             | Self::DeliveryCounts(_)
-            | Self::AllDeliveryCounts => Space::Meta,
+            | Self::AllDeliveryCounts
+            | Self::Schedule(_) => Space::Meta,
         }
     }
 
@@ -128,6 +141,12 @@ impl Prefix {
             Self::DeliveryCounts(queue) => {
                 let mut start = vec![tag::DELIVERY_COUNT];
                 start.extend_from_slice(&queue.0.to_be_bytes());
+                let end = successor(&start);
+                (start, end)
+            }
+            Self::Schedule(schedule) => {
+                let mut start = vec![tag::SCHEDULED];
+                start.extend_from_slice(&schedule.0.to_be_bytes());
                 let end = successor(&start);
                 (start, end)
             }
@@ -179,6 +198,19 @@ pub(crate) fn decode_delivery_count(key: &[u8]) -> Option<(QueueId, Position)> {
         QueueId(u64::from_be_bytes(*queue)),
         Position(u64::from_be_bytes(position.try_into().ok()?)),
     ))
+}
+
+/// Reads the key of a scheduled message.
+pub(crate) fn decode_scheduled(key: &[u8]) -> Option<(QueueId, Moment)> {
+    let (first, rest) = key.split_first()?;
+    (*first == tag::SCHEDULED).then_some(())?;
+    let (schedule, rest) = rest.split_first_chunk::<8>()?;
+    let (time, number) = rest.split_first_chunk::<8>()?;
+    let moment = Moment {
+        time: u64::from_be_bytes(*time),
+        number: u64::from_be_bytes(number.try_into().ok()?),
+    };
+    Some((QueueId(u64::from_be_bytes(*schedule)), moment))
 }
 
 /// Reads which kind of definition a key names.
@@ -256,6 +288,7 @@ mod tag {
     pub(super) const QUEUE_STATE: u8 = 0x20;
     pub(super) const CHUNK_INDEX: u8 = 0x21;
     pub(super) const DELIVERY_COUNT: u8 = 0x22;
+    pub(super) const SCHEDULED: u8 = 0x23;
 }
 
 const CHUNK_KEY_BYTES: usize = 20;

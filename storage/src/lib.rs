@@ -54,6 +54,7 @@ mod reclaim;
 mod records;
 mod rewrite;
 mod rocks;
+mod schedule;
 mod store;
 mod varint;
 mod writer;
@@ -73,5 +74,6 @@ pub use records::{
     BindingRecord, Definition, DefinitionKey, ExchangeRecord, PermissionRecord, QueueRecord, SettingRecord, UserRecord,
     VhostRecord,
 };
+pub use schedule::Moment;
 pub use store::{QueueContents, Store, StoreStatistics};
 pub use writer::{Hold, PAYLOAD_BYTES_MAX, Writer};

@@ -69,6 +69,8 @@ pub(crate) struct Pending {
     pub(crate) settled_counts: Vec<(QueueId, Position)>,
     /// Definitions in the order they changed, by key; `None` deletes.
     pub(crate) definitions: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Messages of schedules in the order they changed, by key; `None` deletes.
+    pub(crate) scheduled: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// The lowest id no queue has had, if that changed.
     pub(crate) next_queue_id: Option<u64>,
     /// All chunks of large queues that were deleted; not part of a commit.
@@ -106,6 +108,8 @@ pub(crate) struct Cut {
     deleted_states: Vec<QueueId>,
     counts: Vec<(QueueId, Position, Option<u32>)>,
     definitions: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    scheduled: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    scheduled_bytes: usize,
     next_queue_id: Option<u64>,
 }
 
@@ -140,13 +144,16 @@ impl State {
         cut.deleted_states = std::mem::take(&mut pending.deleted_states);
         cut.counts = std::mem::take(&mut pending.counts);
         cut.definitions = std::mem::take(&mut pending.definitions);
+        cut.scheduled = std::mem::take(&mut pending.scheduled);
+        let payloads = cut.scheduled.iter().filter_map(|(_, payload)| payload.as_ref());
+        cut.scheduled_bytes = payloads.map(Vec::len).sum();
         cut.next_queue_id = pending.next_queue_id.take();
         pending.urgent = false;
         pending.queues = queues.len();
         let awaited = std::mem::take(&mut pending.awaited);
         cut.needs_sync = std::mem::take(&mut pending.must_sync) || (awaited && !cut.chunks.is_empty());
         pending.bytes = 0;
-        self.writing_bytes = cut.chunk_bytes;
+        self.writing_bytes = cut.chunk_bytes + cut.scheduled_bytes;
         self.ticket.0 += 1;
         cut
     }
@@ -218,6 +225,7 @@ impl Pending {
             && self.deleted_states.is_empty()
             && self.counts.is_empty()
             && self.definitions.is_empty()
+            && self.scheduled.is_empty()
             && self.next_queue_id.is_none()
     }
 
@@ -278,13 +286,15 @@ impl Cut {
             && self.deleted_states.is_empty()
             && self.counts.is_empty()
             && self.definitions.is_empty()
+            && self.scheduled.is_empty()
             && self.next_queue_id.is_none()
     }
 
     /// About how many bytes the commit is as a batch. What is not counted is little.
     fn bytes_to_write(&self) -> usize {
         let entries = self.chunks.len() + self.dead.len() + self.index.len() + self.states.len() + self.counts.len();
-        self.chunk_bytes + self.index_bytes.len() + (1 + entries) * BATCH_ENTRY_BYTES
+        let entries = entries + self.scheduled.len();
+        self.chunk_bytes + self.scheduled_bytes + self.index_bytes.len() + (1 + entries) * BATCH_ENTRY_BYTES
     }
 
     /// Puts the commit into a batch, and returns how many bytes that took. What deletes comes before what writes.
@@ -329,7 +339,7 @@ impl Cut {
         for &queue in &self.deleted_states {
             batch.delete(&Key::QueueState(queue));
         }
-        for (key, value) in &self.definitions {
+        for (key, value) in self.definitions.iter().chain(&self.scheduled) {
             batch.bytes += (key.len() + value.as_ref().map_or(0, Vec::len)) as u64;
             match value {
                 Some(value) => batch.batch.put(Space::Meta, key, value),

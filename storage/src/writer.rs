@@ -10,7 +10,7 @@ use crate::error::StorageError;
 use crate::ids::{Position, QueueId, Ticket, Weighed};
 use crate::keys::Key;
 use crate::log::QueueLog;
-use crate::pending::State;
+use crate::pending::{Pending, State};
 use crate::records::{Definition, DefinitionKey};
 
 /// Adds to the pending commit, which it keeps locked: do several things, then [`submit`](Self::submit), and in between do nothing
@@ -235,6 +235,17 @@ impl<'a> Writer<'a> {
     /// [`Ticket::NONE`]: they ride along with the next commit, or go by themselves a little later.
     pub fn submit(mut self) -> Ticket {
         self.hand_over()
+    }
+
+    pub(crate) fn shared(&self) -> &'a Shared {
+        self.shared
+    }
+
+    /// What waits for the next commit, of which somebody waits to be synced; unless the store takes nothing any more.
+    pub(crate) fn pending_to_sync(&mut self) -> Option<&mut Pending> {
+        self.urgent = true;
+        self.must_sync = true;
+        (!self.refusing).then_some(&mut self.state.pending)
     }
 
     /// What is known of a queue, unless the store takes nothing any more.

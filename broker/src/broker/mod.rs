@@ -240,7 +240,12 @@ impl Broker {
                 recovered.map_err(|error| format!("policy '{name}' in vhost '{vhost}': {error}"))?;
             }
             Setting::VhostLimits { vhost, limits } => vhost_of(&vhost)?.recover_limits(limits),
-            Setting::DelayedLog { vhost, exchange, log } => vhost_of(&vhost)?.recover_delayed(&exchange, log),
+            Setting::DelayedLog {
+                vhost,
+                exchange,
+                log,
+                by_time,
+            } => vhost_of(&vhost)?.recover_delayed(&exchange, log, by_time),
             Setting::GlobalParameter { name, value } => drop(self.global_parameters.write().insert(name, value)),
             Setting::DeduplicationLog { vhost, owner, log } => vhost_of(&vhost)?.recover_deduplication(owner, log),
             // They came back with the users.

@@ -79,6 +79,7 @@ fn queue_row(queue: &QueueHandle, connection_names: &HashMap<ConnectionId, Strin
 pub fn exchanges(vhost: &Vhost, columns: &[String]) -> Result<Table, CtlError> {
     let rows = vhost.exchanges().into_iter().map(|(name, options)| ExchangeRow {
         policy: vhost.policies_of_exchange(&name).names().0,
+        messages_delayed: vhost.delayed_count(&name),
         name,
         kind: options.kind.as_str().to_owned(),
         durable: options.durable,

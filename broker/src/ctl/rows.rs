@@ -140,7 +140,7 @@ row! {
 }
 
 row! {
-    /// An exchange. `type` is as declared; `policy` names the policy that applies to it.
+    /// An exchange. `type` is as declared; `policy` names the policy that applies to it; `messages_delayed` wait in it.
     ExchangeRow {
         name: String,
         kind as "type": String,
@@ -149,6 +149,7 @@ row! {
         internal: bool,
         arguments: Value,
         policy: String,
+        messages_delayed: u64,
     }
     usual ["name", "type"]
 }

@@ -145,11 +145,11 @@ impl Vhost {
             return None;
         }
         self.invalidate_routes();
-        let mut logs = Vec::new();
+        let (mut logs, mut schedules) = (Vec::new(), Vec::new());
         for exchange in &removed.exchanges {
             self.histories.forget(&exchange.name);
-            let delayed = self.delayed.forget(&exchange.name);
-            logs.extend(delayed.map(|log| (log, settings::delayed_log(&self.name, &exchange.name))));
+            let schedule = self.delayed.forget(&exchange.name);
+            schedules.extend(schedule.map(|id| (id, settings::delayed_log(&self.name, &exchange.name))));
             let owner = DeduplicationOwner::Exchange(exchange.name.to_string());
             logs.extend(self.forget_deduplication(&owner));
         }
@@ -166,7 +166,7 @@ impl Vhost {
         keys.extend(durable_exchanges.map(|exchange| self.exchange_key(&exchange.name)));
         let durable_queue = queue.filter(|queue| queue.properties.durable);
         keys.extend(durable_queue.map(|queue| self.queue_key(&queue.name)));
-        keys.extend(logs.iter().map(|(_, key)| key.clone()));
+        keys.extend(logs.iter().chain(&schedules).map(|(_, key)| key.clone()));
         if keys.is_empty() {
             return None;
         }
@@ -179,6 +179,9 @@ impl Vhost {
         }
         for (log, _) in logs {
             writer.delete_queue(log);
+        }
+        for (schedule, _) in schedules {
+            writer.delete_schedule(schedule);
         }
         Some(writer.submit())
     }

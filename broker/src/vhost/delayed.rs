@@ -1,33 +1,31 @@
 //! Messages that delayed exchanges keep until their time has come.
 //!
-//! A message stays in memory; one that is persistent in a durable exchange is in the store as well, in a log of its
-//! exchange, until the write that puts it into its queues: that write and its removal from the log are one. Times are
+//! One that is persistent in a durable exchange is in the store, until the write that puts it into its queues: that write and its
+//! removal are one; only what is due soon is in memory ([`schedule`](super::schedule)). Others are in memory. Times are
 //! milliseconds since 1970, so that a restart changes nothing about them.
 //!
-//! ```text
-//!   in the log:  | due (8) | number of routing keys (2) | routing keys | the stored form of the message |
-//! ```
-//!
-//! The lock of what waits is a leaf, but for the store's pending commit, which sees positions in rising order so.
+//! The lock of what waits is a leaf, but for the store's pending commit. What is due soon is read while it is held, a few megabytes at the
+//! most.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use amq_protocol::types::AMQPValue;
 use leveret_routing::RouteBuffer;
-use leveret_storage::{Position, QueueId, Store, Ticket};
+use leveret_storage::{Moment, QueueId, StorageError, Store, Ticket};
 use parking_lot::Mutex;
 
 use super::effects::Scratch;
 use super::routes::{Publication, Targets};
+use super::schedule::{Delayed, Schedule};
 use super::{Durable, OperationError, Vhost};
 use crate::protocol::content::{ContentHeader, Properties};
 use crate::protocol::field_table::{decode_table, with_long};
 use crate::protocol::message::Message;
 use crate::protocol::rewrite::{Change, HeaderChanges, rewrite};
-use crate::protocol::wire::{Reader, put_shortstr};
 use crate::queue::integer;
-use crate::settings::{self, Setting};
+use crate::settings::Setting;
 use crate::timer::Timer;
 
 /// A header: milliseconds to wait. Delivered messages have it negated, as RabbitMQ's plug-in does, so that no further
@@ -38,6 +36,14 @@ const AT: &str = "x-deliver-at";
 
 /// So many due messages are moved with one write.
 const DUE_BATCH_MESSAGES: usize = 256;
+/// Memory for stored messages that are due soon, of all exchanges of a virtual host;
+const WINDOW_BYTES_TOTAL: usize = 16 << 20;
+/// but of one exchange no more
+const WINDOW_BYTES_MAX: usize = 4 << 20;
+/// and no less than this.
+const WINDOW_BYTES_MIN: usize = 64 << 10;
+/// So many are listed at once, those that are due first.
+const DELAYED_LISTED_MAX: usize = 100_000;
 
 /// A message on its way into a delayed exchange.
 pub struct Delay {
@@ -66,24 +72,8 @@ pub fn due_millis(header: impl Fn(&str) -> Option<AMQPValue>, now_millis: u64) -
 
 /// All delayed messages of a virtual host.
 pub struct DelayedMessages {
-    by_exchange: Mutex<HashMap<Arc<str>, Waiting>>,
+    by_exchange: Mutex<HashMap<Arc<str>, Schedule>>,
     timer: Arc<Timer>,
-}
-
-/// The delayed messages of one exchange.
-#[derive(Default)]
-struct Waiting {
-    /// Where the persistent ones are; made for the first of them.
-    log: Option<QueueId>,
-    next_position: u64,
-    /// By time, then in the order in which they came.
-    messages: BTreeMap<(u64, u64), Delayed>,
-}
-
-struct Delayed {
-    message: Message,
-    routing_keys: Vec<String>,
-    stored: bool,
 }
 
 /// A delayed message as listings show it.
@@ -104,9 +94,13 @@ pub struct DelayedView {
 struct Due {
     exchange: Arc<str>,
     /// Where it is stored.
-    stored: Option<(QueueId, Position)>,
-    message: Message,
-    routing_keys: Vec<String>,
+    stored: Option<(QueueId, Moment)>,
+    delayed: Delayed,
+}
+
+/// What every exchange may hold in memory of the messages that are stored.
+fn window_bytes(exchanges: usize) -> usize {
+    (WINDOW_BYTES_TOTAL / exchanges.max(1)).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
 }
 
 impl DelayedMessages {
@@ -120,146 +114,182 @@ impl DelayedMessages {
     /// Keeps a message; the commit to wait for if it is to survive a restart.
     fn add(&self, store: &Store, vhost: &str, delay: &Delay, message: Message) -> Durable {
         let mut by_exchange = self.by_exchange.lock();
-        let waiting = by_exchange.entry(delay.exchange.clone()).or_default();
-        let position = waiting.next_position;
-        waiting.next_position += 1;
-        let stored = delay.durable && message.is_persistent();
-        let ticket = stored.then(|| waiting.store(store, vhost, delay, position, &message));
+        let window_bytes = window_bytes(by_exchange.len());
+        let schedule = by_exchange.entry(delay.exchange.clone()).or_default();
+        let before = schedule.next_millis(window_bytes);
+        let at = schedule.next_moment(delay.due_millis);
         let delayed = Delayed {
             message,
             routing_keys: delay.routing_keys.clone(),
-            stored,
         };
-        let first = waiting.messages.first_key_value().map(|((due, _), _)| *due);
-        waiting.messages.insert((delay.due_millis, position), delayed);
+        let ticket = if delay.durable && delayed.message.is_persistent() {
+            let ticket = write(schedule, store, vhost, &delay.exchange, at, &delayed);
+            schedule.add_stored(store, at, delayed, ticket, window_bytes);
+            Some(ticket)
+        } else {
+            schedule.add_passing(at, delayed);
+            None
+        };
         drop(by_exchange);
-        if first.is_none_or(|first| delay.due_millis < first) {
+        if before.is_none_or(|before| delay.due_millis < before) {
             self.timer.wake();
         }
         ticket
     }
 
-    /// The time of the message that is due first.
+    /// When there is something to do next.
     pub(super) fn next_due_millis(&self) -> Option<u64> {
         let by_exchange = self.by_exchange.lock();
-        let firsts = by_exchange
-            .values()
-            .filter_map(|waiting| waiting.messages.first_key_value());
-        firsts.map(|((due, _), _)| *due).min()
+        let window_bytes = window_bytes(by_exchange.len());
+        let nexts = by_exchange.values();
+        nexts.filter_map(|schedule| schedule.next_millis(window_bytes)).min()
+    }
+
+    /// Reads what is due soon.
+    fn read_ahead(&self, store: &Store, vhost: &str, now_millis: u64) {
+        let mut by_exchange = self.by_exchange.lock();
+        let window_bytes = window_bytes(by_exchange.len());
+        for (exchange, schedule) in by_exchange.iter_mut() {
+            if let Err(error) = schedule.read_ahead(store, now_millis, window_bytes) {
+                tracing::error!(%exchange, vhost, %error, "delayed messages cannot be read; trying again");
+            }
+        }
     }
 
     /// Takes messages whose time has come, of each exchange in order.
     fn take_due(&self, now_millis: u64) -> Vec<Due> {
         let mut taken = Vec::new();
-        for (exchange, waiting) in self.by_exchange.lock().iter_mut() {
+        for (exchange, schedule) in self.by_exchange.lock().iter_mut() {
             while taken.len() < DUE_BATCH_MESSAGES
-                && let Some(first) = waiting.messages.first_entry()
-                && first.key().0 <= now_millis
+                && let Some((at, delayed, is_stored)) = schedule.take_due(now_millis)
             {
-                let ((_, position), delayed) = first.remove_entry();
                 taken.push(Due {
                     exchange: exchange.clone(),
-                    stored: waiting
-                        .log
-                        .filter(|_| delayed.stored)
-                        .map(|log| (log, Position(position))),
-                    message: delayed.message,
-                    routing_keys: delayed.routing_keys,
+                    stored: schedule.id.filter(|_| is_stored).map(|id| (id, at)),
+                    delayed,
                 });
             }
         }
         taken
     }
 
-    /// Forgets the messages of an exchange that is gone; the log to delete.
+    /// How many messages an exchange keeps.
+    fn count(&self, exchange: &str) -> u64 {
+        self.by_exchange.lock().get(exchange).map_or(0, Schedule::count)
+    }
+
+    /// Forgets the messages of an exchange that is gone; the schedule to delete.
     pub(super) fn forget(&self, exchange: &str) -> Option<QueueId> {
-        self.by_exchange.lock().remove(exchange)?.log
+        self.by_exchange.lock().remove(exchange)?.id
     }
 
-    fn list(&self, exchange: &str) -> Vec<DelayedView> {
-        let by_exchange = self.by_exchange.lock();
-        let messages = by_exchange.get(exchange).map(|waiting| waiting.messages.iter());
-        let view = |((due_millis, id), delayed): (&(u64, u64), &Delayed)| DelayedView {
-            id: *id,
-            due_millis: *due_millis,
-            routing_key: delayed.routing_keys.first().cloned().unwrap_or_default(),
-            body_bytes: delayed.message.body_len(),
-            durable: delayed.stored,
-        };
-        messages.into_iter().flatten().map(view).collect()
-    }
-
-    /// Takes one message out; where it is stored.
-    fn cancel(&self, exchange: &str, id: u64) -> Option<Option<(QueueId, Position)>> {
-        let mut by_exchange = self.by_exchange.lock();
-        let waiting = by_exchange.get_mut(exchange)?;
-        let key = *waiting.messages.keys().find(|(_, position)| *position == id)?;
-        let delayed = waiting.messages.remove(&key)?;
-        Some(waiting.log.filter(|_| delayed.stored).map(|log| (log, Position(id))))
-    }
-
-    /// Brings back what a log holds; the number of messages that cannot be read.
-    fn recover(&self, store: &Store, exchange: &str, log: QueueId) -> usize {
-        let mut waiting = Waiting {
-            log: Some(log),
-            next_position: store.next_position(log).0,
-            messages: BTreeMap::new(),
-        };
-        let mut unreadable = 0;
-        let recovered = store.recover_queue(log, &mut |stored| match parse_stored(stored.payload) {
-            Some((due_millis, delayed)) => {
-                let position = stored.position.0;
-                waiting.next_position = waiting.next_position.max(position + 1);
-                waiting.messages.insert((due_millis, position), delayed);
-            }
-            None => unreadable += 1,
-        });
-        unreadable += usize::from(recovered.is_err());
-        self.by_exchange.lock().insert(exchange.into(), waiting);
-        unreadable
-    }
-}
-
-impl Waiting {
-    /// Puts a message into the log, and remembers the log with the first.
-    fn store(&mut self, store: &Store, vhost: &str, delay: &Delay, position: u64, message: &Message) -> Ticket {
-        let mut head = delay.due_millis.to_be_bytes().to_vec();
-        head.extend_from_slice(&(delay.routing_keys.len() as u16).to_be_bytes());
-        for key in &delay.routing_keys {
-            put_shortstr(&mut head, key);
-        }
-        let log = self.log;
-        let id = log.unwrap_or_else(|| store.allocate_queue_id());
-        self.log = Some(id);
-        let mut writer = store.writer();
-        if log.is_none() {
-            let setting = Setting::DelayedLog {
-                vhost: vhost.to_owned(),
-                exchange: delay.exchange.to_string(),
-                log: id.0,
+    fn list(&self, store: &Store, exchange: &str) -> Result<Vec<DelayedView>, StorageError> {
+        let mut views = BTreeMap::new();
+        let (id, horizon) = {
+            let by_exchange = self.by_exchange.lock();
+            let Some(schedule) = by_exchange.get(exchange) else {
+                return Ok(Vec::new());
             };
-            writer.put(&setting.to_definition());
+            for (at, delayed, is_stored) in schedule.in_memory() {
+                views.insert(at, view(at, delayed, is_stored));
+            }
+            (schedule.id, schedule.horizon())
+        };
+        if let Some(id) = id.filter(|_| horizon != Moment::NEVER) {
+            let mut room = DELAYED_LISTED_MAX;
+            store.read_schedule(id, horizon, &mut |at, payload| {
+                if let Some(delayed) = Delayed::parse(payload) {
+                    views.insert(at, view(at, &delayed, true));
+                    room -= 1;
+                }
+                match room {
+                    0 => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
+            })?;
         }
-        let [first, second] = message.stored_parts();
-        writer.append(id, Position(position), &[&head, first, second]);
-        writer.submit()
+        Ok(views.into_values().take(DELAYED_LISTED_MAX).collect())
+    }
+
+    /// Takes one message out; false if it is not there.
+    fn cancel(&self, store: &Store, exchange: &str, number: u64) -> Result<(bool, Durable), StorageError> {
+        let remove = |schedule: &mut Schedule, at: Moment| {
+            let id = schedule.id?;
+            let mut writer = store.writer();
+            writer.unschedule(id, at);
+            let ticket = writer.submit();
+            schedule.cancelled(at, ticket);
+            Some(ticket)
+        };
+        let (id, horizon) = {
+            let mut by_exchange = self.by_exchange.lock();
+            let Some(schedule) = by_exchange.get_mut(exchange) else {
+                return Ok((false, None));
+            };
+            if let Some((at, is_stored)) = schedule.cancel(number) {
+                let ticket = is_stored.then(|| remove(schedule, at)).flatten();
+                return Ok((true, ticket));
+            }
+            (schedule.id, schedule.horizon())
+        };
+        let Some(id) = id else { return Ok((false, None)) };
+        let mut found = None;
+        store.read_schedule(id, horizon, &mut |at, _| {
+            if at.number != number {
+                return ControlFlow::Continue(());
+            }
+            found = Some(at);
+            ControlFlow::Break(())
+        })?;
+        let mut by_exchange = self.by_exchange.lock();
+        let schedule = by_exchange.get_mut(exchange).filter(|schedule| schedule.id == Some(id));
+        if let (Some(at), Some(schedule)) = (found, schedule)
+            && schedule.cancel_stored(at)
+        {
+            return Ok((true, remove(schedule, at)));
+        }
+        Ok((false, None))
+    }
+
+    /// Brings back what the store has.
+    fn recover(&self, store: &Store, exchange: &str, id: QueueId) -> Result<(), StorageError> {
+        let schedule = Schedule::recover(store, id)?;
+        self.by_exchange.lock().insert(exchange.into(), schedule);
+        Ok(())
     }
 }
 
-fn parse_stored(payload: &[u8]) -> Option<(u64, Delayed)> {
-    let (due, rest) = payload.split_first_chunk::<8>()?;
-    let (count, rest) = rest.split_first_chunk::<2>()?;
-    let mut reader = Reader::new(rest);
-    let mut routing_keys = Vec::new();
-    for _ in 0..u16::from_be_bytes(*count) {
-        routing_keys.push(reader.shortstr().ok()?.to_owned());
+/// Writes a message, and makes the schedule with the first.
+fn write(schedule: &mut Schedule, store: &Store, vhost: &str, exchange: &str, at: Moment, delayed: &Delayed) -> Ticket {
+    let mut writer = store.writer();
+    let id = *schedule.id.get_or_insert_with(|| {
+        let id = store.allocate_queue_id();
+        writer.reserve_id(id);
+        writer.put(&schedule_setting(vhost, exchange, id).to_definition());
+        id
+    });
+    let [first, second] = delayed.message.stored_parts();
+    writer.schedule(id, at, &[&delayed.head(), first, second]);
+    writer.submit()
+}
+
+fn schedule_setting(vhost: &str, exchange: &str, id: QueueId) -> Setting {
+    Setting::DelayedLog {
+        vhost: vhost.to_owned(),
+        exchange: exchange.to_owned(),
+        log: id.0,
+        by_time: true,
     }
-    let delayed = Delayed {
-        message: Message::from_stored(reader.rest()).ok()?,
-        routing_keys,
-        stored: true,
-    };
-    Some((u64::from_be_bytes(*due), delayed))
+}
+
+fn view(at: Moment, delayed: &Delayed, durable: bool) -> DelayedView {
+    DelayedView {
+        id: at.number,
+        due_millis: at.time,
+        routing_key: delayed.routing_keys.first().cloned().unwrap_or_default(),
+        body_bytes: delayed.message.body_len(),
+        durable,
+    }
 }
 
 /// The message with its `x-delay` negated, as it is kept and delivered.
@@ -296,15 +326,16 @@ impl Vhost {
         if self.delayed.next_due_millis().is_none_or(|due| due > now_millis) {
             return 0;
         }
+        self.delayed.read_ahead(&self.store, &self.name, now_millis);
         let _hold = self.store.hold();
         let due = self.delayed.take_due(now_millis);
         let (mut scratch, mut buffer) = (Scratch::default(), RouteBuffer::new());
         let count = due.len();
         for one in due {
             self.deliver_one(&one, &mut buffer, &mut scratch);
-            if let Some((log, position)) = one.stored {
+            if let Some((schedule, at)) = one.stored {
                 let mut writer = self.store.writer();
-                writer.settle_durably(log, position);
+                writer.unschedule(schedule, at);
                 writer.submit();
             }
         }
@@ -312,14 +343,14 @@ impl Vhost {
     }
 
     fn deliver_one(&self, due: &Due, buffer: &mut RouteBuffer<u32>, scratch: &mut Scratch) {
-        let header = ContentHeader::parse(due.message.view().header);
+        let header = ContentHeader::parse(due.delayed.message.view().header);
         let properties = header.and_then(|header| Properties::parse(header.properties));
-        let routing_keys: Vec<&str> = due.routing_keys.iter().map(String::as_str).collect();
+        let routing_keys: Vec<&str> = due.delayed.routing_keys.iter().map(String::as_str).collect();
         let publication = Publication {
             exchange: &due.exchange,
             routing_keys: &routing_keys,
             properties: properties.unwrap_or_default(),
-            message: &due.message,
+            message: &due.delayed.message,
         };
         // An exchange that is gone has taken its messages along.
         let Ok(targets) = self.route(&publication, buffer) else {
@@ -327,7 +358,7 @@ impl Vhost {
         };
         let Targets { queues, delays, .. } = targets;
         match self
-            .hand_over(&queues, &delays, &due.message, scratch, |_, _| {})
+            .hand_over(&queues, &delays, &due.delayed.message, scratch, |_, _| {})
             .taken_by
         {
             0 => self.counters.unroutable_dropped.inc(),
@@ -335,41 +366,70 @@ impl Vhost {
         }
     }
 
-    /// The delayed messages of an exchange, in the order in which they are due.
+    /// How many messages an exchange delays.
+    pub fn delayed_count(&self, exchange: &str) -> u64 {
+        self.delayed.count(exchange)
+    }
+
+    /// The delayed messages of an exchange, in the order in which they are due: the first of them, if there are very many.
     pub fn delayed_messages(&self, exchange: &str) -> Result<Vec<DelayedView>, OperationError> {
         self.must_have_exchange(exchange)?;
-        Ok(self.delayed.list(exchange))
+        self.delayed.list(&self.store, exchange).map_err(storage_failed)
     }
 
     /// Drops a delayed message, which nobody gets then; false if it is not there.
     pub fn cancel_delayed(&self, exchange: &str, id: u64) -> Result<(bool, Durable), OperationError> {
         self.must_have_exchange(exchange)?;
         self.check_store()?;
-        let Some(stored) = self.delayed.cancel(exchange, id) else {
-            return Ok((false, None));
-        };
-        let ticket = stored.map(|(log, position)| {
-            let mut writer = self.store.writer();
-            writer.settle_durably(log, position);
-            writer.submit()
-        });
-        Ok((true, ticket))
+        self.delayed.cancel(&self.store, exchange, id).map_err(storage_failed)
     }
 
-    /// Brings back the delayed messages of an exchange from their log.
-    pub fn recover_delayed(&self, exchange: &str, log: u64) {
-        let log = QueueId(log);
-        // A log that the store has nothing of may not have its number: a queue could get it.
-        if !self.store.queues().contains(&log) {
-            let mut writer = self.store.writer();
-            writer.delete(&settings::delayed_log(&self.name, exchange));
-            writer.submit();
-            return;
+    /// Brings back the delayed messages of an exchange. Those of older versions are in a log, in the order in which they came.
+    pub fn recover_delayed(&self, exchange: &str, id: u64, by_time: bool) {
+        let id = if by_time {
+            QueueId(id)
+        } else {
+            self.order_by_time(exchange, QueueId(id))
+        };
+        if let Err(error) = self.delayed.recover(&self.store, exchange, id) {
+            tracing::error!(exchange, vhost = %self.name, %error, "delayed messages cannot be read");
         }
-        let unreadable = self.delayed.recover(&self.store, exchange, log);
-        if unreadable > 0 {
+    }
+
+    /// Moves what a log of an older version has into a schedule, with one write.
+    fn order_by_time(&self, exchange: &str, log: QueueId) -> QueueId {
+        let id = self.store.allocate_queue_id();
+        let mut stored = Vec::new();
+        let mut unreadable = 0;
+        let recovered = self
+            .store
+            .recover_queue(log, &mut |message| match message.payload.split_first_chunk::<8>() {
+                Some((due, rest)) => {
+                    let time = u64::from_be_bytes(*due);
+                    let number = message.position.0;
+                    stored.push((Moment { time, number }, rest.to_vec()));
+                }
+                None => unreadable += 1,
+            });
+        if recovered.is_err() || unreadable > 0 {
             tracing::error!(exchange, vhost = %self.name, unreadable, "some delayed messages cannot be read");
         }
+        let is_known = self.store.queues().contains(&log);
+        let mut writer = self.store.writer();
+        writer.reserve_id(id);
+        writer.put(&schedule_setting(&self.name, exchange, id).to_definition());
+        for (at, payload) in &stored {
+            writer.schedule(id, *at, &[payload]);
+        }
+        // A log that the store has nothing of may not have its number: a queue could have it.
+        if is_known {
+            writer.delete_queue(log);
+        }
+        let ticket = writer.submit();
+        if let Err(error) = self.store.wait(ticket) {
+            tracing::error!(exchange, vhost = %self.name, %error, "delayed messages cannot be moved");
+        }
+        id
     }
 
     fn must_have_exchange(&self, exchange: &str) -> Result<(), OperationError> {
@@ -380,9 +440,65 @@ impl Vhost {
     }
 }
 
+fn storage_failed(error: StorageError) -> OperationError {
+    OperationError::StorageFailed(error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
+    use amq_protocol::types::FieldTable;
+    use leveret_storage::{Position, StoreOptions};
+    use prometheus::Registry;
+
     use super::*;
+    use crate::config::Config;
+    use crate::vhost::Actor;
+    use crate::vhost::exchanges::ExchangeDeclaration;
+
+    #[test]
+    fn what_an_older_version_kept_in_the_order_of_arrival_is_put_in_the_order_of_time() {
+        let store = Store::in_memory(StoreOptions::default());
+        let broker = crate::server::start(Config::default(), store.clone(), &Registry::new()).unwrap();
+        let vhost = broker.vhost("/").unwrap();
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-delayed-type".into(), AMQPValue::LongString("direct".into()));
+        let exchange = ExchangeDeclaration {
+            name: "later",
+            kind: "x-delayed-message",
+            passive: false,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments,
+        };
+        vhost.declare_exchange(&Actor::operator(), exchange).unwrap();
+        let delayed = Delayed {
+            message: Message::new(&[0, 0], &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], b"x"),
+            routing_keys: vec!["key".to_owned()],
+        };
+        let log = store.allocate_queue_id();
+        let mut writer = store.writer();
+        let far = crate::timer::unix_millis() + 1_000_000;
+        for (position, due) in [(3, far + 5), (4, far)] {
+            let [first, second] = delayed.message.stored_parts();
+            let parts: [&[u8]; 4] = [&u64::to_be_bytes(due), &delayed.head(), first, second];
+            writer.append(log, Position(position), &parts);
+        }
+        store.wait(writer.submit()).unwrap();
+        vhost.recover_delayed("later", log.0, false);
+        let listed = vhost.delayed_messages("later").unwrap();
+        let seen: Vec<_> = listed
+            .iter()
+            .map(|view| (view.id, view.due_millis, view.body_bytes))
+            .collect();
+        assert_eq!(seen, [(4, far, 1), (3, far + 5, 1)]);
+        assert_eq!(vhost.delayed_count("later"), 2);
+        assert_eq!(store.message_count(log), 0);
+        // Those that come later have numbers of their own.
+        let (cancelled, durable) = vhost.cancel_delayed("later", 3).unwrap();
+        assert!(cancelled && durable.is_some());
+        assert_eq!(vhost.delayed_count("later"), 1);
+    }
 
     #[test]
     fn a_message_is_due_after_its_delay_or_at_its_time() {

@@ -27,6 +27,7 @@ pub mod queues;
 pub mod recovery;
 pub mod redeclare;
 pub mod routes;
+mod schedule;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
