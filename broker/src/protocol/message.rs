@@ -510,6 +510,23 @@ mod tests {
     }
 
     #[test]
+    fn a_large_body_is_known_by_what_it_is_stored_as_and_a_dead_letter_has_the_same() {
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let large = message("x", "k", &properties, &[b'x'; INLINE_BODY_MAX_BYTES + 1]);
+        assert!(!large.shares_body());
+        large.share_body();
+        assert_eq!((large.shares_body(), large.shared_body()), (true, None));
+        large.set_shared_body(0);
+        large.share_body();
+        let names = wire::exchange_and_key("dlx", "dead").unwrap();
+        let letter = large.dead_lettered(&names, large.header());
+        assert_eq!((letter.shares_body(), letter.shared_body()), (true, Some(0)));
+        let small = message("x", "k", &properties, b"body");
+        small.share_body();
+        assert!(!small.shares_body());
+    }
+
+    #[test]
     fn stored_names_that_are_not_utf_8_are_malformed() {
         let mut octets = stored(&message("x", "k", &BasicProperties::default(), b"!"));
         octets[6] = 0xFF;
