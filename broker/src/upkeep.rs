@@ -55,6 +55,8 @@ fn print(directory: &Path, report: &CheckReport) -> io::Result<()> {
         chunks,
         messages,
         message_bytes,
+        bodies,
+        orphans,
         ..
     } = report;
     writeln!(
@@ -62,6 +64,12 @@ fn print(directory: &Path, report: &CheckReport) -> io::Result<()> {
         "{}: {definitions} definitions, {queues} queues, {chunks} chunks, {messages} messages of {message_bytes} bytes",
         directory.display()
     )?;
+    if *bodies > 0 {
+        writeln!(
+            out,
+            "{bodies} shared bodies, {orphans} of them without messages, which the next start drops"
+        )?;
+    }
     for problem in &report.problems {
         writeln!(out, "damaged: {problem}")?;
     }

@@ -51,6 +51,7 @@ mod redelivery;
 mod reload;
 mod scale;
 mod service;
+mod shared_bodies;
 mod single_active;
 mod stress;
 mod tls;

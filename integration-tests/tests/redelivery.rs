@@ -68,6 +68,25 @@ async fn a_message_that_fails_before_and_after_a_crash_reaches_its_limit() {
 }
 
 #[tokio::test]
+async fn a_delivery_that_an_orderly_stop_interrupts_has_not_failed() {
+    let Some(mut broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (_connection, channel) = open(broker.amqp()).await;
+    let limited = arguments([("x-delivery-limit", AMQPValue::LongInt(0))]);
+    declare(&channel, "work", limited).await;
+    channel.publish_confirmed("", "work", b"order").await;
+    assert!(channel.get("work").await.is_some());
+    broker.stop();
+    broker.start_again();
+
+    let (_connection, channel) = open(broker.amqp()).await;
+    let again = channel.get("work").await.expect("the message");
+    assert!(again.delivery.redelivered);
+    assert_eq!(header(&again.delivery, "x-delivery-count"), None);
+}
+
+#[tokio::test]
 async fn a_message_waits_longer_after_each_failure() {
     let broker = leveret_integration_tests::TestBroker::get();
     let (_connection, channel) = open(broker.amqp()).await;

@@ -6,11 +6,12 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use crate::chunk::{IndexEntry, QueueState, messages, verify};
+use crate::bodies::References;
+use crate::chunk::{IndexEntry, QueueState, Record, UNKNOWN_BODY, messages, verify};
 use crate::directory::{self, DirectoryLock};
 use crate::engine::{Engine, Space, Visit};
 use crate::error::StorageError;
-use crate::ids::{Position, QueueId};
+use crate::ids::{BodyId, Position, QueueId, Weight};
 use crate::keys::{self, ChunkKey, Key};
 use crate::records::{Definition, QueueRecord};
 use crate::rocks::Rocks;
@@ -26,8 +27,12 @@ pub struct CheckReport {
     pub chunks: u64,
     /// Living messages that read back.
     pub messages: u64,
-    /// Their bytes.
+    /// Their bytes, without shared bodies.
     pub message_bytes: u64,
+    /// Bodies that several of them have in common.
+    pub bodies: u64,
+    /// Bodies that no message refers to any more: a crash may leave them, and the next start drops them.
+    pub orphans: u64,
     /// What is damaged, missing or contradictory, a line each, with what is lost by it.
     pub problems: Vec<String>,
     /// After a repair: where the database is kept as it was.
@@ -105,6 +110,10 @@ struct Survey {
     /// Queues that a definition names.
     named: BTreeSet<QueueId>,
     index: BTreeMap<(QueueId, ChunkKey), IndexEntry>,
+    /// Shared bodies that read back.
+    bodies: BTreeSet<BodyId>,
+    /// What living messages refer to, by chunk.
+    references: BTreeMap<(QueueId, ChunkKey), Referring>,
     /// What a copy leaves out.
     dropped: BTreeSet<(Space, Vec<u8>)>,
     /// What a copy has instead or besides.
@@ -113,14 +122,23 @@ struct Survey {
     mended: BTreeMap<QueueId, QueueState>,
 }
 
+/// A chunk with messages whose bodies are shared.
+struct Referring {
+    entry: IndexEntry,
+    /// Of living messages.
+    references: References,
+}
+
 impl Survey {
     fn of(engine: &dyn Engine) -> Result<Self, StorageError> {
         let mut survey = Self::default();
         survey.read_meta(engine)?;
         let found = survey.read_chunks(engine)?;
         survey.compare_with_index(&found);
+        survey.compare_with_bodies();
         survey.look_for_nameless();
-        survey.report.queues = survey.states.len() as u64;
+        let queues = survey.states.keys().filter(|queue| **queue != QueueId::BODIES);
+        survey.report.queues = queues.count() as u64;
         Ok(survey)
     }
 
@@ -165,7 +183,8 @@ impl Survey {
         } else if let Some(queue) = keys::decode_queue_state(key) {
             self.states.insert(queue, QueueState::decode(queue, value)?);
         } else if let Some((queue, chunk)) = keys::decode_chunk_index(key) {
-            self.index.insert((queue, chunk), IndexEntry::decode(queue, value)?);
+            let entry = IndexEntry::decode(queue, chunk.first, value)?;
+            self.index.insert((queue, chunk), entry);
         } else if keys::decode_delivery_count(key).is_some() {
             if value.len() != size_of::<u32>() {
                 return Err(StorageError::corrupt("a delivery count"));
@@ -216,11 +235,12 @@ impl Survey {
 
     fn lose_chunk(&mut self, queue: QueueId, chunk: ChunkKey, why: &str) {
         let how_many = match self.index.get(&(queue, chunk)) {
-            Some(entry) => format!("{} messages", entry.live.count()),
-            None => "an unknown number of messages".to_owned(),
+            Some(entry) => entry.live.count().to_string(),
+            None => "an unknown number".to_owned(),
         };
+        let what = messages_of(queue);
         self.object(format!(
-            "{why}: {how_many} of queue {queue} from position {} are lost",
+            "{why}: {how_many} {what} from position {} are lost",
             chunk.first
         ));
         self.drop_key(&Key::Chunk(queue, chunk));
@@ -233,8 +253,13 @@ impl Survey {
         let count = verify(queue, key, bytes)?;
         let entry = self.index.get(&(queue, key));
         let (mut seen, mut end, mut alive, mut alive_bytes) = (0, None, 0, 0);
+        let mut refers = false;
         for message in messages(queue, key.first, bytes) {
-            let (position, payload) = message?;
+            let Record {
+                position,
+                payload,
+                body,
+            } = message?;
             if end.is_some_and(|end| end >= position) {
                 return Err(StorageError::corrupt(format!("chunk {} is out of order", key.first)));
             }
@@ -244,6 +269,10 @@ impl Survey {
             if entry.is_none_or(|entry| entry.live.contains(distance)) {
                 alive += 1;
                 alive_bytes += payload.len() as u64;
+                refers |= body.is_some();
+                if queue == QueueId::BODIES {
+                    self.bodies.insert(BodyId(position.0));
+                }
             }
         }
         let end = end.filter(|_| seen == count);
@@ -260,14 +289,25 @@ impl Survey {
             (entry.count, u64::from(entry.span), entry.bytes as usize) == (count, span, bytes.len())
                 && entry.live.count() == alive
         });
+        if refers {
+            let whole = IndexEntry::of_chunk(queue, key, bytes, |_| Weight::from(0))?;
+            let entry = entry.filter(|_| fits).cloned().unwrap_or(whole);
+            let mut references = References::default();
+            references.add_live(key.first, &entry);
+            self.references.insert((queue, key), Referring { entry, references });
+        }
         if !fits {
             self.forget_entry(queue, key);
         } else if entry.is_none() && self.states.get(&queue).is_some_and(|state| key.first < state.indexed) {
+            let of = of(queue);
             self.object(format!(
-                "chunk {} of queue {queue} has no index entry, so nobody would find it",
+                "chunk {} of {of} has no index entry, so nobody would find it",
                 key.first
             ));
             self.read_from(queue, key.first);
+        }
+        if queue == QueueId::BODIES {
+            return Ok(end);
         }
         self.report.chunks += 1;
         self.report.messages += u64::from(alive);
@@ -277,8 +317,9 @@ impl Survey {
 
     fn forget_entry(&mut self, queue: QueueId, key: ChunkKey) {
         self.object(format!(
-            "the index entry of chunk {} of queue {queue} does not fit: its settled messages come back",
-            key.first
+            "the index entry of chunk {} of {} does not fit: its settled messages come back",
+            key.first,
+            of(queue)
         ));
         self.index.remove(&(queue, key));
         self.drop_key(&Key::ChunkIndex(queue, key));
@@ -312,7 +353,8 @@ impl Survey {
             .collect();
         for queue in stateless {
             self.object(format!(
-                "the state of queue {queue} is missing: its messages count as delivered"
+                "the state of {} is missing: its messages count as delivered",
+                of(queue)
             ));
             self.read_from(queue, Position(0));
             // Who knows what was delivered of them.
@@ -321,6 +363,47 @@ impl Survey {
                 state.delivered = end;
             }
         }
+    }
+
+    /// Looks whether every message has its body, and every body a message.
+    fn compare_with_bodies(&mut self) {
+        let mut wanted = BTreeSet::new();
+        for ((queue, key), Referring { mut entry, references }) in std::mem::take(&mut self.references) {
+            let lost: Vec<Position> = references
+                .iter()
+                .filter(|(_, body)| !self.bodies.contains(body))
+                .map(|(position, _)| position)
+                .collect();
+            wanted.extend(references.iter().map(|(_, body)| body));
+            let Some(first) = lost.first() else { continue };
+            let how_many = lost.len();
+            self.object(format!(
+                "{how_many} messages of queue {queue} from position {first} are lost with their bodies"
+            ));
+            self.report.messages = self.report.messages.saturating_sub(how_many as u64);
+            for position in &lost {
+                entry.live.remove((position.0 - key.first.0) as u32);
+            }
+            if entry.live.count() == 0 {
+                self.index.remove(&(queue, key));
+                self.drop_key(&Key::Chunk(queue, key));
+                self.drop_key(&Key::ChunkIndex(queue, key));
+                continue;
+            }
+            let numbers = [entry.count, entry.span, entry.bytes, UNKNOWN_BODY];
+            let mut value = Vec::new();
+            IndexEntry::encode_into(
+                key.first,
+                numbers,
+                entry.expires,
+                &entry.references,
+                &entry.live,
+                &mut value,
+            );
+            self.added.push((Key::ChunkIndex(queue, key).encode(), value));
+        }
+        self.report.bodies = self.bodies.len() as u64;
+        self.report.orphans = self.bodies.difference(&wanted).count() as u64;
     }
 
     /// A queue with messages that no definition names gets a name, so that somebody can have them.
@@ -332,6 +415,7 @@ impl Survey {
             .filter(|queue| !self.named.contains(queue))
             .copied()
             .collect();
+        self.named.insert(QueueId::BODIES);
         for queue in nameless {
             if !self.named.insert(queue) {
                 continue;
@@ -421,6 +505,20 @@ fn scan_around(
                 }
             }
         };
+    }
+}
+
+fn of(queue: QueueId) -> String {
+    match queue {
+        QueueId::BODIES => "the shared bodies".to_owned(),
+        queue => format!("queue {queue}"),
+    }
+}
+
+fn messages_of(queue: QueueId) -> String {
+    match queue {
+        QueueId::BODIES => "shared bodies".to_owned(),
+        queue => format!("messages of queue {queue}"),
     }
 }
 

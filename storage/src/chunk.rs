@@ -3,17 +3,21 @@
 //! ```text
 //! chunk          version:1  flags:1  crc32:4  count:4  record ...
 //! record         flags:1  step:varint  length:varint  payload
+//!                with flag 1, the payload goes on in a body of that id:  body:varint  before the payload
 //! index entry    version:1  count:4  span:4  bytes:4  body:4  live set      (version 1 had no body)
 //!                version 3, of a chunk in which something expires, has  expires:8  before the live set
+//!                version 4, of a chunk with shared bodies, has  expires:8  references  before it: see `bodies.rs`
 //! queue state    version:1  low:8  delivered:8  indexed:8  next:8
 //! ```
 //!
 //! Numbers are big-endian. The checksum covers the chunk's key and everything but itself, so that a chunk under a wrong key is
 //! noticed too. `step` is the distance from the record before (0 for the first, which stands at the position in
-//! the key). The flags are zero so far; a set flag is something a newer version wrote, like a reference to a shared payload.
+//! the key). A chunk is of version 2 if a record of it refers to a body, else of version 1. Other flags are zero; a set one is
+//! something a newer version wrote.
 
+use crate::bodies::References;
 use crate::error::StorageError;
-use crate::ids::{NEVER, Position, QueueId, Weight};
+use crate::ids::{BodyId, NEVER, Position, QueueId, Weight};
 use crate::keys::{ChunkKey, Key};
 use crate::live::LiveSet;
 use crate::varint;
@@ -38,14 +42,20 @@ impl ChunkBuilder {
         }
     }
 
-    /// Appends a message, given as parts that follow one another. The positions must rise.
-    pub(crate) fn push(&mut self, position: Position, parts: &[&[u8]]) {
+    /// Appends a message, given as parts that follow one another, and the body that it goes on in. The positions must rise.
+    pub(crate) fn push(&mut self, position: Position, body: Option<BodyId>, parts: &[&[u8]]) {
         let step = if self.count == 0 { 0 } else { position.0 - self.last.0 };
         let length: usize = parts.iter().map(|part| part.len()).sum();
         self.bytes.reserve(length + RECORD_HEADER_BYTES_MAX);
-        self.bytes.push(0);
+        self.bytes.push(body.map_or(0, |_| REFERS));
         varint::write(step, &mut self.bytes);
         varint::write(length as u64, &mut self.bytes);
+        if let Some(body) = body {
+            varint::write(body.0, &mut self.bytes);
+            if let Some(version) = self.bytes.first_mut() {
+                *version = CHUNK_VERSION_REFERRING;
+            }
+        }
         parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
         self.last = position;
         self.count += 1;
@@ -85,8 +95,9 @@ pub(crate) fn verify(queue: QueueId, key: ChunkKey, chunk: &[u8]) -> Result<u32,
         return Err(damaged("is too short"));
     };
     let [version, flags, c0, c1, c2, c3, n0, n1, n2, n3] = *header;
-    if version > CHUNK_VERSION || (version == CHUNK_VERSION && flags != 0) {
-        let (found, supported) = (u32::from(version.max(CHUNK_VERSION + 1)), u32::from(CHUNK_VERSION));
+    if version > CHUNK_VERSION_REFERRING || (version >= CHUNK_VERSION && flags != 0) {
+        let supported = u32::from(CHUNK_VERSION_REFERRING);
+        let found = u32::from(version).max(supported + 1);
         return Err(StorageError::NewerFormat {
             what: format!("a chunk of queue {queue}"),
             found,
@@ -117,21 +128,39 @@ pub(crate) struct Messages<'a> {
     rest: &'a [u8],
 }
 
+/// A message as its chunk has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    pub(crate) position: Position,
+    pub(crate) payload: &'a [u8],
+    /// The payload goes on there.
+    pub(crate) body: Option<BodyId>,
+}
+
 impl<'a> Messages<'a> {
-    fn take(&mut self) -> Option<(Position, &'a [u8])> {
+    fn take(&mut self) -> Option<Record<'a>> {
         let (&flags, mut rest) = self.rest.split_first()?;
         let step = varint::read(&mut rest)?;
         let length = usize::try_from(varint::read(&mut rest)?).ok()?;
-        let payload = rest.split_at_checked(length).filter(|_| flags == 0);
-        let (payload, rest) = payload?;
+        let body = match flags {
+            0 => None,
+            REFERS => Some(BodyId(varint::read(&mut rest)?)),
+            _ => return None,
+        };
+        let (payload, rest) = rest.split_at_checked(length)?;
         self.at = Position(self.at.0.checked_add(step)?);
         self.rest = rest;
-        Some((self.at, payload))
+        let position = self.at;
+        Some(Record {
+            position,
+            payload,
+            body,
+        })
     }
 }
 
 impl<'a> Iterator for Messages<'a> {
-    type Item = Result<(Position, &'a [u8]), StorageError>;
+    type Item = Result<Record<'a>, StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
@@ -160,37 +189,50 @@ pub(crate) struct IndexEntry {
     pub(crate) body: Option<u32>,
     /// Nothing in it expires before this.
     pub(crate) expires: u64,
+    /// The bodies that its messages refer to, those of dead ones perhaps too.
+    pub(crate) references: References,
     pub(crate) live: LiveSet,
 }
 
 impl IndexEntry {
-    /// Appends the stored form of an entry with these numbers: count, span, bytes, body.
-    pub(crate) fn encode_into(numbers: [u32; 4], expires: u64, live: &LiveSet, out: &mut Vec<u8>) {
-        let expiring = expires != NEVER;
-        out.push(if expiring {
-            INDEX_VERSION_EXPIRING
-        } else {
-            INDEX_VERSION
-        });
+    /// Appends the stored form of the entry of a chunk that begins at `first`, with these numbers: count, span, bytes, body.
+    pub(crate) fn encode_into(
+        first: Position,
+        numbers: [u32; 4],
+        expires: u64,
+        references: &References,
+        live: &LiveSet,
+        out: &mut Vec<u8>,
+    ) {
+        let version = match expires {
+            _ if !references.is_empty() => INDEX_VERSION_REFERRING,
+            NEVER => INDEX_VERSION,
+            _ => INDEX_VERSION_EXPIRING,
+        };
+        out.push(version);
         numbers
             .iter()
             .for_each(|number| out.extend_from_slice(&number.to_be_bytes()));
-        if expiring {
+        if version != INDEX_VERSION {
             out.extend_from_slice(&expires.to_be_bytes());
+        }
+        if version == INDEX_VERSION_REFERRING {
+            references.encode_into(first, out);
         }
         live.encode_into(out);
     }
 
-    pub(crate) fn decode(queue: QueueId, stored: &[u8]) -> Result<Self, StorageError> {
+    /// Reads the entry of a chunk that begins at `first`.
+    pub(crate) fn decode(queue: QueueId, first: Position, stored: &[u8]) -> Result<Self, StorageError> {
         let version = match stored.first() {
-            Some(&version @ (INDEX_VERSION_WITHOUT_BODY | INDEX_VERSION)) => version,
-            _ => check_version("an index entry", stored, INDEX_VERSION_EXPIRING).map(|()| INDEX_VERSION_EXPIRING)?,
+            Some(&version @ INDEX_VERSION_WITHOUT_BODY..INDEX_VERSION_REFERRING) => version,
+            _ => check_version("an index entry", stored, INDEX_VERSION_REFERRING).map(|()| INDEX_VERSION_REFERRING)?,
         };
-        Self::decode_rest(version, stored.get(1..).unwrap_or_default())
+        Self::decode_rest(version, first, stored.get(1..).unwrap_or_default())
             .ok_or_else(|| StorageError::corrupt(format!("an index entry of queue {queue}")))
     }
 
-    fn decode_rest(version: u8, rest: &[u8]) -> Option<Self> {
+    fn decode_rest(version: u8, first: Position, rest: &[u8]) -> Option<Self> {
         let (count, rest) = rest.split_first_chunk::<4>()?;
         let (span, rest) = rest.split_first_chunk::<4>()?;
         let (bytes, mut rest) = rest.split_first_chunk::<4>()?;
@@ -201,10 +243,16 @@ impl IndexEntry {
             rest = after;
         }
         let mut expires = NEVER;
-        if version == INDEX_VERSION_EXPIRING {
+        if version >= INDEX_VERSION_EXPIRING {
             let (stored, after) = rest.split_first_chunk::<8>()?;
             expires = u64::from_be_bytes(*stored);
             rest = after;
+        }
+        let mut references = References::default();
+        if version == INDEX_VERSION_REFERRING {
+            references = References::decode(first, &mut rest)?;
+            // What a repair could not weigh.
+            body = body.filter(|body| *body != UNKNOWN_BODY);
         }
         let entry = Self {
             count: u32::from_be_bytes(*count),
@@ -212,6 +260,7 @@ impl IndexEntry {
             bytes: u32::from_be_bytes(*bytes),
             body,
             expires,
+            references,
             live: LiveSet::decode(rest)?,
         };
         let last = entry.live.last().unwrap_or(0);
@@ -227,6 +276,7 @@ impl IndexEntry {
             bytes: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
             body: Some(0),
             expires: NEVER,
+            references: References::default(),
             live: LiveSet::first(),
         }
     }
@@ -241,9 +291,13 @@ impl IndexEntry {
         let count = verify(queue, key, chunk)?;
         let misshapen = || StorageError::corrupt(format!("chunk {} of queue {queue} is misshapen", key.first));
         let mut live: Option<LiveSet> = None;
-        let (mut span, mut body, mut expires) = (0, 0u32, NEVER);
+        let (mut span, mut body, mut expires, mut references) = (0, 0u32, NEVER, References::default());
         for message in messages(queue, key.first, chunk) {
-            let (position, payload) = message?;
+            let Record {
+                position,
+                payload,
+                body: shared,
+            } = message?;
             let weight = weigh(payload);
             body = body.saturating_add(weight.body_bytes);
             expires = expires.min(weight.expires_at);
@@ -254,6 +308,9 @@ impl IndexEntry {
                 Some(live) => live.push(distance),
             }
             span = distance;
+            if let Some(shared) = shared {
+                references.insert(position, shared);
+            }
         }
         let live = live.filter(|live| live.count() == count).ok_or_else(misshapen)?;
         let bytes = u32::try_from(chunk.len()).map_err(|_| misshapen())?;
@@ -263,6 +320,7 @@ impl IndexEntry {
             bytes,
             body: Some(body),
             expires,
+            references,
             live,
         })
     }
@@ -278,7 +336,7 @@ pub(crate) fn weigh_live(
 ) -> Result<u32, StorageError> {
     let mut body = 0u32;
     for message in messages(queue, key.first, chunk) {
-        let (position, payload) = message?;
+        let Record { position, payload, .. } = message?;
         if u32::try_from(position.0 - key.first.0).is_ok_and(|distance| live.contains(distance)) {
             body = body.saturating_add(weigh(payload).body_bytes);
         }
@@ -352,16 +410,22 @@ fn checksum(queue: QueueId, key: ChunkKey, chunk: &[u8]) -> u32 {
 }
 
 const CHUNK_VERSION: u8 = 1;
+const CHUNK_VERSION_REFERRING: u8 = 2;
 const INDEX_VERSION: u8 = 2;
 const INDEX_VERSION_EXPIRING: u8 = 3;
+const INDEX_VERSION_REFERRING: u8 = 4;
 const INDEX_VERSION_WITHOUT_BODY: u8 = 1;
 const STATE_VERSION: u8 = 1;
 
 const CHECKSUM_AT: usize = 2;
 const COUNT_AT: usize = 6;
 const HEADER_BYTES: usize = 10;
-/// Flags, step and length at their longest.
-const RECORD_HEADER_BYTES_MAX: usize = 21;
+/// Flags, step, length and body at their longest.
+const RECORD_HEADER_BYTES_MAX: usize = 31;
+/// The flag of a record that refers to a body.
+const REFERS: u8 = 1;
+/// What the live messages of a chunk weigh, if that must be looked at.
+pub(crate) const UNKNOWN_BODY: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -375,9 +439,9 @@ mod tests {
 
     fn chunk() -> Vec<u8> {
         let mut builder = ChunkBuilder::new(b"old contents".to_vec());
-        builder.push(Position(100), &[b"he", b"", b"llo"]);
-        builder.push(Position(101), &[]);
-        builder.push(Position(4000), &[&[7; 300]]);
+        builder.push(Position(100), None, &[b"he", b"", b"llo"]);
+        builder.push(Position(101), None, &[]);
+        builder.push(Position(4000), None, &[&[7; 300]]);
         let mut chunk = builder.finish();
         seal(QUEUE, KEY, &mut chunk);
         chunk
@@ -388,14 +452,46 @@ mod tests {
         let chunk = chunk();
         assert_eq!(verify(QUEUE, KEY, &chunk).unwrap(), 3);
         let read: Vec<_> = messages(QUEUE, KEY.first, &chunk).map(Result::unwrap).collect();
-        assert_eq!(
-            read,
-            [
-                (Position(100), &b"hello"[..]),
-                (Position(101), b""),
-                (Position(4000), &[7; 300])
-            ]
-        );
+        let record = |position, payload, body| Record {
+            position: Position(position),
+            payload,
+            body,
+        };
+        let expected = [
+            record(100, &b"hello"[..], None),
+            record(101, b"", None),
+            record(4000, &[7; 300], None),
+        ];
+        assert_eq!(read, expected);
+        assert_eq!(chunk[0], 1, "an older version reads it");
+    }
+
+    #[test]
+    fn a_message_may_go_on_in_a_body_of_its_own() {
+        let mut builder = ChunkBuilder::new(Vec::new());
+        builder.push(Position(100), Some(BodyId(1 << 40)), &[b"he", b"ad"]);
+        builder.push(Position(101), None, &[b"whole"]);
+        builder.push(Position(104), Some(BodyId(7)), &[]);
+        let mut chunk = builder.finish();
+        seal(QUEUE, KEY, &mut chunk);
+        assert_eq!((verify(QUEUE, KEY, &chunk).unwrap(), chunk[0]), (3, 2));
+        let read: Vec<_> = messages(QUEUE, KEY.first, &chunk).map(Result::unwrap).collect();
+        let bodies: Vec<_> = read.iter().map(|record| (record.payload, record.body)).collect();
+        let expected = [
+            (&b"head"[..], Some(BodyId(1 << 40))),
+            (b"whole", None),
+            (b"", Some(BodyId(7))),
+        ];
+        assert_eq!(bodies, expected);
+        let entry = IndexEntry::of_chunk(QUEUE, KEY, &chunk, |_| 3.into()).unwrap();
+        assert_eq!(entry.references.get(Position(104)), Some(BodyId(7)));
+        let mut stored = Vec::new();
+        let numbers = [entry.count, entry.span, entry.bytes, 9];
+        IndexEntry::encode_into(KEY.first, numbers, NEVER, &entry.references, &entry.live, &mut stored);
+        assert_eq!(IndexEntry::decode(QUEUE, KEY.first, &stored).unwrap(), entry);
+        for length in 1..stored.len() {
+            assert!(IndexEntry::decode(QUEUE, KEY.first, &stored[..length]).is_err());
+        }
     }
 
     #[test]
@@ -423,10 +519,10 @@ mod tests {
     #[test]
     fn a_chunk_of_a_newer_version_is_named_as_such() {
         let mut newer = chunk();
-        newer[0] = 2;
+        newer[0] = 3;
         assert!(matches!(
             verify(QUEUE, KEY, &newer),
-            Err(StorageError::NewerFormat { found: 2, .. })
+            Err(StorageError::NewerFormat { found: 3, .. })
         ));
     }
 
@@ -437,15 +533,16 @@ mod tests {
         assert_eq!(entry.body, Some(305));
         let mut stored = Vec::new();
         let numbers = [entry.count, entry.span, entry.bytes, 305];
-        IndexEntry::encode_into(numbers, NEVER, &entry.live, &mut stored);
-        assert_eq!(IndexEntry::decode(QUEUE, &stored).unwrap(), entry);
-        assert!(IndexEntry::decode(QUEUE, &stored[..stored.len() - 1]).is_err());
+        let none = References::default();
+        IndexEntry::encode_into(KEY.first, numbers, NEVER, &none, &entry.live, &mut stored);
+        assert_eq!(IndexEntry::decode(QUEUE, KEY.first, &stored).unwrap(), entry);
+        assert!(IndexEntry::decode(QUEUE, KEY.first, &stored[..stored.len() - 1]).is_err());
         assert_eq!(stored[0], 2, "an older version reads what does not expire");
         stored.clear();
-        IndexEntry::encode_into(numbers, 77, &entry.live, &mut stored);
+        IndexEntry::encode_into(KEY.first, numbers, 77, &none, &entry.live, &mut stored);
         let expiring = IndexEntry { expires: 77, ..entry };
-        assert_eq!(IndexEntry::decode(QUEUE, &stored).unwrap(), expiring);
-        assert!(IndexEntry::decode(QUEUE, &stored[..20]).is_err());
+        assert_eq!(IndexEntry::decode(QUEUE, KEY.first, &stored).unwrap(), expiring);
+        assert!(IndexEntry::decode(QUEUE, KEY.first, &stored[..20]).is_err());
     }
 
     #[test]
@@ -453,7 +550,7 @@ mod tests {
         let mut live = Vec::new();
         LiveSet::first().encode_into(&mut live);
         let stored = [&[1, 0, 0, 0, 3, 0, 0, 15, 60, 0, 0, 1, 67][..], &live].concat();
-        let entry = IndexEntry::decode(QUEUE, &stored).unwrap();
+        let entry = IndexEntry::decode(QUEUE, KEY.first, &stored).unwrap();
         assert_eq!((entry.count, entry.span, entry.bytes, entry.body), (3, 3900, 323, None));
     }
 

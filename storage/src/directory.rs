@@ -1,7 +1,7 @@
 //! The data directory: who may open it, and which version wrote it.
 //!
 //! ```text
-//! DIRECTORY/FORMAT    "leveret storage format 1": looked at before anything else is touched
+//! DIRECTORY/FORMAT    "leveret storage format 2": looked at before anything else is touched
 //! DIRECTORY/db/       RocksDB's own
 //! ```
 
@@ -46,6 +46,16 @@ pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, StorageError> {
         Err(error) => return Err(not_writable(error)),
     }
     Ok(database)
+}
+
+/// Says that the data is of this version's format from now on, whose database is open: an older version is to refuse it.
+pub(crate) fn mark(directory: &Path) -> Result<(), StorageError> {
+    let not_writable = |source| StorageError::not_writable(directory, source);
+    let format = fs::read_to_string(directory.join(FORMAT)).map_err(not_writable)?;
+    match format.trim_end().strip_prefix(FORMAT_PREFIX) == Some(&VERSION.to_string()) {
+        true => Ok(()),
+        false => write_format(directory).map_err(not_writable),
+    }
 }
 
 /// Where the database of an existing data directory is. Changes nothing.
@@ -130,7 +140,7 @@ fn check_format(directory: &Path, format: &str) -> Result<(), StorageError> {
         .strip_prefix(FORMAT_PREFIX)
         .and_then(|version| version.parse::<u32>().ok());
     match version {
-        Some(VERSION) => Ok(()),
+        Some(1..=VERSION) => Ok(()),
         Some(found) if found > VERSION => {
             let what = format!("data directory {}", directory.display());
             Err(StorageError::NewerFormat {
@@ -177,8 +187,8 @@ fn create_error(directory: &Path, error: io::Error) -> StorageError {
 }
 
 /// The version of the layout as a whole. Stored things have versions of their own, so this changes only when a version that
-/// does not know the new layout could do harm.
-const VERSION: u32 = 1;
+/// does not know the new layout could do harm. 2: messages may refer to bodies, which version 1 would not find.
+const VERSION: u32 = 2;
 const FORMAT: &str = "FORMAT";
 const FORMAT_TEMPORARY: &str = "FORMAT.new";
 const FORMAT_PREFIX: &str = "leveret storage format ";

@@ -77,7 +77,8 @@ impl Store {
             let from = range.start.max(chunk.key.first);
             // Who reads the message itself will report it.
             let mut damaged = |_| ControlFlow::Break(());
-            read::visit(shared, queue, from, &mut show, &mut damaged)?;
+            let expired = |head: &[u8]| weigh(head).expires_at <= now;
+            read::visit_some(shared, queue, from, &expired, &mut show, &mut damaged)?;
             found.next = found.next.min(chunk.search_at);
         }
         found.chunks = chunks;

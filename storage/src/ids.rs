@@ -16,16 +16,30 @@ impl QueueId {
         self.0 & SPILL != 0
     }
 
+    /// The queue whose messages are the bodies that others have in common.
+    pub(crate) const BODIES: QueueId = QueueId(1 << 62);
+
     /// The lowest of all queues of spilled messages; no other is above it.
     pub(crate) const FIRST_SPILL: QueueId = QueueId(SPILL);
 }
 
-/// Ids are counted from 1 and never come near this.
+/// Ids are counted from 1 and never come near this, nor near half of it.
 const SPILL: u64 = 1 << 63;
 
 /// The place of a message in its queue. Positions rise, may leave gaps, and are never used twice in one queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
+
+/// A body that several messages refer to. Ids are never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BodyId(pub u64);
+
+impl BodyId {
+    /// Its place among all of them.
+    pub(crate) fn position(self) -> Position {
+        Position(self.0)
+    }
+}
 
 /// The number of a commit. What was submitted under a ticket is as durable as the fsync setting promises once
 /// [`Store::durable`](crate::Store::durable) has reached it.

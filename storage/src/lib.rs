@@ -33,6 +33,7 @@
 
 #![warn(missing_docs)]
 
+mod bodies;
 mod check;
 mod chunk;
 mod commit;
@@ -63,7 +64,7 @@ pub use check::{CheckReport, check, repair};
 pub use commit::CommitListener;
 pub use error::StorageError;
 pub use expiry::ExpiredFound;
-pub use ids::{NEVER, Position, QueueId, Ticket, Weighed, Weight};
+pub use ids::{BodyId, NEVER, Position, QueueId, Ticket, Weighed, Weight};
 pub use memory::{Crash, MemoryDisk};
 pub use options::{
     CHUNK_BYTES, Fsync, LAZY_FLUSH_MILLIS, PENDING_BYTES_MAX, RECLAIM_PAUSE_SECONDS, SPARSE_PATIENCE_MILLIS,

@@ -8,6 +8,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
+use crate::bodies::References;
 use crate::chunk::{IndexEntry, QueueState, weigh_live};
 use crate::engine::{Engine, Visit};
 use crate::error::StorageError;
@@ -30,11 +31,18 @@ pub(crate) fn load(engine: &dyn Engine, weigh: fn(&[u8]) -> Weight) -> Result<(S
         next_queue_id = u64::from_be_bytes(counter).max(next_queue_id);
     }
     for (queue, stored) in queue_states(engine)? {
-        next_queue_id = next_queue_id.max(queue.0.saturating_add(1));
+        let weigh = match queue {
+            QueueId::BODIES => |_: &[u8]| Weight::from(0),
+            _ => {
+                next_queue_id = next_queue_id.max(queue.0.saturating_add(1));
+                weigh
+            }
+        };
         let chunks = load_chunks(engine, queue, stored, weigh)?;
         let log = QueueLog::load(queue, stored, chunks, &mut state.pending);
         state.queues.insert(queue, log);
     }
+    state.count_references();
     load_counts(engine, &mut state)?;
     drop_spilled(engine, &mut state)?;
     Ok((state, next_queue_id))
@@ -74,12 +82,13 @@ fn load_chunks(
     queue: QueueId,
     state: QueueState,
     weigh: fn(&[u8]) -> Weight,
-) -> Result<VecDeque<Chunk>, StorageError> {
+) -> Result<(VecDeque<Chunk>, References), StorageError> {
     let mut chunks: BTreeMap<ChunkKey, Chunk> = BTreeMap::new();
+    let mut references = References::default();
     scan(engine, Prefix::ChunkIndex(queue, state.low), &mut |key, value| {
         let (_, key) =
             keys::decode_chunk_index(key).ok_or_else(|| StorageError::corrupt("the key of an index entry"))?;
-        let mut entry = match IndexEntry::decode(queue, value) {
+        let mut entry = match IndexEntry::decode(queue, key.first, value) {
             Err(error @ StorageError::Corrupt { .. }) => match unindexed(engine, queue, key, &error, weigh)? {
                 Some(entry) => entry,
                 None => return Ok(ControlFlow::Continue(())),
@@ -89,6 +98,7 @@ fn load_chunks(
         if entry.body.is_none() {
             entry.body = Some(weigh_stored(engine, queue, key, &entry, weigh)?);
         }
+        references.add_live(key.first, &entry);
         chunks.insert(key, Chunk::stored(key, entry, true));
         Ok(ControlFlow::Continue(()))
     })?;
@@ -99,6 +109,7 @@ fn load_chunks(
             let (_, key) = keys::decode_chunk(key).ok_or_else(|| StorageError::corrupt("the key of a chunk"))?;
             if let Entry::Vacant(unindexed) = chunks.entry(key) {
                 let entry = entry_of(queue, key, value, weigh)?;
+                references.add_live(key.first, &entry);
                 unindexed.insert(Chunk::stored(key, entry, false));
             }
             Ok(ControlFlow::Continue(()))
@@ -118,7 +129,7 @@ fn load_chunks(
             return Err(StorageError::corrupt(what));
         }
     }
-    Ok(chunks)
+    Ok((chunks, references))
 }
 
 /// What the live messages of a chunk weigh, if its index entry is too old to say so. One that cannot be read counts nothing; it

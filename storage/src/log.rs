@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::bodies::References;
 use crate::chunk::{ChunkBuilder, QueueState};
-use crate::ids::{Position, QueueId, Weighed};
+use crate::ids::{BodyId, Position, QueueId, Weighed};
 use crate::keys::ChunkKey;
 use crate::live::LiveSet;
 use crate::pending::Pending;
@@ -24,6 +25,8 @@ pub(crate) struct QueueLog {
     open: Option<Box<ChunkBuilder>>,
     /// How many messages are alive.
     pub(crate) live: u64,
+    /// The bodies that live messages refer to.
+    pub(crate) references: References,
     /// The delivery counts of live messages that were requeued.
     pub(crate) counts: BTreeMap<Position, u32>,
     /// One beyond the last position that was appended.
@@ -49,13 +52,19 @@ pub(crate) struct QueueLog {
 
 impl QueueLog {
     /// A queue as the engine has it.
-    pub(crate) fn load(queue: QueueId, state: QueueState, chunks: VecDeque<Chunk>, pending: &mut Pending) -> Self {
+    pub(crate) fn load(
+        queue: QueueId,
+        state: QueueState,
+        (chunks, references): (VecDeque<Chunk>, References),
+        pending: &mut Pending,
+    ) -> Self {
         let end = chunks.back().map_or(state.low, |chunk| chunk.last().next());
         let next = state.next.max(end);
         let live = chunks.iter().map(|chunk| u64::from(chunk.live.count())).sum();
         let QueueState { delivered, indexed, .. } = state;
         let mut log = Self {
             chunks,
+            references,
             next,
             live,
             delivered,
@@ -72,12 +81,13 @@ impl QueueLog {
         log
     }
 
-    /// Appends a message to the open chunk, opening one if need be. The caller has checked the position against
+    /// Appends a message, which may go on in a body of its own, to the open chunk, opening one if need be. The caller has checked the position against
     /// `next` and the size of the message.
     pub(crate) fn append(
         &mut self,
         queue: QueueId,
         Weighed { position, body_bytes }: Weighed,
+        body: Option<BodyId>,
         parts: &[&[u8]],
         chunk_bytes: usize,
         pending: &mut Pending,
@@ -95,10 +105,13 @@ impl QueueLog {
         }
         let Some(open) = &mut self.open else { return };
         let before = open.len();
-        open.push(position, parts);
+        open.push(position, body, parts);
         pending.bytes += open.len() - before;
         self.next = position.next();
         self.live += 1;
+        if let Some(body) = body {
+            self.references.insert(position, body);
+        }
         if let Some(chunk) = self.chunks.back_mut() {
             let distance = (position.0 - chunk.key.first.0) as u32;
             if distance > 0 {
@@ -157,6 +170,7 @@ impl QueueLog {
         }
         chunk.body = chunk.body.saturating_sub(body_bytes);
         self.live -= 1;
+        pending.released.extend(self.references.remove(position));
         if chunk.live.count() == 0 {
             self.drop_chunk(queue, index, pending);
         } else {

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use crate::bodies::{Bodies, References};
 use crate::chunk::{IndexEntry, QueueState, seal};
 use crate::engine::{Batch, Space};
 use crate::error::StorageError;
-use crate::ids::{Position, QueueId, Ticket};
+use crate::ids::{BodyId, Position, QueueId, Ticket};
 use crate::keys::{ChunkKey, Key};
 use crate::log::{Chunk, Place, QueueLog, SharedBytes};
 use crate::reclaim::KeyRange;
@@ -15,6 +16,7 @@ use crate::reclaim::KeyRange;
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) queues: foldhash::HashMap<QueueId, QueueLog>,
+    pub(crate) bodies: Bodies,
     pub(crate) pending: Pending,
     /// The commit that `pending` will be.
     pub(crate) ticket: Ticket,
@@ -67,6 +69,8 @@ pub(crate) struct Pending {
     pub(crate) counts: Vec<(QueueId, Position, Option<u32>)>,
     /// Delivery counts of settled messages. They go with the index: a message that comes back has its count.
     pub(crate) settled_counts: Vec<(QueueId, Position)>,
+    /// Bodies that a message refers to no longer.
+    pub(crate) released: Vec<BodyId>,
     /// Definitions in the order they changed, by key; `None` deletes.
     pub(crate) definitions: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Messages of schedules in the order they changed, by key; `None` deletes.
@@ -120,6 +124,9 @@ impl State {
             ticket: self.ticket,
             ..Cut::default()
         };
+        if lazily {
+            self.drop_bodies();
+        }
         self.cut_chunks(&mut cut);
         self.cut_index(&mut cut, lazily);
         let Self { queues, pending, .. } = self;
@@ -195,8 +202,12 @@ impl State {
             }
         }
         for (queue, key) in stale {
-            if let Some(chunk) = queues.get_mut(&queue).and_then(|log| log.chunk_mut(key)) {
-                cut.index_chunk(queue, chunk);
+            let Some(log) = queues.get_mut(&queue) else {
+                continue;
+            };
+            let found = log.find_key(key).and_then(|index| log.chunks.get_mut(index));
+            if let Some(chunk) = found {
+                cut.index_chunk(queue, chunk, &log.references);
             }
         }
     }
@@ -231,7 +242,11 @@ impl Pending {
 
     /// Whether nothing at all waits to be written.
     pub(crate) fn is_idle(&self) -> bool {
-        self.is_empty() && self.lazy.is_empty() && self.settled_counts.is_empty() && self.sparse.is_empty()
+        self.is_empty()
+            && self.lazy.is_empty()
+            && self.settled_counts.is_empty()
+            && self.released.is_empty()
+            && self.sparse.is_empty()
     }
 
     /// An empty buffer for a chunk.
@@ -262,12 +277,15 @@ impl Pending {
 }
 
 impl Cut {
-    fn index_chunk(&mut self, queue: QueueId, chunk: &mut Chunk) {
+    fn index_chunk(&mut self, queue: QueueId, chunk: &mut Chunk, references: &References) {
         chunk.indexed = true;
         let start = self.index_bytes.len();
         let out = &mut self.index_bytes;
         let numbers = [chunk.count, chunk.span, chunk.bytes, chunk.body];
-        IndexEntry::encode_into(numbers, chunk.expiry().first, &chunk.live, out);
+        let first = chunk.key.first;
+        let references = references.within(first, chunk.last());
+        let expires = chunk.expiry().first;
+        IndexEntry::encode_into(first, numbers, expires, &references, &chunk.live, out);
         self.index.push((queue, chunk.key, start..self.index_bytes.len()));
     }
 

@@ -2,10 +2,11 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use crate::chunk::{messages, verify};
+use crate::bodies::BodyReader;
+use crate::chunk::{Record, messages, verify};
 use crate::commit::Shared;
 use crate::error::StorageError;
-use crate::ids::{Position, QueueId};
+use crate::ids::{BodyId, Position, QueueId};
 use crate::keys::{self, ChunkKey, Key};
 use crate::live::LiveSet;
 use crate::log::{Chunk, Place, QueueLog, SharedBytes};
@@ -21,6 +22,8 @@ pub struct RecoveredMessage<'a> {
     pub delivery_count: u32,
     /// The parts it was appended as, in one piece.
     pub payload: &'a [u8],
+    /// The last part is stored once for several messages: see [`Writer::append_shared`](crate::Writer::append_shared).
+    pub body: Option<BodyId>,
 }
 
 /// A live message read back.
@@ -52,11 +55,27 @@ pub(crate) fn visit(
     show: &mut dyn FnMut(Shown<'_>) -> ControlFlow<()>,
     damaged: &mut dyn FnMut(StorageError) -> ControlFlow<()>,
 ) -> Result<(), StorageError> {
+    visit_some(shared, queue, from, &|_| true, show, damaged)
+}
+
+/// Like [`visit`]; of a message whose body is stored apart, and that is not wanted by what stands before the body, only that is
+/// shown.
+pub(crate) fn visit_some(
+    shared: &Shared,
+    queue: QueueId,
+    from: Position,
+    wants: &dyn Fn(&[u8]) -> bool,
+    show: &mut dyn FnMut(Shown<'_>) -> ControlFlow<()>,
+    damaged: &mut dyn FnMut(StorageError) -> ControlFlow<()>,
+) -> Result<(), StorageError> {
     let mut reader = Reader {
         queue,
         from,
+        wants,
         show,
         damaged,
+        bodies: BodyReader::default(),
+        whole: Vec::new(),
     };
     let mut missing = None;
     loop {
@@ -90,8 +109,12 @@ struct Reader<'a> {
     queue: QueueId,
     /// Everything below was shown.
     from: Position,
+    wants: &'a dyn Fn(&[u8]) -> bool,
     show: &'a mut dyn FnMut(Shown<'_>) -> ControlFlow<()>,
     damaged: &'a mut dyn FnMut(StorageError) -> ControlFlow<()>,
+    bodies: BodyReader,
+    /// A message put together with its body.
+    whole: Vec<u8>,
 }
 
 enum Step {
@@ -124,12 +147,12 @@ impl Reader<'_> {
                     if bytes.is_empty() {
                         Step::Again
                     } else {
-                        self.show_chunk(window, first, &bytes)
+                        self.show_chunk(shared, window, first, &bytes)?
                     }
                 }
                 Source::Open(bytes) => {
                     chunks = rest;
-                    self.show_chunk(window, first, bytes)
+                    self.show_chunk(shared, window, first, bytes)?
                 }
             };
             if !matches!(step, Step::All) {
@@ -163,7 +186,7 @@ impl Reader<'_> {
                     return Ok(ControlFlow::Break(()));
                 }
                 step = match verify(self.queue, chunk.key, bytes) {
-                    Ok(_) => self.show_chunk(window, chunk, bytes),
+                    Ok(_) => self.show_chunk(shared, window, chunk, bytes)?,
                     Err(error) => self.pass_over(chunk, error),
                 };
                 expected.next();
@@ -189,12 +212,19 @@ impl Reader<'_> {
         }
     }
 
-    fn show_chunk(&mut self, window: &Window, chunk: &Seen, bytes: &[u8]) -> Step {
+    fn show_chunk(
+        &mut self,
+        shared: &Shared,
+        window: &Window,
+        chunk: &Seen,
+        bytes: &[u8],
+    ) -> Result<Step, StorageError> {
         for message in messages(self.queue, chunk.key.first, bytes) {
-            let (position, payload) = match message {
-                Ok(message) => message,
-                Err(error) => return self.pass_over(chunk, error),
+            let record = match message {
+                Ok(record) => record,
+                Err(error) => return Ok(self.pass_over(chunk, error)),
             };
+            let Record { position, body, .. } = record;
             let distance = (position.0 - chunk.key.first.0) as u32;
             if position < self.from || !chunk.live.contains(distance) {
                 continue;
@@ -205,22 +235,64 @@ impl Reader<'_> {
                 .ok()
                 .and_then(|at| window.counts.get(at))
                 .map_or(0, |(_, count)| *count);
-            self.from = position.next();
-            let message = RecoveredMessage {
-                position,
-                redelivered,
-                delivery_count,
-                payload,
+            let mut whole = std::mem::take(&mut self.whole);
+            let payload = match body.filter(|_| (self.wants)(record.payload)) {
+                None => Ok(Some(record.payload)),
+                Some(body) => {
+                    whole.clear();
+                    whole.extend_from_slice(record.payload);
+                    let read = self.read_body(shared, position, body, &mut whole)?;
+                    read.map(|read| read.then_some(whole.as_slice()))
+                }
             };
-            if (self.show)(Shown::Message(message)).is_break() {
-                return Step::Stopped;
+            self.from = position.next();
+            let step = match payload {
+                Ok(Some(payload)) => (self.show)(Shown::Message(RecoveredMessage {
+                    position,
+                    redelivered,
+                    delivery_count,
+                    payload,
+                    body,
+                })),
+                // It was settled meanwhile.
+                Ok(None) => ControlFlow::Continue(()),
+                Err(lost) => (self.damaged)(lost),
+            };
+            self.whole = whole;
+            if step.is_break() {
+                return Ok(Step::Stopped);
             }
         }
         self.from = self.from.max(chunk.last.next());
-        match (self.show)(Shown::EndOfChunk) {
+        Ok(match (self.show)(Shown::EndOfChunk) {
             ControlFlow::Continue(()) => Step::All,
             ControlFlow::Break(()) => Step::Stopped,
-        }
+        })
+    }
+
+    /// Appends the body of a message. False if the message has been settled meanwhile. The inner error concerns this message only.
+    fn read_body(
+        &mut self,
+        shared: &Shared,
+        position: Position,
+        body: BodyId,
+        whole: &mut Vec<u8>,
+    ) -> Result<Result<bool, StorageError>, StorageError> {
+        let lost = match self.bodies.read(shared, body, whole) {
+            Ok(true) => return Ok(Ok(true)),
+            Ok(false) => "it is missing".to_owned(),
+            Err(StorageError::Corrupt { what }) => what,
+            Err(error) => return Err(error),
+        };
+        let state = shared.state.lock();
+        let is_live = state.queues.get(&self.queue).is_some_and(|log| log.is_live(position));
+        let queue = self.queue;
+        Ok(match is_live {
+            false => Ok(false),
+            true => Err(StorageError::corrupt(format!(
+                "the body of message {position} of queue {queue}: {lost}"
+            ))),
+        })
     }
 
     fn pass_over(&mut self, chunk: &Seen, error: StorageError) -> Step {

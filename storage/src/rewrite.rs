@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::chunk::{ChunkBuilder, messages, verify};
+use crate::chunk::{ChunkBuilder, Record, messages, verify};
 use crate::commit::Shared;
 use crate::error::StorageError;
 use crate::ids::{Position, QueueId};
@@ -173,9 +173,13 @@ impl Plan {
                 }
                 verify(self.queue, *key, bytes)?;
                 for message in messages(self.queue, key.first, bytes) {
-                    let (position, payload) = message?;
+                    let Record {
+                        position,
+                        payload,
+                        body,
+                    } = message?;
                     if u32::try_from(position.0 - key.first.0).is_ok_and(|distance| live.contains(distance)) {
-                        builder.push(position, &[payload]);
+                        builder.push(position, body, &[payload]);
                         positions.push(position);
                     }
                 }

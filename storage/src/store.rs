@@ -50,7 +50,9 @@ pub struct StoreStatistics {
     pub messages_settled: u64,
     /// Messages alive now.
     pub messages_live: u64,
-    /// Chunks with live messages now.
+    /// Bodies that several of them have in common.
+    pub bodies_live: u64,
+    /// Chunks with live messages or bodies now.
     pub chunks_live: u64,
     /// Bytes of messages that wait to be written, or are being written.
     pub pending_bytes: u64,
@@ -78,7 +80,9 @@ impl Store {
     /// version, not a directory, not writable, damaged.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, StorageError> {
         let database = directory::prepare(dir)?;
-        Self::start(Box::new(Rocks::open(&database)?), options)
+        let engine = Rocks::open(&database)?;
+        directory::mark(dir)?;
+        Self::start(Box::new(engine), options)
     }
 
     /// A store on a new disk in memory.
@@ -191,7 +195,8 @@ impl Store {
     /// The queues that the store keeps anything for.
     pub fn queues(&self) -> Vec<QueueId> {
         let state = self.shared().state.lock();
-        state.queues.keys().copied().filter(|queue| !queue.is_spill()).collect()
+        let named = |queue: &QueueId| !queue.is_spill() && *queue != QueueId::BODIES;
+        state.queues.keys().copied().filter(named).collect()
     }
 
     /// The lowest position that was never used in this queue, as far as the store knows.
@@ -321,6 +326,7 @@ impl Store {
                 redelivered,
                 delivery_count,
                 payload,
+                ..
             }) => {
                 bytes += payload.len();
                 let payload = payload.to_vec();
@@ -365,13 +371,15 @@ impl Store {
         let shared = self.shared();
         let state = shared.state.lock();
         let logs = || state.queues.values();
+        let bodies_live = state.queues.get(&QueueId::BODIES).map_or(0, |log| log.live);
         StoreStatistics {
             commits: shared.commits.load(Ordering::Relaxed),
             syncs: shared.syncs.load(Ordering::Relaxed),
             bytes_written: shared.bytes_written.load(Ordering::Relaxed),
             messages_appended: state.appended,
             messages_settled: state.settled,
-            messages_live: logs().map(|log| log.live).sum(),
+            messages_live: logs().map(|log| log.live).sum::<u64>() - bodies_live,
+            bodies_live,
             chunks_live: logs().map(|log| log.chunks.len() as u64).sum(),
             pending_bytes: (state.pending.bytes + state.writing_bytes) as u64,
         }

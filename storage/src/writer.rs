@@ -7,7 +7,7 @@ use parking_lot::MutexGuard;
 
 use crate::commit::Shared;
 use crate::error::StorageError;
-use crate::ids::{Position, QueueId, Ticket, Weighed};
+use crate::ids::{BodyId, Position, QueueId, Ticket, Weighed};
 use crate::keys::Key;
 use crate::log::QueueLog;
 use crate::pending::{Pending, State};
@@ -63,6 +63,24 @@ impl<'a> Writer<'a> {
         self.append_to(queue, position, parts);
     }
 
+    /// Like [`append`](Self::append), for a message whose body others have too: the body is stored once. `known` is what this said
+    /// of the body before. Returns what is to be said next time.
+    pub fn append_shared(
+        &mut self,
+        queue: QueueId,
+        position: Position,
+        [head, body]: [&[u8]; 2],
+        known: Option<BodyId>,
+    ) -> Option<BodyId> {
+        self.urgent = true;
+        if !self.may_append(queue, position, head.len() + body.len()) {
+            return known;
+        }
+        let body = Some(self.state.share(body, known));
+        self.append_checked(queue, position, body, &[head]);
+        body
+    }
+
     /// Keeps a message that does not fit into memory: it can be [read](crate::Store::read_spilled) until it is
     /// [discarded](Self::discard) or the process ends. Nobody can wait for it. Positions must rise, as in
     /// [`append`](Self::append), among the spilled messages of a queue.
@@ -81,26 +99,38 @@ impl<'a> Writer<'a> {
     }
 
     fn append_to(&mut self, queue: QueueId, position: Position, parts: &[&[u8]]) {
-        if self.refusing {
-            return;
+        if self.may_append(queue, position, parts.iter().map(|part| part.len()).sum()) {
+            self.append_checked(queue, position, None, parts);
         }
-        let state = &mut *self.state;
-        let log = state.queues.entry(queue).or_default();
-        let length: usize = parts.iter().map(|part| part.len()).sum();
+    }
+
+    fn may_append(&mut self, queue: QueueId, position: Position, length: usize) -> bool {
+        if self.refusing {
+            return false;
+        }
+        let log = self.state.queues.entry(queue).or_default();
         if position < log.next || position.0 == u64::MAX {
             let rule = format!("position {position} of queue {queue} is not above all before it");
-            return self.misused(rule);
-        }
-        if length > PAYLOAD_BYTES_MAX {
-            return self.misused(format!(
+            self.misused(rule);
+        } else if length > PAYLOAD_BYTES_MAX {
+            self.misused(format!(
                 "a message of {length} bytes is larger than {PAYLOAD_BYTES_MAX}"
             ));
         }
+        !self.refusing
+    }
+
+    fn append_checked(&mut self, queue: QueueId, position: Position, body: Option<BodyId>, parts: &[&[u8]]) {
+        let state = &mut *self.state;
+        let Some(log) = state.queues.get_mut(&queue) else {
+            return;
+        };
         let weight = (self.shared.options.weigh)(parts.first().copied().unwrap_or_default());
         let body_bytes = weight.body_bytes;
         log.append(
             queue,
             Weighed { position, body_bytes },
+            body,
             parts,
             self.shared.options.chunk_bytes,
             &mut state.pending,

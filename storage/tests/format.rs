@@ -1,5 +1,5 @@
-//! Data written by earlier versions opens. `format_v1` was written by this file when format 1 was made, and is never changed:
-//! a new format gets a folder of its own beside it.
+//! Data written by earlier versions opens. `format_v1` was written by this file when format 1 was made, and `format_v2` when
+//! bodies came to be shared. They are never changed: a new format gets a folder of its own beside them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end that way")]
 
@@ -24,6 +24,8 @@ const EMPTY: QueueId = QueueId(3);
 const GONE: QueueId = QueueId(4);
 /// Written last, and never indexed.
 const LATE: QueueId = QueueId(5);
+/// Have their bodies in common, some of them indexed and some not. Not in format 1.
+const SHARING: [QueueId; 2] = [QueueId(6), QueueId(7)];
 
 fn payload(position: u64) -> Vec<u8> {
     let length = 20 + position % 50;
@@ -105,6 +107,28 @@ fn append(store: &Store, queue: QueueId, positions: impl Iterator<Item = u64>) {
     store.wait(writer.submit()).unwrap();
 }
 
+fn append_shared(store: &Store, range: std::ops::Range<u64>) {
+    let mut writer = store.writer();
+    for position in range {
+        let (body, mut known) = (payload(position), None);
+        for queue in SHARING {
+            let parts = [&b"head"[..], &body];
+            known = writer.append_shared(queue, Position(position), parts, known);
+        }
+    }
+    store.wait(writer.submit()).unwrap();
+}
+
+fn check_shared(directory: &Path) {
+    let store = Store::open(directory, manual()).unwrap();
+    for (queue, alive) in SHARING.into_iter().zip([0..20, 5..20]) {
+        let seen = recover(&store, queue);
+        let expected = alive.map(|position| (position, false, 0, [b"head", payload(position).as_slice()].concat()));
+        assert!(seen.into_iter().eq(expected), "queue {queue}");
+    }
+    assert_eq!(store.statistics().bodies_live, 20);
+}
+
 fn fill(directory: &Path) {
     let options = StoreOptions {
         chunk_bytes: 6000,
@@ -118,6 +142,7 @@ fn fill(directory: &Path) {
     append(&store, GONE, 0..1000);
     append(&store, GAPS, (0..500).map(|index| index * index * index));
     append(&store, EMPTY, 0..10);
+    append_shared(&store, 0..10);
     store.commit(true);
     let mut writer = store.writer();
     writer.delivered(ORDERS, Position(500));
@@ -128,6 +153,7 @@ fn fill(directory: &Path) {
     writer.requeued(ORDERS, Position(42), 7);
     writer.purge(GAPS, Position(100 * 100 * 100), &[Position(27)]);
     writer.delete_queue(GONE);
+    (0..5).for_each(|position| writer.settle(SHARING[1], Position(position)));
     store.wait(writer.submit()).unwrap();
     (0..3).for_each(|_| store.commit(true));
     store.close().unwrap();
@@ -144,6 +170,7 @@ fn fill(directory: &Path) {
     writer.submit();
     store.flush().unwrap();
     append(&store, LATE, 0..3);
+    append_shared(&store, 10..20);
 }
 
 fn check(directory: &Path) {
@@ -169,6 +196,7 @@ fn check(directory: &Path) {
     assert_eq!(store.next_position(ORDERS), Position(1200));
     assert!(!store.queues().contains(&GONE));
     assert!(store.allocate_queue_id() > LATE);
+    assert!(store.allocate_queue_id() < QueueId(100));
     // It is a store like any other, and still one after it was written to.
     append(&store, ORDERS, 1200..1201);
     store.close().unwrap();
@@ -184,6 +212,7 @@ fn what_this_version_writes_opens() {
     if let Some(target) = std::env::var_os("LEVERET_WRITE_FORMAT_FIXTURE") {
         copy_directory(directory.path(), Path::new(&target));
     }
+    check_shared(directory.path());
     check(directory.path());
 }
 
@@ -205,6 +234,15 @@ fn what_format_1_wrote_opens() {
         );
     }
     drop(store);
+    check(directory.path());
+}
+
+#[test]
+fn what_format_2_wrote_opens() {
+    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/format_v2");
+    let directory = tempfile::tempdir().unwrap();
+    copy_directory(&fixture, directory.path());
+    check_shared(directory.path());
     check(directory.path());
 }
 

@@ -4,10 +4,10 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Disk, recover};
-use leveret_storage::{Crash, Fsync, MemoryDisk, Position, QueueId, Store, StoreOptions, Writer};
+use leveret_storage::{BodyId, Crash, Fsync, MemoryDisk, Position, QueueId, Store, StoreOptions, Writer};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -16,6 +16,11 @@ enum Step {
     Append {
         queue: usize,
         messages: Vec<(u64, usize)>,
+    },
+    /// One body to several queues.
+    Share {
+        queues: Vec<usize>,
+        size: usize,
     },
     Settle {
         queue: usize,
@@ -67,6 +72,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (queue.clone(), prop::collection::vec((gap, size), 1..30))
             .prop_map(|(queue, messages)| Step::Append { queue, messages }),
+        3 => (prop::collection::vec(queue.clone(), 1..4), 0..3000usize)
+            .prop_map(|(queues, size)| Step::Share { queues, size }),
         4 => (queue.clone(), some(), prop::bool::weighted(0.2))
             .prop_map(|(queue, which, durably)| Step::Settle { queue, which, durably }),
         4 => (queue.clone(), 1..60usize).prop_map(|(queue, count)| Step::SettleHead { queue, count }),
@@ -109,6 +116,8 @@ struct Message {
     alive: bool,
     payload: Vec<u8>,
     delivery_count: u32,
+    /// Where the payload goes on in a shared body, and which.
+    shared: Option<(usize, BodyId)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -135,9 +144,33 @@ fn append(model: &mut Model, writer: &mut Writer<'_>, id: u64, messages: &[(u64,
                 alive: true,
                 payload,
                 delivery_count: 0,
+                shared: None,
             },
         );
     }
+}
+
+/// Appends a message whose body others may have too. Returns by what the body is known.
+fn append_shared(
+    model: &mut Model,
+    writer: &mut Writer<'_>,
+    id: u64,
+    body: &[u8],
+    known: Option<BodyId>,
+) -> Option<BodyId> {
+    let queue = model.entry(id).or_default();
+    let position = queue.next;
+    queue.next += 1;
+    let head = (position * id).to_be_bytes();
+    let known = writer.append_shared(QueueId(id), Position(position), [&head, body], known);
+    let message = Message {
+        alive: true,
+        payload: [&head, body].concat(),
+        delivery_count: 0,
+        shared: known.map(|known| (head.len(), known)),
+    };
+    queue.messages.insert(position, message);
+    known
 }
 
 fn settle(model: &mut Model, writer: &mut Writer<'_>, id: u64, position: u64, strictly: bool) {
@@ -221,6 +254,13 @@ impl World {
             Step::Append { queue, messages } => {
                 append(&mut self.now, &mut store.writer(), self.ids[*queue], messages);
             }
+            Step::Share { queues, size } => {
+                let (mut known, body) = (None, vec![*size as u8; *size]);
+                for queue in queues {
+                    let (now, id) = (&mut self.now, self.ids[*queue]);
+                    known = append_shared(now, &mut store.writer(), id, &body, known);
+                }
+            }
             Step::Settle { queue, which, durably } => {
                 let (chosen, id) = (self.choose(*queue, which), self.ids[*queue]);
                 let mut writer = store.writer();
@@ -258,7 +298,14 @@ impl World {
                 // A dead letter: appended there and settled here, in one commit, whatever happens.
                 let hold = store.hold();
                 for position in self.choose(*from, &[*which]) {
-                    append(&mut self.now, &mut store.writer(), self.ids[*to], &[(0, 20)]);
+                    let message = self.now[&self.ids[*from]].messages[&position].clone();
+                    let (now, to) = (&mut self.now, self.ids[*to]);
+                    match message.shared {
+                        Some((at, body)) => {
+                            append_shared(now, &mut store.writer(), to, &message.payload[at..], Some(body));
+                        }
+                        None => append(now, &mut store.writer(), to, &[(0, 20)]),
+                    }
                     settle(&mut self.now, &mut store.writer(), self.ids[*from], position, true);
                     store.commit(true);
                 }
@@ -295,6 +342,7 @@ impl World {
             for queue in self.now.values_mut() {
                 queue.messages.retain(|_, message| message.alive);
             }
+            self.compare_bodies();
         }
         if after.commits > before.commits {
             self.on_disk.push(self.now.clone());
@@ -336,6 +384,16 @@ impl World {
         assert_eq!(live, expected.filter(|message| message.alive).count() as u64);
     }
 
+    /// Each body that a message refers to is there once, and no other.
+    fn compare_bodies(&self) {
+        let messages = self.now.values().flat_map(|queue| queue.messages.values());
+        let bodies: BTreeSet<BodyId> = messages
+            .filter(|message| message.alive)
+            .filter_map(|message| Some(message.shared?.1))
+            .collect();
+        assert_eq!(self.store().statistics().bodies_live, bodies.len() as u64);
+    }
+
     fn restart(&mut self) {
         self.store().close().unwrap();
         self.store = None;
@@ -349,6 +407,7 @@ impl World {
         }
         self.now = now;
         self.on_disk = vec![self.now.clone()];
+        self.compare_bodies();
         self.compare();
     }
 
@@ -385,6 +444,7 @@ impl World {
         }
         self.now = left;
         self.on_disk = vec![self.now.clone()];
+        self.compare_bodies();
         self.compare();
     }
 }

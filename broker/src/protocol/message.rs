@@ -16,6 +16,7 @@ use crate::protocol::wire::Reader;
 use bytes::Bytes;
 use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use triomphe::{Arc, HeaderWithLength, ThinArc, UniqueArc};
 
 /// Largest body in octets that is copied into the message's own allocation.
@@ -43,12 +44,34 @@ struct MessageHead {
     priority: u8,
     exchange_len: u8,
     has_expiration: bool,
-    /// A body that is not in the slice. Boxed to keep the many small messages small.
-    large_body: Option<Box<Bytes>>,
+    /// A body that is not in the slice. Apart, to keep the many small messages small; all messages that have this body by
+    /// dead-lettering have the same one.
+    large_body: Option<Arc<LargeBody>>,
+}
+
+/// A body that is kept apart.
+struct LargeBody {
+    bytes: Bytes,
+    /// Whether several queues are to store it once, and as what they have: see [`Message::share_body`].
+    stored: AtomicU64,
+}
+
+/// Each queue stores the body for itself.
+const NOT_SHARED: u64 = u64::MAX;
+/// It is to be stored once, and is not yet.
+const TO_SHARE: u64 = u64::MAX - 1;
+
+impl LargeBody {
+    fn new(bytes: Bytes) -> Arc<LargeBody> {
+        Arc::new(LargeBody {
+            bytes,
+            stored: AtomicU64::new(NOT_SHARED),
+        })
+    }
 }
 
 impl MessageHead {
-    fn new(exchange_and_key: &[u8], header_payload: &[u8], large_body: Option<Bytes>) -> MessageHead {
+    fn new(exchange_and_key: &[u8], header_payload: &[u8], large_body: Option<Arc<LargeBody>>) -> MessageHead {
         let properties = header_payload.get(CONTENT_HEADER_FIXED_LEN..).unwrap_or_default();
         let (delivery_mode, priority) = delivery_mode_and_priority(properties);
         let header_at = STORED_PREFIX_LEN + exchange_and_key.len();
@@ -59,7 +82,7 @@ impl MessageHead {
             priority,
             exchange_len: exchange_and_key.first().copied().unwrap_or(0),
             has_expiration: has_expiration(properties),
-            large_body: large_body.map(Box::new),
+            large_body,
         }
     }
 }
@@ -111,7 +134,7 @@ impl Message {
     pub fn new(exchange_and_key: &[u8], header_payload: &[u8], body: &[u8]) -> Message {
         let names_and_header = (exchange_and_key, header_payload);
         if body.len() > INLINE_BODY_MAX_BYTES {
-            let body = Some(Bytes::copy_from_slice(body));
+            let body = Some(LargeBody::new(Bytes::copy_from_slice(body)));
             return Message::build(STORED_VERSION, names_and_header, &[], body);
         }
         Message::build(STORED_VERSION, names_and_header, body, None)
@@ -124,7 +147,7 @@ impl Message {
         if body.len() <= INLINE_BODY_MAX_BYTES {
             return Message::build(STORED_VERSION, names_and_header, &body, None);
         }
-        Message::build(STORED_VERSION, names_and_header, &[], Some(body))
+        Message::build(STORED_VERSION, names_and_header, &[], Some(LargeBody::new(body)))
     }
 
     /// A message with the same body under another exchange, routing key and header, in which the broker has recorded its
@@ -133,7 +156,7 @@ impl Message {
         let names_and_header = (exchange_and_key, header_payload);
         match &self.head().large_body {
             Some(body) => {
-                let body = Some(Bytes::clone(body));
+                let body = Some(Arc::clone(body));
                 Message::build(STORED_VERSION_DEAD, names_and_header, &[], body)
             }
             None => Message::build(STORED_VERSION_DEAD, names_and_header, self.body(), None),
@@ -150,7 +173,7 @@ impl Message {
             STORED_VERSION
         };
         match &self.head().large_body {
-            Some(body) => Message::build(version, names_and_header, &[], Some(Bytes::clone(body))),
+            Some(body) => Message::build(version, names_and_header, &[], Some(Arc::clone(body))),
             None => Message::build(version, names_and_header, self.body(), None),
         }
     }
@@ -165,7 +188,7 @@ impl Message {
         version: u8,
         (exchange_and_key, header_payload): (&[u8], &[u8]),
         inline_body: &[u8],
-        large_body: Option<Bytes>,
+        large_body: Option<Arc<LargeBody>>,
     ) -> Message {
         let head = MessageHead::new(exchange_and_key, header_payload, large_body);
         let [l0, l1, l2, l3] = (header_payload.len() as u32).to_be_bytes();
@@ -237,7 +260,7 @@ impl Message {
     #[inline]
     pub fn body(&self) -> &[u8] {
         match &self.head().large_body {
-            Some(body) => body,
+            Some(body) => &body.bytes,
             None => self
                 .inner
                 .slice
@@ -280,8 +303,38 @@ impl Message {
 
     /// The stored form in two parts, to be written one after the other; the second is empty unless the body is large.
     pub fn stored_parts(&self) -> [&[u8]; 2] {
-        let large_body = self.head().large_body.as_deref().map_or(&[][..], |body| body);
+        let large_body = self.head().large_body.as_deref().map_or(&[][..], |body| &body.bytes);
         [&self.inner.slice, large_body]
+    }
+
+    /// Has the queues store its body once for all of them, if it is large enough to be kept apart.
+    #[inline]
+    pub fn share_body(&self) {
+        if let Some(body) = &self.head().large_body {
+            let _ = body
+                .stored
+                .compare_exchange(NOT_SHARED, TO_SHARE, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether its body is to be stored once for all queues that have it.
+    #[inline]
+    pub fn shares_body(&self) -> bool {
+        let body = self.head().large_body.as_deref();
+        body.is_some_and(|body| body.stored.load(Ordering::Relaxed) != NOT_SHARED)
+    }
+
+    /// As what its shared body is stored, if it is. To be asked and [told](Self::set_shared_body) under one lock.
+    pub fn shared_body(&self) -> Option<u64> {
+        let stored = self.head().large_body.as_ref()?.stored.load(Ordering::Relaxed);
+        (stored != NOT_SHARED && stored != TO_SHARE).then_some(stored)
+    }
+
+    /// Its body is stored once, as this.
+    pub fn set_shared_body(&self, stored: u64) {
+        if let Some(body) = &self.head().large_body {
+            body.stored.store(stored, Ordering::Relaxed);
+        }
     }
 
     /// Octets of the stored form.
@@ -340,7 +393,7 @@ impl Message {
         }
         let names_and_header = (exchange_and_key, header);
         if body.len() > INLINE_BODY_MAX_BYTES {
-            let body = Some(Bytes::copy_from_slice(body));
+            let body = Some(LargeBody::new(Bytes::copy_from_slice(body)));
             return Ok(Message::build(version, names_and_header, &[], body));
         }
         Ok(Message::build(version, names_and_header, body, None))
@@ -353,7 +406,7 @@ impl Message {
             .head()
             .large_body
             .as_deref()
-            .map_or(0, |body| size_of::<Bytes>() + body.len());
+            .map_or(0, |body| size_of::<usize>() + size_of::<LargeBody>() + body.bytes.len());
         counters + size_of::<MessageHead>() + self.inner.slice.len() + large
     }
 }
@@ -459,6 +512,23 @@ mod tests {
             assert_eq!((third.exchange(), third.header()), ("dlx", first.header()));
             assert!(third.records_deaths() && !first.with_header(first.header()).records_deaths());
         }
+    }
+
+    #[test]
+    fn a_large_body_is_known_by_what_it_is_stored_as_and_a_dead_letter_has_the_same() {
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let large = message("x", "k", &properties, &[b'x'; INLINE_BODY_MAX_BYTES + 1]);
+        assert!(!large.shares_body());
+        large.share_body();
+        assert_eq!((large.shares_body(), large.shared_body()), (true, None));
+        large.set_shared_body(0);
+        large.share_body();
+        let names = wire::exchange_and_key("dlx", "dead").unwrap();
+        let letter = large.dead_lettered(&names, large.header());
+        assert_eq!((letter.shares_body(), letter.shared_body()), (true, Some(0)));
+        let small = message("x", "k", &properties, b"body");
+        small.share_body();
+        assert!(!small.shares_body());
     }
 
     #[test]

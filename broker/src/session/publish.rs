@@ -27,6 +27,7 @@ use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::wire::exchange_and_key_texts;
 use crate::vhost::QueueHandle;
 use crate::vhost::delayed::Delay;
+use crate::vhost::delivery::share_among;
 use crate::vhost::routes::{Publication, Targets};
 
 /// Groups kept for their buffers between batches.
@@ -362,6 +363,9 @@ impl Session {
         let batch = &mut self.publisher.batch;
         let routed = route.targets.len();
         let durable = route.any_durable && message.is_persistent();
+        if durable && route.several_durable {
+            message.share_body();
+        }
         let mut message = Some(message);
         for (index, target) in route.targets.iter_mut().enumerate() {
             if target.batch != batch.number {
@@ -388,6 +392,7 @@ impl Session {
 
     /// Adds a message to the groups of these queues.
     fn collect(&mut self, queues: &[Arc<QueueHandle>], message: &Message) {
+        share_among(queues, message);
         let publish = self.publisher.counts.received;
         let batch = &mut self.publisher.batch;
         for queue in queues {

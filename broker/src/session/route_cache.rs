@@ -26,6 +26,8 @@ pub struct Route {
     pub targets: Vec<Target>,
     /// Is any of the queues durable?
     pub any_durable: bool,
+    /// Are several of them?
+    pub several_durable: bool,
 }
 
 /// One queue of a route.
@@ -41,7 +43,7 @@ pub struct Target {
 impl Route {
     /// A route for the exchange and key that are written `key` on the wire.
     pub fn new(key: &[u8], queues: Vec<Arc<QueueHandle>>) -> Route {
-        let any_durable = queues.iter().any(|queue| queue.properties.durable);
+        let durable = queues.iter().filter(|queue| queue.properties.durable).count();
         let targets = queues
             .into_iter()
             .map(|queue| Target {
@@ -53,7 +55,8 @@ impl Route {
         Route {
             key: key.into(),
             targets,
-            any_durable,
+            any_durable: durable > 0,
+            several_durable: durable > 1,
         }
     }
 }

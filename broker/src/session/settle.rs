@@ -1,6 +1,7 @@
 //! basic.ack, nack, reject and recover: deliveries go back to their queues, one batch per queue.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Session;
 use super::deliveries::{ChannelDeliveries, Unacked};
@@ -156,9 +157,11 @@ impl Session {
 
     /// Everything a closed channel had not acknowledged goes back to its place.
     pub(super) fn requeue_all(&mut self, deliveries: &ChannelDeliveries) {
+        // That the broker stops is nobody's failure.
+        let failed = !self.broker.stopping.load(Ordering::Relaxed);
         for (origin, unacked) in deliveries.outstanding() {
             self.settles
-                .add(Settlement::Requeue { failed: true }, &origin.queue, *unacked);
+                .add(Settlement::Requeue { failed }, &origin.queue, *unacked);
         }
         self.flush_settles();
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use leveret_routing::RouteBuffer;
 use leveret_storage::Ticket;
 
+use super::delivery::share_among;
 use super::effects::Scratch;
 use super::queue_handle::{Published, Settlement};
 use super::routes::Publication;
@@ -129,7 +130,9 @@ impl Vhost {
                     continue;
                 }
             };
-            for target in self.dead_letter_queues(&letter, exchange, &mut buffer) {
+            let targets = self.dead_letter_queues(&letter, exchange, &mut buffer);
+            share_among(&targets, &letter.message);
+            for target in targets {
                 match groups.iter_mut().find(|(queue, _)| Arc::ptr_eq(queue, &target)) {
                     Some((_, letters)) => letters.push(letter.message.clone()),
                     None => groups.push((target, vec![letter.message.clone()])),

@@ -29,6 +29,14 @@ pub struct Delivered {
     pub refused_by: Vec<Arc<QueueHandle>>,
 }
 
+/// Has its body stored once, if several of these queues are to store it.
+pub fn share_among(queues: &[Arc<QueueHandle>], message: &Message) {
+    let durable = queues.iter().filter(|queue| queue.properties.durable);
+    if message.is_persistent() && durable.count() > 1 {
+        message.share_body();
+    }
+}
+
 impl Vhost {
     /// Hands a message that a client published to its targets. `published` is told how each queue stands.
     pub fn deliver(
@@ -59,6 +67,7 @@ impl Vhost {
             taken_by: queues.len() + delays.len(),
             ..Delivered::default()
         };
+        share_among(queues, message);
         for queue in queues {
             let outcome = self.publish(queue, &mut vec![message.clone()], scratch);
             if !outcome.rejected.is_empty() {

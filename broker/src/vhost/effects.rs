@@ -5,11 +5,11 @@
 use std::num::NonZeroU64;
 use std::task::Waker;
 
-use leveret_storage::{QueueId, Store, Ticket, Weighed, Weight};
+use leveret_storage::{BodyId, QueueId, RecoveredMessage, Store, Ticket, Weighed, Weight};
 
 use super::QueueHandle;
 use crate::metrics::Counters;
-use crate::protocol::message::Message;
+use crate::protocol::message::{Message, StoredMessageError};
 use crate::queue::{Accept, Delivery, DropReason, ExpiresAt, Load, Position, QueueMessage, Search, Sink};
 use crate::session::outbox::{Consumer, OutboxGuard};
 
@@ -71,7 +71,16 @@ impl Scratch {
         let mut writer = store.writer();
         for (position, message, expires_at) in self.persist.drain(..) {
             let parts = stored_parts(&message, expires_at, &mut self.stamped);
-            writer.append(queue, storage_position(position), &parts);
+            let position = storage_position(position);
+            if message.shares_body() {
+                // Whoever asks and tells has the writer.
+                let known = message.shared_body().map(BodyId);
+                if let Some(stored) = writer.append_shared(queue, position, parts, known) {
+                    message.set_shared_body(stored.0);
+                }
+            } else {
+                writer.append(queue, position, &parts);
+            }
         }
         for (position, message, expires_at) in self.spill.drain(..) {
             let parts = stored_parts(&message, expires_at, &mut self.stamped);
@@ -126,6 +135,15 @@ fn stored_parts<'a>(message: &'a Message, expires_at: ExpiresAt, stamped: &'a mu
 
 pub(super) fn storage_position(position: Position) -> leveret_storage::Position {
     leveret_storage::Position(position.0)
+}
+
+/// A message that the store shows. If others have its body too, it knows as what that is stored.
+pub(super) fn message_of(stored: &RecoveredMessage<'_>) -> Result<Message, StoredMessageError> {
+    let message = Message::from_stored(stored.payload)?;
+    if let Some(body) = stored.body {
+        message.set_shared_body(body.0);
+    }
+    Ok(message)
 }
 
 /// A message as the store weighs it: see [`weigh`].

@@ -20,7 +20,7 @@ use leveret_storage::{ExpiredFound, NEVER, QueueId, RecoveredMessage, StorageErr
 use parking_lot::{Condvar, Mutex};
 
 use super::QueueHandle;
-use super::effects::{Scratch, storage_position};
+use super::effects::{Scratch, message_of, storage_position};
 use crate::protocol::message::Message;
 use crate::queue::{Found, History, Load, Loaded, PERSISTED_PART, Position, Room, Search};
 
@@ -219,7 +219,7 @@ impl QueueHandle {
     fn read_part(&self, load: Load) -> Result<Loaded<Message>, StorageError> {
         let (from, mut until) = (storage_position(load.from), storage_position(load.until));
         let mut messages = Vec::new();
-        let mut take = |stored: RecoveredMessage<'_>| match Message::from_stored(stored.payload) {
+        let mut take = |stored: RecoveredMessage<'_>| match message_of(&stored) {
             Ok(message) if !load.wants(&message) => {}
             Ok(message) => {
                 let history = History {
@@ -277,7 +277,7 @@ impl QueueHandle {
         let range = storage_position(search.from)..storage_position(search.until);
         let now = search.now_millis;
         let mut messages = Vec::new();
-        let mut take = |stored: RecoveredMessage<'_>| match Message::from_stored(stored.payload) {
+        let mut take = |stored: RecoveredMessage<'_>| match message_of(&stored) {
             Ok(message) => messages.push((Position(stored.position.0), message)),
             Err(error) => tracing::error!(queue = %self.name, vhost = %self.vhost, "a message cannot be read: {error}"),
         };

@@ -53,11 +53,8 @@ impl DeadLetters {
 
     /// Publishes some messages at a time, for ever.
     pub async fn feed(&self, amqp: SocketAddr, mut random: Random) -> lapin::Result<()> {
-        let target = Target {
-            exchange: "",
-            routing_key: DOOMED,
-            queues: &[&self.ledger],
-        };
+        let queues = [&self.ledger];
+        let target = Target::queue(DOOMED, &queues);
         let (_connection, channel) = open(amqp).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         loop {

@@ -1,16 +1,19 @@
 //! Cycles of work, a kill, a start, and a look at everything.
 
 use super::Findings;
+use super::attempts::Attempts;
 use super::dead_letters::{DeadLetters, GRAVES};
+use super::given_up::{GivenUp, Rule};
 use super::ledger::QueueLedger;
 use super::life::{self, Lives, declare_exchange, declare_queue};
 use super::transactions::{self, Transactions};
 use super::workers::{Publisher, Target, barrier, consume, open, publish_transient, purge, take_all};
 use crate::Broker;
+use crate::client::arguments;
 use crate::random::Random;
 use lapin::options::*;
-use lapin::types::FieldTable;
-use lapin::{Connection, ExchangeKind};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Connection, ExchangeKind};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -26,19 +29,26 @@ const BUDGETS: [&str; 3] = ["0", "200000", "134217728"];
 /// Bound to the queues of [`Books::fanned`].
 const FANOUT: &str = "fan";
 
+/// A queue with priorities, and how many it has.
+const RANKED: &str = "ranked";
+const RANKS: u64 = 4;
+
 /// All that clients know, over all runs of the broker.
 struct Books {
     /// Published to directly, and consumed in every way.
     work: Mutex<QueueLedger>,
     /// Get the same messages from an exchange; the first has consumers, the second waits for the look afterwards.
     fanned: [Mutex<QueueLedger>; 2],
+    ranked: Mutex<QueueLedger>,
     purged: Mutex<QueueLedger>,
     purge_under_way: Mutex<Option<Vec<u64>>>,
     transactions: Transactions,
     lives: Lives,
     dead_letters: DeadLetters,
+    given_up: [GivenUp; 3],
+    attempts: [Attempts; 2],
     transient: Publisher,
-    publishers: [Publisher; 3],
+    publishers: [Publisher; 4],
 }
 
 impl Books {
@@ -47,13 +57,20 @@ impl Books {
         Self {
             work: ledger("work"),
             fanned: ["fan.a", "fan.b"].map(ledger),
+            ranked: Mutex::new(QueueLedger::ranked(RANKED, RANKS)),
             purged: ledger("purged"),
             purge_under_way: Mutex::new(None),
             transactions: Transactions::new(4, 5),
             lives: Lives::new(6),
             dead_letters: DeadLetters::new(7),
+            given_up: [
+                GivenUp::new(Rule::Length, "short", 9),
+                GivenUp::new(Rule::TimeOfQueue, "brief", 10),
+                GivenUp::new(Rule::TimeOfMessage, "mortal", 11),
+            ],
+            attempts: [Attempts::new("tries", false, 12), Attempts::new("retries", true, 13)],
             transient: Publisher::new(8),
-            publishers: [1, 2, 3].map(Publisher::new),
+            publishers: [1, 2, 3, 14].map(Publisher::new),
         }
     }
 
@@ -82,30 +99,38 @@ impl Books {
                 .queue_bind(name.as_str().into(), exchange.into(), "".into(), options, arguments)
                 .await?;
         }
+        let ranks = arguments([("x-max-priority", AMQPValue::LongInt(RANKS as i32 - 1))]);
+        let options = QueueDeclareOptions::durable();
+        channel.queue_declare(RANKED.into(), options, ranks).await?;
         self.dead_letters.declare(&channel).await?;
+        for given_up in &self.given_up {
+            given_up.declare(&channel).await?;
+        }
+        for attempts in &self.attempts {
+            attempts.declare(&channel).await?;
+        }
         connection.close(200, "Goodbye".into()).await
     }
 
     /// All clients at once, until the broker is gone.
     async fn work(&self, broker: &Broker, random: &mut Random) {
         let amqp = broker.amqp();
-        let [direct, other, fan] = &self.publishers;
-        let to_work = Target {
-            exchange: "",
-            routing_key: "work",
-            queues: &[&self.work],
-        };
+        let [direct, other, fan, ranked] = &self.publishers;
         let [first, second] = &self.fanned;
-        let to_all = Target {
-            exchange: FANOUT,
-            routing_key: "",
-            queues: &[first, second],
+        let (work, all, by_rank) = ([&self.work], [first, second], [&self.ranked]);
+        let to_work = Target::queue("work", &work);
+        let to_all = Target::exchange(FANOUT, "", &all);
+        let to_ranks = Target {
+            properties: |number| BasicProperties::default().with_priority((number % RANKS) as u8),
+            ..Target::queue(RANKED, &by_rank)
         };
         let mut seeded = || Random::new(random.number() | 1);
         let consumers = [seeded(), seeded(), seeded()];
         let [one, two, three] = consumers;
         let (transactions, lives, purges) = (seeded(), seeded(), seeded());
         let (doomed, rejects, graves, transient) = (seeded(), seeded(), seeded(), seeded());
+        let [short, brief, mortal] = &self.given_up;
+        let [tries, retries] = &self.attempts;
         let under_way = &self.purge_under_way;
         let dead_letters = &self.dead_letters;
         let _ = tokio::join!(
@@ -122,15 +147,24 @@ impl Books {
             purge(amqp, &self.purged, under_way, &self.transactions.publisher, purges),
             self.transactions.run(amqp, transactions),
             self.lives.run(amqp, lives),
+            ranked.run(amqp, &to_ranks),
+            consume(amqp, RANKED, &self.ranked, seeded()),
+            short.run(amqp, seeded()),
+            brief.run(amqp, seeded()),
+            mortal.run(amqp, seeded()),
+            tries.run(amqp, seeded()),
+            retries.run(amqp, seeded()),
         );
     }
 
     fn crashed(&self, at: Instant, orderly: bool) {
-        for ledger in self.ledgers() {
+        for ledger in self.ledgers().chain([&self.ranked]) {
             ledger.lock().unwrap().crashed(at, orderly);
         }
         self.lives.crashed(at, orderly);
         self.dead_letters.crashed(at, orderly);
+        self.given_up.iter().for_each(|given_up| given_up.crashed(at, orderly));
+        self.attempts.iter().for_each(|attempts| attempts.crashed(at, orderly));
     }
 
     async fn check(&self, broker: &Broker, random: &mut Random, findings: &mut Findings) -> lapin::Result<()> {
@@ -149,13 +183,21 @@ impl Books {
                 findings.object(format!("half a purge: {left} of {} messages are left", all.len()));
             }
         }
-        for ledger in [&self.work, &self.fanned[0], &self.fanned[1]] {
+        for ledger in [&self.work, &self.ranked, &self.fanned[0], &self.fanned[1]] {
             // A backlog that is left alone must be there after the next crash too.
             if random.chance(60) {
                 drain(&connection, ledger, findings).await?;
             }
         }
         self.dead_letters.check(&connection, findings).await?;
+        for given_up in &self.given_up {
+            given_up.check(&connection, findings).await?;
+        }
+        for attempts in &self.attempts {
+            if random.chance(60) {
+                attempts.check(&connection, findings).await?;
+            }
+        }
         self.lives.check(broker.amqp(), findings).await?;
         connection.close(200, "Goodbye".into()).await
     }
@@ -167,6 +209,8 @@ impl Books {
             &self.lives.publisher,
             &self.dead_letters.publisher,
         ]);
+        let all = all.chain(self.given_up.iter().map(|given_up| &given_up.publisher));
+        let all = all.chain(self.attempts.iter().map(|attempts| &attempts.publisher));
         all.map(|publisher| publisher.confirmed.load(Ordering::Relaxed)).sum()
     }
 }

@@ -40,6 +40,8 @@ pub fn number_of(body: &[u8]) -> Option<u64> {
 #[derive(Debug)]
 pub struct QueueLedger {
     pub name: String,
+    /// How many priorities there are: the one of a message is the rest of its number. Order is promised within each.
+    ranks: u64,
     entries: BTreeMap<u64, Entry>,
     /// What was missing after a crash, rightly: it must not turn up again.
     ended: HashSet<u64>,
@@ -72,8 +74,14 @@ enum Gone {
 
 impl QueueLedger {
     pub fn new(name: impl Into<String>) -> Self {
+        Self::ranked(name, 1)
+    }
+
+    /// Of a queue with priorities.
+    pub fn ranked(name: impl Into<String>, ranks: u64) -> Self {
         Self {
             name: name.into(),
+            ranks,
             entries: BTreeMap::new(),
             ended: HashSet::new(),
         }
@@ -154,14 +162,17 @@ impl QueueLedger {
     /// Compares what the queue gave after a crash, each with its redelivered flag, with what it owed.
     pub fn check(&mut self, found: &[(u64, bool)], findings: &mut Findings) {
         let name = &self.name;
-        let mut last: HashMap<u64, u64> = HashMap::new();
+        let mut last: HashMap<(u64, u64), u64> = HashMap::new();
+        if !found.is_sorted_by(|(one, _), (next, _)| one % self.ranks >= next % self.ranks) {
+            findings.object(format!("{name}: a lower priority came first"));
+        }
         let mut present = HashSet::new();
         findings.checked += found.len() as u64;
         for &(number, flagged) in found {
-            let publisher = number >> PUBLISHER_SHIFT;
+            let lane = (number >> PUBLISHER_SHIFT, number % self.ranks);
             if !present.insert(number) {
                 findings.duplicate(format!("{name}: {number} is there twice"));
-            } else if last.insert(publisher, number).is_some_and(|before| before > number) {
+            } else if last.insert(lane, number).is_some_and(|before| before > number) {
                 findings.object(format!("{name}: {number} is out of order"));
             }
             let Some(entry) = self.entries.get(&number) else {

@@ -98,11 +98,8 @@ impl Lives {
     #[allow(clippy::await_holding_lock, reason = "one task uses these locks at a time")]
     async fn publish(&self, channel: &Channel, queue: &Mutex<Queue>, random: &mut Random) -> lapin::Result<()> {
         let queue = queue.lock().unwrap();
-        let target = Target {
-            exchange: EXCHANGE,
-            routing_key: &queue.name,
-            queues: &[&queue.ledger],
-        };
+        let queues = [&queue.ledger];
+        let target = Target::exchange(EXCHANGE, &queue.name, &queues);
         for _ in 0..1 + random.below(20) {
             let (number, confirm) = self.publisher.publish(channel, &target).await?;
             self.publisher.confirm(number, confirm, &target).await?;
@@ -170,11 +167,8 @@ impl Lives {
             channel.basic_nack(0, requeue).await?;
         }
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let target = Target {
-            exchange: EXCHANGE,
-            routing_key: &queue.name,
-            queues: &[&queue.ledger],
-        };
+        let queues = [&queue.ledger];
+        let target = Target::exchange(EXCHANGE, &queue.name, &queues);
         let (number, confirm) = self.publisher.publish(channel, &target).await?;
         let bound = match confirm.await? {
             Confirmation::Ack(None) => true,

@@ -7,7 +7,9 @@
 //!
 //! `make crash` runs many of them; `tests/crash.rs` a few.
 
+pub mod attempts;
 pub mod dead_letters;
+pub mod given_up;
 pub mod kill;
 pub mod ledger;
 pub mod life;

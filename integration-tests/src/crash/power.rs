@@ -7,7 +7,7 @@ use super::Findings;
 use super::ledger::body_of;
 use crate::random::Random;
 use leveret_storage::{
-    Crash, Definition, DefinitionKey, MemoryDisk, Position, QueueId, Store, StoreOptions, Ticket, VhostRecord,
+    BodyId, Crash, Definition, DefinitionKey, MemoryDisk, Position, QueueId, Store, StoreOptions, Ticket, VhostRecord,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,6 +44,22 @@ struct Message {
     ticket: Ticket,
     fate: Fate,
     delivery_count: u32,
+    /// What its payload is filled with: that of another message too if they share a body.
+    filling: u64,
+    /// The body, if it is stored apart.
+    body: Option<BodyId>,
+}
+
+impl Message {
+    fn new(ticket: Ticket, filling: u64, body: Option<BodyId>) -> Self {
+        Self {
+            ticket,
+            fate: Fate::Alive,
+            delivery_count: 0,
+            filling,
+            body,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -144,9 +160,31 @@ fn newest_log(dir: &TempDir) -> Option<PathBuf> {
         .max()
 }
 
-/// The body of a message: known from its place.
-fn body(queue: u64, position: u64) -> Vec<u8> {
-    body_of(queue << 32 | position)
+/// The beginning of a payload is known from its place.
+fn head(queue: u64, position: u64) -> [u8; 8] {
+    number(queue, position).to_be_bytes()
+}
+
+fn number(queue: u64, position: u64) -> u64 {
+    queue << 32 | position
+}
+
+/// The rest of a payload.
+fn filling(number: u64) -> Vec<u8> {
+    body_of(number).split_off(8)
+}
+
+/// Appends one message with a body that others may have too. Returns where the body is.
+fn share(store: &Store, model: &mut Model, id: u64, rest: u64, known: Option<BodyId>) -> Option<BodyId> {
+    let position = store.next_position(QueueId(id));
+    let mut writer = store.writer();
+    let parts = [&head(id, position.0)[..], &filling(rest)];
+    let body = writer.append_shared(QueueId(id), position, parts, known);
+    let message = Message::new(writer.submit(), rest, body);
+    if let Some(queue) = model.queues.get_mut(&id) {
+        queue.messages.insert(position.0, message);
+    }
+    body
 }
 
 /// One random change. Every ticket is at most the one returned.
@@ -178,15 +216,12 @@ fn step(store: &Store, model: &mut Model, random: &mut Random) {
             let mut writer = store.writer();
             let count = 1 + random.below(8) as u64;
             for position in next..next + count {
-                writer.append(queue_id, Position(position), &[&body(id, position)]);
+                let rest = filling(number(id, position));
+                writer.append(queue_id, Position(position), &[&head(id, position), &rest]);
             }
             let ticket = writer.submit();
             for position in next..next + count {
-                let message = Message {
-                    ticket,
-                    fate: Fate::Alive,
-                    delivery_count: 0,
-                };
+                let message = Message::new(ticket, number(id, position), None);
                 queue.messages.insert(position, message);
             }
             return;
@@ -195,6 +230,14 @@ fn step(store: &Store, model: &mut Model, random: &mut Random) {
         9 | 10 if alive.len() > 1 && !living.is_empty() => {
             let other = alive[(random.below(alive.len() - 1) + 1 + alive.partition_point(|at| *at < id)) % alive.len()];
             return move_message(store, model, (id, living[random.below(living.len())]), other);
+        }
+        11 | 12 => {
+            let rest = number(id, store.next_position(queue_id).0);
+            let mut known = None;
+            for id in alive.iter().filter(|other| **other == id || random.chance(50)) {
+                known = share(store, model, *id, rest, known);
+            }
+            return;
         }
         _ => store.writer(),
     };
@@ -252,10 +295,19 @@ fn move_message(store: &Store, model: &mut Model, from: (u64, u64), to: u64) {
     let mut writer = store.writer();
     writer.settle(QueueId(from.0), Position(from.1));
     writer.submit();
+    let moved = model.queues.get(&from.0).and_then(|queue| queue.messages.get(&from.1));
+    let (rest, body) = moved.map_or((0, None), |moved| (moved.filling, moved.body));
     let position = store.next_position(QueueId(to));
-    let mut writer = store.writer();
-    writer.append(QueueId(to), position, &[&body(to, position.0)]);
-    let ticket = writer.submit();
+    if body.is_some() {
+        share(store, model, to, rest, body);
+    } else {
+        let mut writer = store.writer();
+        writer.append(QueueId(to), position, &[&head(to, position.0), &filling(rest)]);
+        let entered = Message::new(writer.submit(), rest, None);
+        if let Some(queue) = model.queues.get_mut(&to) {
+            queue.messages.insert(position.0, entered);
+        }
+    }
     drop(hold);
     if let Some(left) = model
         .queues
@@ -264,14 +316,6 @@ fn move_message(store: &Store, model: &mut Model, from: (u64, u64), to: u64) {
     {
         // Should the copy be settled before it is written, nobody waits for that commit, and both may come back as the one.
         left.fate = Fate::Lazily;
-    }
-    let entered = Message {
-        ticket,
-        fate: Fate::Alive,
-        delivery_count: 0,
-    };
-    if let Some(queue) = model.queues.get_mut(&to) {
-        queue.messages.insert(position.0, entered);
     }
     model.moves.push([from, (to, position.0)]);
 }
@@ -307,7 +351,9 @@ fn check(store: &Store, model: &mut Model, durable: Ticket, what: &str, findings
             if last.replace(position).is_some_and(|before| before >= position) {
                 findings.object(format!("{what}: queue {id} is out of order at {position}"));
             }
-            if message.payload != body(*id, position) {
+            let known = queue.messages.get(&position);
+            let expected = known.map(|known| [&head(*id, position)[..], &filling(known.filling)].concat());
+            if expected.is_some_and(|expected| message.payload != expected) {
                 findings.object(format!("{what}: message {position} of queue {id} is damaged"));
             }
             seen.insert(position, (message.redelivered, message.delivery_count));
@@ -407,11 +453,9 @@ fn check_queue(
                 findings.object(format!("{}: has {redelivered} and {count}", describe()));
             }
         }
-        *message = Message {
-            ticket: Ticket::NONE,
-            fate: Fate::Alive,
-            delivery_count: *count,
-        };
+        message.ticket = Ticket::NONE;
+        message.fate = Fate::Alive;
+        message.delivery_count = *count;
         true
     });
     // What survived says how far the mark got.

@@ -44,11 +44,8 @@ impl Transactions {
         channel.tx_select().await?;
         let feeding = connection.create_channel().await?;
         feeding.confirm_select(ConfirmSelectOptions::default()).await?;
-        let source = Target {
-            exchange: "",
-            routing_key: "tx.source",
-            queues: &[&self.source],
-        };
+        let sources = [&self.source];
+        let source = Target::queue("tx.source", &sources);
         loop {
             let (number, confirm) = self.feeder.publish(&feeding, &source).await?;
             self.feeder.confirm(number, confirm, &source).await?;

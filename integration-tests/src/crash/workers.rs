@@ -23,6 +23,25 @@ pub struct Target<'a> {
     pub exchange: &'a str,
     pub routing_key: &'a str,
     pub queues: &'a [&'a Mutex<QueueLedger>],
+    /// What a message has besides being persistent.
+    pub properties: fn(u64) -> BasicProperties,
+}
+
+impl<'a> Target<'a> {
+    /// An exchange, with plain messages.
+    pub fn exchange(exchange: &'a str, routing_key: &'a str, queues: &'a [&'a Mutex<QueueLedger>]) -> Self {
+        Self {
+            exchange,
+            routing_key,
+            queues,
+            properties: |_| BasicProperties::default(),
+        }
+    }
+
+    /// A queue by its name, with plain messages. Others may get them from there.
+    pub fn queue(queue: &'a str, queues: &'a [&'a Mutex<QueueLedger>]) -> Self {
+        Self::exchange("", queue, queues)
+    }
 }
 
 /// One publisher; its messages are numbered over all runs of the broker.
@@ -53,7 +72,8 @@ impl Publisher {
         for queue in target.queues {
             queue.lock().unwrap().sending(number);
         }
-        let confirm = publish(channel, target.exchange, target.routing_key, number).await?;
+        let properties = (target.properties)(number);
+        let confirm = publish_with(channel, target.exchange, target.routing_key, number, properties).await?;
         Ok((number, confirm))
     }
 
@@ -120,11 +140,21 @@ pub async fn publish_transient(
 
 /// Publishes a persistent message.
 pub async fn publish(channel: &Channel, exchange: &str, key: &str, number: u64) -> lapin::Result<PublisherConfirm> {
+    publish_with(channel, exchange, key, number, BasicProperties::default()).await
+}
+
+async fn publish_with(
+    channel: &Channel,
+    exchange: &str,
+    key: &str,
+    number: u64,
+    properties: BasicProperties,
+) -> lapin::Result<PublisherConfirm> {
     let options = BasicPublishOptions {
         mandatory: true,
         ..BasicPublishOptions::default()
     };
-    let properties = BasicProperties::default().with_delivery_mode(2);
+    let properties = properties.with_delivery_mode(2);
     channel
         .basic_publish(exchange.into(), key.into(), options, &body_of(number), properties)
         .await
@@ -231,11 +261,8 @@ pub async fn purge(
     mut random: Random,
 ) -> lapin::Result<()> {
     let queue = ledger.lock().unwrap().name.clone();
-    let target = Target {
-        exchange: "",
-        routing_key: &queue,
-        queues: &[ledger],
-    };
+    let queues = [ledger];
+    let target = Target::queue(&queue, &queues);
     let (_connection, channel) = open(amqp).await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     loop {

@@ -84,6 +84,7 @@ impl Chunk {
             body,
             expires,
             live,
+            ..
         } = entry;
         let mut chunk = Self {
             span,

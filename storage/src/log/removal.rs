@@ -44,6 +44,8 @@ impl QueueLog {
             kept.push_back(chunk);
         }
         pending.drop_run(queue, &mut run);
+        let is_kept = |position| excepted(position).is_ok();
+        self.references.remove_below(below, is_kept, &mut pending.released);
         self.chunks = kept;
         self.release_spare_memory();
         for index in stale {
@@ -74,6 +76,7 @@ impl QueueLog {
 
     /// Puts into the commit whatever removes the queue from the engine. The caller drops the queue.
     pub(crate) fn delete(self, queue: QueueId, pending: &mut Pending) {
+        pending.released.extend(self.references.iter().map(|(_, body)| body));
         let few = self.chunks.len() + self.counts.len() <= SINGLE_DELETES_MAX;
         pending.counts.retain(|(of, ..)| *of != queue);
         pending.settled_counts.retain(|(of, _)| *of != queue);
