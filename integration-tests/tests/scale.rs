@@ -57,6 +57,19 @@ fn ten_thousand_idle_queues_and_five_thousand_idle_connections_fit_in_600_mebiby
 }
 
 #[test]
+fn what_checking_a_password_took_is_given_back() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    drop(RawClient::with_channel(broker.amqp()));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", broker.process_id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    // One check takes 19 MiB.
+    assert!(kib < 16 << 10, "{kib} KiB");
+}
+
+#[test]
 fn a_thousand_consumers_of_one_queue_take_turns() {
     const CONSUMERS: usize = 1_000;
     let Some(broker) = Broker::start_unless_external() else {
