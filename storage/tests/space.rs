@@ -109,9 +109,9 @@ fn one_unacked_message_at_the_head_of_a_queue_keeps_nothing_of_what_is_settled_b
         wait_until_below(directory.path(), 60 << 20);
         assert!(store.statistics().chunks_live <= 2);
     }
-    assert_eq!(positions(&store, LONG), [0]);
     drop(store);
-    let store = Store::open(directory.path(), options).unwrap();
+    // By hand, because a reading of the whole queue must not meet the rewriting of its first chunk.
+    let store = Store::open(directory.path(), manual()).unwrap();
     assert_eq!(positions(&store, LONG), [0]);
     assert_eq!(store.next_position(LONG), Position(3000));
 }
