@@ -65,7 +65,8 @@ enum Work {
 }
 
 impl Shared {
-    pub(crate) fn new(engine: Box<dyn Engine>, options: StoreOptions, state: State, next_queue_id: u64) -> Self {
+    pub(crate) fn new(engine: Box<dyn Engine>, options: StoreOptions, mut state: State, next_queue_id: u64) -> Self {
+        state.pending.freed_bytes_min = options.reclaim_bytes_min / 2;
         Self {
             engine,
             options,
@@ -106,6 +107,23 @@ impl Shared {
     /// Tells the commit thread that there is something for it in `state`.
     pub(crate) fn wake(&self) {
         self.work.notify_one();
+    }
+
+    /// Has everything written and synced at once, lazy things too. Returns the ticket of that commit.
+    pub(crate) fn ask_for_flush(&self, state: &mut State) -> Ticket {
+        state.flush = true;
+        self.wake();
+        state.ticket
+    }
+
+    /// Ends the commit thread at once unless it is ending, and whoever waits for it.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.state.lock();
+        state.stop.get_or_insert(Stop::Abandon);
+        state.refusing = true;
+        drop(state);
+        self.wake();
+        self.progress.notify_all();
     }
 
     pub(crate) fn durable(&self) -> Ticket {

@@ -67,8 +67,8 @@ pub use expiry::ExpiredFound;
 pub use ids::{BodyId, NEVER, Position, QueueId, Ticket, Weighed, Weight};
 pub use memory::{Crash, MemoryDisk};
 pub use options::{
-    CHUNK_BYTES, Fsync, LAZY_FLUSH_MILLIS, PENDING_BYTES_MAX, RECLAIM_PAUSE_SECONDS, SPARSE_PATIENCE_MILLIS,
-    StoreOptions,
+    CHUNK_BYTES, Fsync, LAZY_FLUSH_MILLIS, PENDING_BYTES_MAX, RECLAIM_BYTES_MIN, RECLAIM_PAUSE_SECONDS,
+    SPARSE_PATIENCE_MILLIS, StoreOptions,
 };
 pub use read::{RecoveredMessage, StoredMessage};
 pub use records::{

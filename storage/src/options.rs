@@ -33,6 +33,8 @@ pub struct StoreOptions {
     pub sparse_patience: Duration,
     /// So long after something died the disk space of what is dead is freed.
     pub reclaim_pause: Duration,
+    /// Nothing is done for less than this, and nothing in particular for a queue of which less than half of this has gone.
+    pub reclaim_bytes_min: u64,
     /// What a payload, of which it gets at least the first part, says of its message. The bytes are added up in
     /// [`QueueContents::body_bytes`](crate::QueueContents::body_bytes), and the earliest expiry is known of each chunk.
     pub weigh: fn(&[u8]) -> Weight,
@@ -50,6 +52,7 @@ impl Default for StoreOptions {
             lazy_flush: Duration::from_millis(LAZY_FLUSH_MILLIS),
             sparse_patience: Duration::from_millis(SPARSE_PATIENCE_MILLIS),
             reclaim_pause: Duration::from_secs(RECLAIM_PAUSE_SECONDS),
+            reclaim_bytes_min: RECLAIM_BYTES_MIN,
             weigh: |_| Weight::from(0),
             manual_commit: false,
         }
@@ -66,3 +69,5 @@ pub const LAZY_FLUSH_MILLIS: u64 = 200;
 pub const SPARSE_PATIENCE_MILLIS: u64 = 5_000;
 /// A drained queue leaves the disk within a minute, and a busy one is looked at rarely.
 pub const RECLAIM_PAUSE_SECONDS: u64 = 10;
+/// Compacting for less would write more than it frees.
+pub const RECLAIM_BYTES_MIN: u64 = 32 << 20;

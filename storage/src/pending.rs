@@ -79,6 +79,8 @@ pub(crate) struct Pending {
     pub(crate) next_queue_id: Option<u64>,
     /// All chunks of large queues that were deleted; not part of a commit.
     pub(crate) gone: Vec<KeyRange>,
+    /// Files of a queue are looked for when so much of it has gone.
+    pub(crate) freed_bytes_min: u64,
     /// Chunks that have become sparse; not part of a commit.
     pub(crate) sparse: Vec<(QueueId, ChunkKey)>,
     /// There is to be a commit at once.

@@ -70,7 +70,7 @@ pub(crate) fn reclaim(shared: &Shared) {
     let drained = |state: &mut State| {
         let mut ranges = std::mem::take(&mut state.pending.gone);
         for (queue, log) in &mut state.queues {
-            if log.freed_bytes >= FREED_BYTES_MIN {
+            if log.freed_bytes >= state.pending.freed_bytes_min {
                 log.freed_bytes = 0;
                 let low = ChunkKey {
                     first: log.low(),
@@ -82,11 +82,12 @@ pub(crate) fn reclaim(shared: &Shared) {
         }
         ranges
     };
-    let (ranges, live_bytes) = {
+    let garbage_bytes_min = shared.options.reclaim_bytes_min;
+    let (ranges, live_bytes, ticket) = {
         let mut state = shared.state.lock();
         let live = state.queues.values().flat_map(|log| &log.chunks);
         let live_bytes: u64 = live.map(|chunk| u64::from(chunk.bytes)).sum();
-        let most = live_bytes + GARBAGE_BYTES_MIN;
+        let most = live_bytes + garbage_bytes_min;
         if shared.engine.table_bytes() <= most || state.refusing {
             return;
         }
@@ -96,15 +97,14 @@ pub(crate) fn reclaim(shared: &Shared) {
             let space = Prefix::Spilled.space();
             state.pending.ranges.push((space, from.clone(), until.clone()));
         }
-        (ranges, live_bytes)
+        (ranges, live_bytes, shared.ask_for_flush(&mut state))
     };
-    let garbage_max = GARBAGE_BYTES_MIN.max(live_bytes);
+    // What is gone here only, and not yet in the log, may be wanted again after a crash.
+    if shared.wait(ticket).is_err() {
+        return;
+    }
+    let garbage_max = garbage_bytes_min.max(live_bytes);
     if let Err(error) = shared.engine.reclaim(&ranges, live_bytes + garbage_max) {
         tracing::warn!(%error, "disk space of what is gone could not be freed; it will be tried again");
     }
 }
-
-/// Nothing is done for less.
-const GARBAGE_BYTES_MIN: u64 = 32 << 20;
-/// Files of a queue are looked for when so much of it has gone.
-pub(crate) const FREED_BYTES_MIN: u64 = 16 << 20;

@@ -210,7 +210,9 @@ impl Engine for Rocks {
         }
         let chunks = family(&db, Space::Chunks)?;
         for (from, until) in dead {
-            db.delete_file_in_range_cf(chunks, from, until).map_err(failed)?;
+            // RocksDB also takes a file that ends with the last key it is given.
+            db.delete_file_in_range_cf(chunks, from, &last_below(until))
+                .map_err(failed)?;
         }
         if self.table_bytes() > most_bytes {
             let mut options = CompactOptions::default();
@@ -263,6 +265,20 @@ impl Batch for RocksBatch<'_> {
     fn delete_range(&mut self, space: Space, from: &[u8], until: &[u8]) {
         self.batch.delete_range_cf(self.family(space), from, until);
     }
+}
+
+/// A key that is below `until` and not below any key of the store that is.
+fn last_below(until: &[u8]) -> Vec<u8> {
+    let mut last = until.to_vec();
+    match last.pop() {
+        // Nothing lies between a key and the same key with a zero behind it.
+        None | Some(0) => {}
+        Some(byte) => {
+            last.push(byte - 1);
+            last.extend([u8::MAX; KEY_BYTES_MAX]);
+        }
+    }
+    last
 }
 
 fn database_options() -> Options {
@@ -421,3 +437,58 @@ const OPEN_FILES_MAX: i32 = 512;
 const FILE_SYNC_BYTES: u64 = 1 << 20;
 const INFO_LOG_BYTES_MAX: usize = 1 << 20;
 const INFO_LOG_FILES_MAX: usize = 3;
+/// No key of a chunk is longer.
+const KEY_BYTES_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may end that way")]
+
+    use super::*;
+
+    fn keys(rocks: &Rocks) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        rocks
+            .scan(Space::Chunks, &[], &[u8::MAX], &mut |key, _| {
+                keys.push(key.to_vec());
+                Ok(std::ops::ControlFlow::Continue(()))
+            })
+            .unwrap();
+        keys
+    }
+
+    /// A database with these keys, in one file and not in its first level.
+    fn with_keys(directory: &Path, keys: &[[u8; 3]]) -> Rocks {
+        let rocks = Rocks::open(directory).unwrap();
+        let mut fill = |batch: &mut dyn Batch| keys.iter().for_each(|key| batch.put(Space::Chunks, key, &[9; 100]));
+        rocks.write(&mut fill, false).unwrap();
+        rocks.reclaim(&[], 0).unwrap();
+        rocks
+    }
+
+    /// The first chunk that lives is where the range of the dead ones ends, and it may be the last of a file, or alone in it.
+    #[test]
+    fn reclaiming_leaves_the_key_at_which_the_dead_ones_end() {
+        for until in [[1, 5, 0], [1, 5, 7]] {
+            let dead = [([1, 3, 0].to_vec(), until.to_vec())];
+            for lives in [vec![[1, 4, 0], until], vec![until], vec![until, [1, 5, 8]]] {
+                let directory = tempfile::tempdir().unwrap();
+                let rocks = with_keys(directory.path(), &lives);
+                rocks.reclaim(&dead, u64::MAX).unwrap();
+                assert_eq!(keys(&rocks), lives);
+            }
+            let directory = tempfile::tempdir().unwrap();
+            let rocks = with_keys(directory.path(), &[[1, 3, 0], [1, 4, 255]]);
+            rocks.reclaim(&dead, u64::MAX).unwrap();
+            assert!(keys(&rocks).is_empty());
+        }
+    }
+
+    #[test]
+    fn the_last_key_below_another_is_just_below_it() {
+        assert_eq!(last_below(&[1, 2, 0, 0]), [1, 2, 0]);
+        assert!(last_below(&[1, 2]) > [1, 1].to_vec());
+        assert!(last_below(&[1, 2]) < [1, 2].to_vec());
+        assert!(last_below(&[]).is_empty());
+    }
+}

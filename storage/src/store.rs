@@ -18,6 +18,7 @@ use crate::memory::MemoryDisk;
 use crate::options::StoreOptions;
 use crate::pending::Stop;
 use crate::read::{self, RecoveredMessage, Shown, StoredMessage};
+use crate::reclaim;
 use crate::records::Definition;
 use crate::rocks::Rocks;
 use crate::writer::{Hold, Writer};
@@ -141,9 +142,7 @@ impl Store {
             return shared.wait(ticket);
         }
         let mut state = shared.state.lock();
-        state.flush = true;
-        let ticket = state.ticket;
-        shared.wake();
+        let ticket = shared.ask_for_flush(&mut state);
         drop(state);
         shared.wait(ticket)
     }
@@ -152,6 +151,12 @@ impl Store {
     /// lives. For stores opened with [`StoreOptions::manual_commit`].
     pub fn commit(&self, lazily: bool) {
         self.shared().commit(lazily, false);
+    }
+
+    /// Frees the disk space of what is gone, on this thread. For stores opened with [`StoreOptions::manual_commit`]; others do so
+    /// by themselves.
+    pub fn reclaim(&self) {
+        reclaim::reclaim(self.shared());
     }
 
     /// Whether so much waits to be written that publishers must pause. Ask again after each commit.
@@ -438,8 +443,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.shared.state.lock().stop.get_or_insert(Stop::Abandon);
-        self.shared.wake();
+        self.shared.abandon();
         self.join();
     }
 }

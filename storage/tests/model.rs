@@ -57,6 +57,7 @@ enum Step {
         lazily: bool,
     },
     Compare,
+    Reclaim,
     Restart,
     Kill,
     PowerCut {
@@ -87,6 +88,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => queue.prop_map(|queue| Step::Delete { queue }),
         8 => any::<bool>().prop_map(|lazily| Step::Commit { lazily }),
         2 => Just(Step::Compare),
+        1 => Just(Step::Reclaim),
         1 => Just(Step::Restart),
         1 => Just(Step::Kill),
         1 => any::<Index>().prop_map(|keeping| Step::PowerCut { keeping }),
@@ -101,6 +103,7 @@ fn options() -> impl Strategy<Value = StoreOptions> {
         let mut options = StoreOptions {
             fsync,
             chunk_bytes,
+            reclaim_bytes_min: 0,
             ..common::manual()
         };
         if !patient {
@@ -237,6 +240,7 @@ impl World {
         match step {
             Step::Commit { lazily } => self.commit(*lazily),
             Step::Compare => self.compare(),
+            Step::Reclaim => self.reclaim(),
             Step::Restart => self.restart(),
             Step::Kill => self.crash(Crash::Killed),
             Step::PowerCut { keeping } => {
@@ -355,6 +359,17 @@ impl World {
         }
     }
 
+    /// Frees the disk space of what is gone, which commits what waits before.
+    fn reclaim(&mut self) {
+        let before = self.store().statistics();
+        self.store().reclaim();
+        let after = self.store().statistics();
+        if after.commits > before.commits {
+            self.on_disk.push(self.now.clone());
+        }
+        self.compare();
+    }
+
     /// The store shows exactly what is alive.
     fn compare(&self) {
         for (id, queue) in &self.now {
@@ -468,7 +483,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(6))]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn a_store_on_rocksdb_agrees_with_the_model(options in options(), steps in steps()) {

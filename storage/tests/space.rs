@@ -37,6 +37,14 @@ fn wait_until_below(directory: &Path, most: u64) {
     }
 }
 
+fn reclaiming_soon() -> StoreOptions {
+    StoreOptions {
+        fsync: Fsync::Never,
+        reclaim_pause: Duration::from_millis(50),
+        ..StoreOptions::default()
+    }
+}
+
 /// Messages of 64 KiB that no compression makes smaller.
 fn fill(store: &Store, queue: QueueId, range: std::ops::Range<u64>) {
     let mut seed = 88172645463325252u64;
@@ -61,11 +69,7 @@ fn fill(store: &Store, queue: QueueId, range: std::ops::Range<u64>) {
 #[test]
 fn a_drained_a_purged_and_a_deleted_queue_leave_the_disk() {
     let directory = tempfile::tempdir().unwrap();
-    let options = StoreOptions {
-        fsync: Fsync::Never,
-        reclaim_pause: Duration::from_millis(50),
-        ..StoreOptions::default()
-    };
+    let options = reclaiming_soon();
     let store = Store::open(directory.path(), options.clone()).unwrap();
     fill(&store, OTHER, 0..10);
     for way_out in 0..3u64 {
@@ -91,11 +95,7 @@ fn a_drained_a_purged_and_a_deleted_queue_leave_the_disk() {
 #[test]
 fn one_unacked_message_at_the_head_of_a_queue_keeps_nothing_of_what_is_settled_behind_it() {
     let directory = tempfile::tempdir().unwrap();
-    let options = StoreOptions {
-        fsync: Fsync::Never,
-        reclaim_pause: Duration::from_millis(50),
-        ..StoreOptions::default()
-    };
+    let options = reclaiming_soon();
     let store = Store::open(directory.path(), options.clone()).unwrap();
     for first in [0, 1500] {
         fill(&store, LONG, first..first + 1500);
@@ -109,9 +109,9 @@ fn one_unacked_message_at_the_head_of_a_queue_keeps_nothing_of_what_is_settled_b
         wait_until_below(directory.path(), 60 << 20);
         assert!(store.statistics().chunks_live <= 2);
     }
+    assert_eq!(positions(&store, LONG), [0]);
     drop(store);
-    // By hand, because a reading of the whole queue must not meet the rewriting of its first chunk.
-    let store = Store::open(directory.path(), manual()).unwrap();
+    let store = Store::open(directory.path(), options).unwrap();
     assert_eq!(positions(&store, LONG), [0]);
     assert_eq!(store.next_position(LONG), Position(3000));
 }
@@ -186,4 +186,30 @@ fn the_chunks_of_a_short_queue_are_left_alone() {
         store.commit(true);
     }
     assert_eq!(store.statistics().chunks_live, 50);
+}
+
+/// A dead letter is settled here and appended there in one commit: until that is written, a crash brings it back here.
+#[test]
+fn what_is_not_settled_on_disk_yet_stays_there() {
+    let options = StoreOptions {
+        reclaim_bytes_min: 0,
+        ..manual()
+    };
+    let mut disk = Disk::Rocks(tempfile::tempdir().unwrap());
+    let store = disk.open(&options);
+    fill(&store, LONG, 0..20);
+    fill(&store, OTHER, 0..100);
+    // A start brings messages to the tables, and a compaction to where whole files may go.
+    let store = disk.reopen_killed(store, &options);
+    store.writer().delete_queue(OTHER);
+    store.commit(true);
+    store.reclaim();
+    let hold = store.hold();
+    let mut writer = store.writer();
+    (0..20).for_each(|position| writer.settle(LONG, Position(position)));
+    drop(writer);
+    store.reclaim();
+    drop(hold);
+    let store = disk.reopen_killed(store, &options);
+    assert_eq!(positions(&store, LONG).len(), 20);
 }

@@ -7,7 +7,6 @@ use crate::ids::{Position, QueueId, Weighed};
 use crate::keys::{ChunkKey, Key, Prefix};
 use crate::log::{Chunk, Place, QueueLog};
 use crate::pending::Pending;
-use crate::reclaim::FREED_BYTES_MIN;
 
 impl QueueLog {
     /// Settles all below a position but those in `except`, which must ascend. Returns how many.
@@ -81,7 +80,7 @@ impl QueueLog {
         pending.counts.retain(|(of, ..)| *of != queue);
         pending.settled_counts.retain(|(of, _)| *of != queue);
         let bytes: u64 = self.chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
-        if bytes + self.freed_bytes >= FREED_BYTES_MIN {
+        if bytes + self.freed_bytes >= pending.freed_bytes_min {
             pending.gone.push(Prefix::Chunks(queue, Position(0)).range());
         }
         let mut open = self.open;
