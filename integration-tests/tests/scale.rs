@@ -3,6 +3,7 @@
 use leveret_integration_tests::Broker;
 use leveret_integration_tests::raw::{RawClient, make, queue};
 use leveret_integration_tests::scrape::Metrics;
+use leveret_integration_tests::wait::until;
 
 const QUEUES: usize = 10_000;
 const CONNECTIONS: usize = 5_000;
@@ -62,11 +63,14 @@ fn what_checking_a_password_took_is_given_back() {
         return;
     };
     drop(RawClient::with_channel(broker.amqp()));
-    let status = std::fs::read_to_string(format!("/proc/{}/status", broker.process_id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    // One check takes 19 MiB.
-    assert!(kib < 16 << 10, "{kib} KiB");
+    // One check takes 19 MiB, and the broker makes one of its own after the start to see whether guest's password is the default.
+    let path = format!("/proc/{}/status", broker.process_id());
+    until("the memory of the checks to be given back", || {
+        let status = std::fs::read_to_string(&path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        (kib < 16 << 10).then_some(())
+    });
 }
 
 #[test]
