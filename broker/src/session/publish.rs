@@ -1,22 +1,20 @@
-//! basic.publish: the checks, the way to the queues, and the batch that is handed to each queue at once.
+//! basic.publish: the checks and the way to the queues, up to the batch that is handed to each of them at once.
 //!
 //! The order of the checks decides which mistake a client hears of; it is RabbitMQ's: immediate, size, write
 //! permission, exchange, internal, reply-to, expiration, CC and BCC, topic permission, user id.
 
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use leveret_routing::RouteBuffer;
 use leveret_storage::Ticket;
 use prometheus::local::LocalHistogram;
 
+use super::batch::{Batch, Counts};
 use super::channel::ChannelMode;
 use super::message_checks::Unchecked;
-use super::refusals::Refusals;
 use super::route_cache::{Route, RouteCache};
 use super::tx::BufferedPublish;
-use super::{Pause, Session, reply_to};
+use super::{Session, reply_to};
 use crate::metrics::Counters;
 use crate::protocol::assembler::AssembledPublish;
 use crate::protocol::content::{ContentHeader, Properties, only_delivery_mode, properties_error};
@@ -30,77 +28,19 @@ use crate::vhost::delayed::Delay;
 use crate::vhost::delivery::share_among;
 use crate::vhost::routes::{Publication, Targets};
 
-/// Groups kept for their buffers between batches.
-const GROUPS_KEPT: usize = 16;
-
 /// Collected publishes of one connection.
 pub struct Publisher {
     routes: RouteCache,
     route_buffer: RouteBuffer<u32>,
     pub(super) batch: Batch,
-    sizes: LocalHistogram,
-    counts: Counts,
+    pub(super) sizes: LocalHistogram,
+    pub(super) counts: Counts,
     /// The commit of messages that are not in the batch: delayed ones and those that may be duplicates.
-    submitted: Option<Ticket>,
+    pub(super) submitted: Option<Ticket>,
     /// How often a full queue has refused a message of this connection.
     pub(super) refused_publishes: u64,
     /// Channels with publishes that wait for a commit.
     pub waiting_channels: Vec<u16>,
-}
-
-/// Messages collected since the last flush, by queue; each queue stands in it once, so that its order is kept.
-#[derive(Default)]
-pub(super) struct Batch {
-    number: u64,
-    groups: Vec<Group>,
-    used: usize,
-    by_queue: HashMap<u64, usize, RandomState>,
-    pub(super) runs: Vec<ConfirmRun>,
-    pub(super) refusals: Refusals,
-}
-
-struct Group {
-    queue: Arc<QueueHandle>,
-    messages: Vec<Message>,
-    /// Which publishes of the batch they are, if the queue may refuse some.
-    publishes: Option<Vec<u64>>,
-}
-
-impl Group {
-    fn new(queue: &Arc<QueueHandle>) -> Group {
-        Group {
-            queue: queue.clone(),
-            messages: Vec::new(),
-            publishes: queue.refuses_when_full().then(Vec::new),
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, message: Message, publish: u64) {
-        if let Some(publishes) = &mut self.publishes {
-            publishes.push(publish);
-        }
-        self.messages.push(message);
-    }
-}
-
-/// Publishes of one channel in a row that wait for the disk, or do not.
-#[derive(Clone, Copy)]
-pub(super) struct ConfirmRun {
-    pub(super) channel: u16,
-    pub(super) first: u64,
-    pub(super) last: u64,
-    pub(super) durable: bool,
-}
-
-/// Counted per message here, added to the broker's counters per batch.
-#[derive(Default)]
-struct Counts {
-    received: u64,
-    received_confirm: u64,
-    routed: u64,
-    dropped: u64,
-    returned: u64,
 }
 
 /// A message with what its publish asked for.
@@ -123,10 +63,7 @@ impl Publisher {
         Publisher {
             routes: RouteCache::default(),
             route_buffer: RouteBuffer::new(),
-            batch: Batch {
-                number: 1,
-                ..Batch::default()
-            },
+            batch: Batch::new(),
             sizes: counters.message_size_bytes.local(),
             counts: Counts::default(),
             submitted: None,
@@ -134,46 +71,10 @@ impl Publisher {
             waiting_channels: Vec::new(),
         }
     }
-}
 
-impl Publisher {
     /// Looks up all routes again, because the client may do other things now.
     pub fn forget_routes(&mut self) {
         self.routes = RouteCache::default();
-    }
-}
-
-impl Batch {
-    fn group(&mut self, queue: &Arc<QueueHandle>) -> usize {
-        if let Some(index) = self.by_queue.get(&queue.id.0) {
-            return *index;
-        }
-        let index = self.used;
-        self.used += 1;
-        match self.groups.get_mut(index) {
-            Some(group) => {
-                group.queue = queue.clone();
-                group.publishes = queue.refuses_when_full().then(Vec::new);
-            }
-            None => self.groups.push(Group::new(queue)),
-        }
-        self.refusals.are_possible |= queue.refuses_when_full();
-        self.by_queue.insert(queue.id.0, index);
-        index
-    }
-
-    fn confirm(&mut self, channel: u16, number: u64, durable: bool) {
-        match self.runs.last_mut() {
-            Some(run) if run.channel == channel && run.durable == durable && run.last + 1 == number => {
-                run.last = number
-            }
-            _ => self.runs.push(ConfirmRun {
-                channel,
-                first: number,
-                last: number,
-                durable,
-            }),
-        }
     }
 }
 
@@ -510,97 +411,5 @@ impl Session {
             &message.view(),
             frame_max,
         );
-    }
-
-    /// Hands each queue its part of the batch and lets confirms wait for the disk or go.
-    pub(super) fn flush_publishes(&mut self) -> Option<Ticket> {
-        let batch = &mut self.publisher.batch;
-        if batch.used == 0 && batch.runs.is_empty() && self.publisher.counts.received == 0 {
-            return None;
-        }
-        let vhost = self.open.as_ref().map(|opened| &opened.vhost);
-        let mut ticket = self.publisher.submitted.take();
-        for group in batch.groups.iter_mut().take(batch.used) {
-            let messages = group.messages.len();
-            let published = match &vhost {
-                Some(vhost) => vhost.publish(&group.queue, &mut group.messages, &mut self.scratch),
-                None => group.queue.publish(&mut group.messages, &mut self.scratch),
-            };
-            if let Some(publishes) = &group.publishes {
-                let refused = published.rejected.iter().filter_map(|index| publishes.get(*index));
-                batch.refusals.refused.extend(refused);
-            }
-            ticket = ticket.max(published.ticket);
-            self.flow.published(&group.queue, published.demand, messages);
-        }
-        batch.groups.truncate(GROUPS_KEPT);
-        batch.used = 0;
-        batch.by_queue.clear();
-        batch.number += 1;
-        if batch.refusals.are_possible {
-            self.refuse();
-        }
-        self.answer_runs(ticket);
-        self.count_batch();
-        if self.broker.store.is_congested() && self.pause.is_none() {
-            self.pause = Some(Pause::Congestion);
-        }
-        if self.has_published {
-            self.block();
-        }
-        ticket
-    }
-
-    fn answer_runs(&mut self, ticket: Option<Ticket>) {
-        let store_failed = self.broker.store.failed().is_some();
-        let mut confirmed = 0;
-        for run in self.publisher.batch.runs.drain(..) {
-            let channel = self
-                .channels
-                .get_mut(usize::from(run.channel))
-                .and_then(Option::as_deref_mut);
-            let Some(ChannelMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) else {
-                continue;
-            };
-            match ticket {
-                Some(ticket) if run.durable => {
-                    confirms.wait(run.first, run.last, ticket);
-                    if !self.publisher.waiting_channels.contains(&run.channel) {
-                        self.publisher.waiting_channels.push(run.channel);
-                    }
-                }
-                // A store that has failed takes nothing and gives no ticket.
-                None if run.durable && store_failed => {
-                    let mut outbox = self.outbox.lock();
-                    for number in run.first..=run.last {
-                        hot::write_nack(outbox.bytes_mut(), run.channel, number, false);
-                    }
-                }
-                _ => {
-                    let answer = confirms.answer_at_once(run.first, run.last);
-                    confirmed += answer.write(self.outbox.lock().bytes_mut(), run.channel);
-                }
-            }
-        }
-        if confirmed > 0 {
-            self.broker.counters.confirmed.inc_by(confirmed);
-        }
-    }
-
-    fn count_batch(&mut self) {
-        let counts = std::mem::take(&mut self.publisher.counts);
-        let counters = &self.broker.counters;
-        for (counter, count) in [
-            (&counters.received, counts.received),
-            (&counters.received_confirm, counts.received_confirm),
-            (&counters.routed, counts.routed),
-            (&counters.unroutable_dropped, counts.dropped),
-            (&counters.unroutable_returned, counts.returned),
-        ] {
-            if count > 0 {
-                counter.inc_by(count);
-            }
-        }
-        self.publisher.sizes.flush();
     }
 }

@@ -3,7 +3,7 @@
 //! If any queue of a message refuses it the publish is refused, though others took it.
 
 use super::Session;
-use super::publish::ConfirmRun;
+use super::batch::ConfirmRun;
 use crate::protocol::hot;
 
 /// The refusals of one batch. Nothing is kept as long as no queue of the batch could refuse anything.
