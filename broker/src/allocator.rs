@@ -10,7 +10,7 @@
 use std::alloc::{GlobalAlloc, Layout};
 
 use libmimalloc_sys::{
-    mi_collect, mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
+    mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
 };
 
 /// What `mi_malloc` aligns every block to that is at least as large.
@@ -18,14 +18,6 @@ const NATURAL_ALIGNMENT_BYTES: usize = 16;
 
 /// The allocator; `main` makes it the global one.
 pub struct Allocator;
-
-/// Gives memory that this thread has freed back to the system, for work that took much of it at once. mimalloc would do so
-/// only when other work comes.
-#[expect(unsafe_code, reason = "mimalloc offers it as a foreign function")]
-pub fn give_back_freed() {
-    // SAFETY: it may be called at any time, from any thread.
-    unsafe { mi_collect(true) }
-}
 
 #[inline]
 fn is_naturally_aligned(layout: &Layout) -> bool {

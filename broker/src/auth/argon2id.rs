@@ -4,7 +4,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 
-use crate::allocator;
+use super::argon2_memory::CheckMemory;
 
 /// Memory of one check of a password made here: what OWASP recommends for two passes.
 const MEMORY_KIB: u32 = 19 << 10;
@@ -57,14 +57,11 @@ impl Argon2id {
     pub fn digest_of(&self, password: &[u8]) -> Option<Vec<u8>> {
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(self.digest.len())).ok()?;
         let mut digest = vec![0; self.digest.len()];
-        let hashed = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into(
-            password,
-            &self.salt,
-            &mut digest,
-        );
-        // Else each thread that ever checked a login would keep its 19 MiB, more than the rest of an idle broker.
-        allocator::give_back_freed();
-        hashed.ok().map(|()| digest)
+        let memory = CheckMemory::new(params.block_count())?;
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into_with_memory(password, &self.salt, &mut digest, memory)
+            .ok()?;
+        Some(digest)
     }
 
     /// What the right password comes to.

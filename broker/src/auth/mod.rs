@@ -3,6 +3,7 @@
 //! Nothing here touches a socket, a file or the clock; only salts need randomness. The registry of
 //! [`Users`] hands out the records that must be stored, and the caller stores them.
 
+mod argon2_memory;
 mod argon2id;
 mod authenticated;
 mod edit;
