@@ -309,6 +309,8 @@ impl Shared {
                 None => {}
             }
         };
+        // Who asks for a flush waits for the ticket of this commit, though it was begun for something else.
+        let lazily = lazily || state.flush;
         let mut cut = None;
         let misuse = state.misuse.take();
         if misuse.is_none() && !state.refusing {
@@ -472,3 +474,37 @@ impl Drop for FailOnPanic<'_> {
 const REWRITE_PAUSE_MILLIS: u64 = 20;
 /// How often a store that found the disk full looks whether there is room again.
 const DISK_FULL_RETRY_MILLIS: u64 = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Position, QueueId};
+    use crate::load;
+    use crate::memory::{Crash, MemoryDisk};
+    use crate::store::Store;
+    use crate::writer::Writer;
+
+    /// The commit thread may have decided what its next commit is for when somebody asks for a flush.
+    #[test]
+    fn a_flush_that_was_asked_for_goes_with_the_commit_of_its_ticket() {
+        let options = StoreOptions {
+            manual_commit: true,
+            ..StoreOptions::default()
+        };
+        let disk = MemoryDisk::new();
+        let shared = Shared::new(Box::new(disk.clone()), options.clone(), load::empty(), 1);
+        let queue = QueueId(1);
+        let mut writer = Writer::new(&shared);
+        (0..3).for_each(|position| writer.append(queue, Position(position), &[b"message"]));
+        writer.submit();
+        shared.commit(false, false);
+        let mut writer = Writer::new(&shared);
+        writer.settle(queue, Position(1));
+        writer.submit();
+        let ticket = shared.ask_for_flush(&mut shared.state.lock());
+        shared.commit(false, false);
+        assert!(shared.durable() >= ticket);
+        let left = Store::on_memory_disk(&disk.crash(Crash::PowerCut), options).unwrap();
+        assert_eq!(left.message_count(queue), 2);
+    }
+}
