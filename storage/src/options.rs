@@ -59,6 +59,20 @@ impl Default for StoreOptions {
     }
 }
 
+impl StoreOptions {
+    /// As a broker has them, but for how much it takes until the store writes chunks anew and frees disk space: it does so all
+    /// the time. For tests that want to meet it there.
+    pub fn restless() -> Self {
+        Self {
+            chunk_bytes: RESTLESS_CHUNK_BYTES,
+            sparse_patience: Duration::from_millis(LAZY_FLUSH_MILLIS),
+            reclaim_pause: Duration::from_millis(RESTLESS_PAUSE_MILLIS),
+            reclaim_bytes_min: 0,
+            ..Self::default()
+        }
+    }
+}
+
 /// Large enough that a long queue has few chunks, small enough to be read back in a moment.
 pub const CHUNK_BYTES: usize = 1 << 20;
 /// Some tenths of a second of a fast disk.
@@ -71,3 +85,6 @@ pub const SPARSE_PATIENCE_MILLIS: u64 = 5_000;
 pub const RECLAIM_PAUSE_SECONDS: u64 = 10;
 /// Compacting for less would write more than it frees.
 pub const RECLAIM_BYTES_MIN: u64 = 32 << 20;
+/// A handful of small messages.
+const RESTLESS_CHUNK_BYTES: usize = 2_000;
+const RESTLESS_PAUSE_MILLIS: u64 = 20;
