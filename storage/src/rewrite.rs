@@ -232,7 +232,8 @@ impl Rewritten {
             }
         };
         let first = self.new.first.0;
-        let body = log.chunks.range(start..end).map(|chunk| chunk.body).sum();
+        let bodies = log.chunks.range(start..end).map(|chunk| chunk.body);
+        let body = bodies.fold(0, u32::saturating_add);
         let expiries = log.chunks.range(start..end).map(Chunk::expiry);
         let expiry = expiries.fold(Expiry::NONE, Expiry::min);
         let alive = self.positions.iter().filter(|position| log.is_live(**position));

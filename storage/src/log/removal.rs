@@ -28,7 +28,7 @@ impl QueueLog {
                         let at = excepted(Position(first + u64::from(distance))).ok()?;
                         except.get(at).map(|kept| kept.body_bytes)
                     });
-                    chunk.body = kept.sum();
+                    chunk.body = kept.fold(0, u32::saturating_add);
                 }
             }
             if chunk.live.count() == 0 {
