@@ -127,8 +127,12 @@ impl Engine for Rocks {
         fill(&mut batch);
         let mut options = WriteOptions::default();
         options.set_sync(sync);
-        db.write_opt(batch.batch, &options)
-            .map_err(|error| write_error(&error))?;
+        db.write_opt(batch.batch, &options).map_err(|error| {
+            // RocksDB would go on by itself, and put one family into a table file before the other. If it ended between the two,
+            // it would never open again: a table file must not reach beyond a log whose end is torn.
+            db.cancel_all_background_work(false);
+            write_error(&error)
+        })?;
         self.written.store(db.latest_sequence_number(), Ordering::Relaxed);
         Ok(())
     }
@@ -490,5 +494,91 @@ mod tests {
         assert!(last_below(&[1, 2]) > [1, 1].to_vec());
         assert!(last_below(&[1, 2]) < [1, 2].to_vec());
         assert!(last_below(&[]).is_empty());
+    }
+
+    fn newest_log(directory: &Path) -> PathBuf {
+        let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == LOG_EXTENSION));
+        logs.max().unwrap()
+    }
+
+    fn flush(rocks: &Rocks, space: Space) -> Result<(), rocksdb::Error> {
+        let db = rocks.open_database().unwrap();
+        db.flush_cf(family(&db, space).unwrap())
+    }
+
+    /// What RocksDB does with one family in a table file, and the other in a log with a torn end: it does not open. A write that
+    /// finds the disk full leaves such a log.
+    #[test]
+    fn no_family_may_be_flushed_without_the_other_behind_a_torn_log() {
+        for (flushed, opens) in [
+            (vec![], true),
+            (vec![Space::Meta, Space::Chunks], true),
+            (vec![Space::Meta], false),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let rocks = Rocks::open(directory.path()).unwrap();
+            let mut fill = |batch: &mut dyn Batch| {
+                batch.put(Space::Meta, b"one", b"1");
+                batch.put(Space::Chunks, b"two", b"2");
+            };
+            rocks.write(&mut fill, true).unwrap();
+            // As when there was room for half of it.
+            let mut fill = |batch: &mut dyn Batch| batch.put(Space::Chunks, b"torn", &[7; 100_000]);
+            rocks.write(&mut fill, true).unwrap();
+            let log = std::fs::File::options()
+                .write(true)
+                .open(newest_log(directory.path()))
+                .unwrap();
+            log.set_len(log.metadata().unwrap().len() - 50_000).unwrap();
+            flushed.iter().for_each(|space| flush(&rocks, *space).unwrap());
+            drop(rocks);
+            assert_eq!(Rocks::open(directory.path()).is_ok(), opens, "{flushed:?}");
+        }
+    }
+
+    /// Needs the right to mount a small file system; without it, nothing is shown.
+    #[test]
+    fn nothing_is_flushed_after_a_write_that_found_the_disk_full() {
+        let Some(mounted) = Mounted::new() else { return };
+        let rocks = Rocks::open(mounted.0.path()).unwrap();
+        let put = |number: u8| {
+            let mut fill = |batch: &mut dyn Batch| batch.put(Space::Chunks, &[1, number, 0], &[number; 1 << 20]);
+            rocks.write(&mut fill, true)
+        };
+        let failed = (0..=u8::MAX).find_map(|number| put(number).err()).unwrap();
+        assert!(failed.may_pass(), "{failed}");
+        let flushed = flush(&rocks, Space::Meta).unwrap_err().to_string();
+        assert!(
+            flushed.contains("hutdown"),
+            "RocksDB has been stopped, and does not wait for room: {flushed}"
+        );
+        assert_eq!(rocks.get(Space::Chunks, &[1, 0, 0]).unwrap().unwrap(), [0; 1 << 20]);
+    }
+
+    struct Mounted(tempfile::TempDir);
+
+    impl Mounted {
+        fn new() -> Option<Self> {
+            let directory = tempfile::tempdir().unwrap();
+            let mut mount = std::process::Command::new("mount");
+            mount
+                .args(["-t", "tmpfs", "-o", "size=16m", "leveret-test"])
+                .arg(directory.path());
+            match mount.output() {
+                Ok(mounted) if mounted.status.success() => Some(Self(directory)),
+                _ => {
+                    eprintln!("left out: no right to mount a file system");
+                    None
+                }
+            }
+        }
+    }
+
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let mut unmount = std::process::Command::new("umount");
+            let _ = unmount.arg("-l").arg(self.0.path()).status();
+        }
     }
 }
