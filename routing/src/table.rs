@@ -157,16 +157,11 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
         name: &str,
         alternate_exchange: Option<String>,
     ) -> Result<(), RoutingError> {
-        if name == DEFAULT_EXCHANGE {
-            return Err(RoutingError::DefaultExchange);
-        }
-        if is_predeclared(name) {
+        if name != DEFAULT_EXCHANGE && is_predeclared(name) {
             return Err(RoutingError::Predeclared(name.to_owned()));
         }
-        let id = self.existing_exchange_id(name)?;
-        if let Some(exchange) = self.exchanges.get_mut(id) {
-            exchange.options = exchange.options.with_alternate(alternate_exchange);
-        }
+        let exchange = self.named_exchange_mut(name)?;
+        exchange.options = exchange.options.with_alternate(alternate_exchange);
         Ok(())
     }
 
@@ -180,13 +175,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
         name: &str,
         alternate_exchange: Option<String>,
     ) -> Result<(), RoutingError> {
-        if name == DEFAULT_EXCHANGE {
-            return Err(RoutingError::DefaultExchange);
-        }
-        let id = self.existing_exchange_id(name)?;
-        if let Some(exchange) = self.exchanges.get_mut(id) {
-            exchange.policy_alternate = alternate_exchange;
-        }
+        self.named_exchange_mut(name)?.policy_alternate = alternate_exchange;
         Ok(())
     }
 
@@ -247,6 +236,16 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
     #[inline]
     fn exchange_id(&self, name: &str) -> Option<u32> {
         self.exchange_ids.get(name).copied()
+    }
+
+    /// An exchange that may be changed: any but the default one.
+    fn named_exchange_mut(&mut self, name: &str) -> Result<&mut Exchange<Q>, RoutingError> {
+        if name == DEFAULT_EXCHANGE {
+            return Err(RoutingError::DefaultExchange);
+        }
+        let id = self.existing_exchange_id(name)?;
+        let found = self.exchanges.get_mut(id);
+        found.ok_or_else(|| RoutingError::NotFound(name.to_owned()))
     }
 
     fn existing_exchange_id(&self, name: &str) -> Result<u32, RoutingError> {
