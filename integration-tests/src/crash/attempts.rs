@@ -2,7 +2,7 @@
 
 use super::Findings;
 use super::ledger::{QueueLedger, number_of};
-use super::workers::{CONSUMER_PATIENCE, Publisher, Target, barrier, consume, open, take_all};
+use super::workers::{CONSUMER_PATIENCE, Publisher, Target, barrier, consume, declare_pair, open, settle, take_all};
 use crate::client::{arguments, text};
 use crate::random::Random;
 use futures_lite::StreamExt;
@@ -54,47 +54,25 @@ impl Attempts {
     }
 
     pub async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
-        let mut limited = arguments([
-            ("x-delivery-limit", AMQPValue::LongInt(LIMIT as i32)),
-            ("x-dead-letter-exchange", text("")),
-            ("x-dead-letter-routing-key", text(&self.second)),
-        ]);
+        let mut limited = arguments([("x-delivery-limit", AMQPValue::LongInt(LIMIT as i32))]);
         if self.delays {
             limited.insert("x-delayed-retry-type".into(), text("all"));
             limited.insert("x-delayed-retry-min".into(), AMQPValue::LongInt(RETRY_MILLIS));
         }
-        for (name, arguments) in [(self.first, limited), (&self.second, FieldTable::default())] {
-            let options = QueueDeclareOptions::durable();
-            channel.queue_declare(name.into(), options, arguments).await?;
-        }
-        Ok(())
+        declare_pair(channel, self.first, limited, &self.second).await
     }
 
     /// Publishes, fails, returns and acknowledges, and consumes what was given up, until the broker is gone.
     pub async fn run(&self, amqp: SocketAddr, mut random: Random) -> lapin::Result<()> {
         let [feed, second] = [(); 2].map(|()| Random::new(random.number() | 1));
+        let queues = [&self.ledger];
+        let target = Target::queue(self.first, &queues);
         tokio::try_join!(
-            self.feed(amqp, feed),
+            self.publisher.feed(amqp, &target, 20, feed, |_, _| ()),
             self.fail(amqp, random),
             consume(amqp, &self.second, &self.ledger, second),
         )
         .map(drop)
-    }
-
-    async fn feed(&self, amqp: SocketAddr, mut random: Random) -> lapin::Result<()> {
-        let queues = [&self.ledger];
-        let target = Target::queue(self.first, &queues);
-        let (_connection, channel) = open(amqp).await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        loop {
-            let mut waiting = Vec::new();
-            for _ in 0..1 + random.below(20) {
-                waiting.push(self.publisher.publish(&channel, &target).await?);
-            }
-            for (number, confirm) in waiting {
-                self.publisher.confirm(number, confirm, &target).await?;
-            }
-        }
     }
 
     /// On one connection until the broker is gone: one that ends earlier would be a failure of all that it holds.
@@ -188,19 +166,7 @@ impl Attempts {
         let mut found: Vec<(u64, bool)> = first.into_iter().chain(second).collect();
         // They fail in any order.
         found.sort_unstable();
-        self.ledger.lock().unwrap().check(&found, findings);
-        let numbers: Vec<u64> = found.iter().map(|(number, _)| *number).collect();
-        for number in &numbers {
-            let mut ledger = self.ledger.lock().unwrap();
-            ledger.delivered(*number);
-            ledger.settling(*number);
-        }
-        if !numbers.is_empty() {
-            channel.basic_ack(0, BasicAckOptions { multiple: true }).await?;
-        }
-        barrier(&channel, self.first).await?;
-        self.ledger.lock().unwrap().settled(&numbers);
-        Ok(())
+        settle(&channel, self.first, &self.ledger, &found, findings).await
     }
 
     fn check_count(&self, number: u64, count: u32, findings: &mut Findings) {

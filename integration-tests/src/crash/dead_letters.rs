@@ -2,8 +2,7 @@
 
 use super::Findings;
 use super::ledger::{QueueLedger, number_of};
-use super::workers::{CONSUMER_PATIENCE, Publisher, Target, barrier, open, take_all};
-use crate::client::{arguments, text};
+use super::workers::{CONSUMER_PATIENCE, Publisher, Target, barrier, declare_pair, open, settle, take_all};
 use crate::random::Random;
 use futures_lite::StreamExt;
 use lapin::options::*;
@@ -40,32 +39,14 @@ impl DeadLetters {
     }
 
     pub async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
-        let dead_letters = arguments([
-            ("x-dead-letter-exchange", text("")),
-            ("x-dead-letter-routing-key", text(GRAVES)),
-        ]);
-        for (name, arguments) in [(DOOMED, dead_letters), (GRAVES, FieldTable::default())] {
-            let options = QueueDeclareOptions::durable();
-            channel.queue_declare(name.into(), options, arguments).await?;
-        }
-        Ok(())
+        declare_pair(channel, DOOMED, FieldTable::default(), GRAVES).await
     }
 
     /// Publishes some messages at a time, for ever.
-    pub async fn feed(&self, amqp: SocketAddr, mut random: Random) -> lapin::Result<()> {
+    pub async fn feed(&self, amqp: SocketAddr, random: Random) -> lapin::Result<()> {
         let queues = [&self.ledger];
         let target = Target::queue(DOOMED, &queues);
-        let (_connection, channel) = open(amqp).await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        loop {
-            let mut waiting = Vec::new();
-            for _ in 0..1 + random.below(30) {
-                waiting.push(self.publisher.publish(&channel, &target).await?);
-            }
-            for (number, confirm) in waiting {
-                self.publisher.confirm(number, confirm, &target).await?;
-            }
-        }
+        self.publisher.feed(amqp, &target, 30, random, |_, _| ()).await
     }
 
     /// Rejects, acknowledges, requeues, keeps, leaves and comes back, for ever.
@@ -163,18 +144,6 @@ impl DeadLetters {
         let mut found: Vec<(u64, bool)> = doomed.into_iter().chain(graves).collect();
         // Rejections come in any order.
         found.sort_unstable();
-        self.ledger.lock().unwrap().check(&found, findings);
-        let numbers: Vec<u64> = found.iter().map(|(number, _)| *number).collect();
-        for number in &numbers {
-            let mut ledger = self.ledger.lock().unwrap();
-            ledger.delivered(*number);
-            ledger.settling(*number);
-        }
-        if !numbers.is_empty() {
-            channel.basic_ack(0, BasicAckOptions { multiple: true }).await?;
-        }
-        barrier(&channel, DOOMED).await?;
-        self.ledger.lock().unwrap().settled(&numbers);
-        Ok(())
+        settle(&channel, DOOMED, &self.ledger, &found, findings).await
     }
 }

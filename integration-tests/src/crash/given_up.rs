@@ -3,8 +3,7 @@
 
 use super::Findings;
 use super::ledger::{QueueLedger, number_of};
-use super::workers::{Publisher, Target, barrier, consume, open, take_all};
-use crate::client::{arguments, text};
+use super::workers::{Publisher, Target, barrier, consume, declare_pair, settle, take_all};
 use crate::random::Random;
 use crate::wait;
 use lapin::options::*;
@@ -63,10 +62,7 @@ impl GivenUp {
     }
 
     pub async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
-        let mut rules = arguments([
-            ("x-dead-letter-exchange", text("")),
-            ("x-dead-letter-routing-key", text(&self.second)),
-        ]);
+        let mut rules = FieldTable::default();
         let limit = match self.rule {
             Rule::Length => Some(("x-max-length", LENGTH_MAX as i32)),
             Rule::TimeOfQueue => Some(("x-message-ttl", LIFE.as_millis() as i32)),
@@ -75,11 +71,7 @@ impl GivenUp {
         if let Some((name, limit)) = limit {
             rules.insert(name.into(), AMQPValue::LongInt(limit));
         }
-        for (name, arguments) in [(self.first, rules), (&self.second, FieldTable::default())] {
-            let options = QueueDeclareOptions::durable();
-            channel.queue_declare(name.into(), options, arguments).await?;
-        }
-        Ok(())
+        declare_pair(channel, self.first, rules, &self.second).await
     }
 
     /// Publishes into the first queue and consumes from the second, until the broker is gone.
@@ -92,7 +84,7 @@ impl GivenUp {
         .map(drop)
     }
 
-    async fn feed(&self, amqp: SocketAddr, mut random: Random) -> lapin::Result<()> {
+    async fn feed(&self, amqp: SocketAddr, random: Random) -> lapin::Result<()> {
         let queues = [&self.ledger];
         let target = Target {
             properties: match self.rule {
@@ -104,20 +96,10 @@ impl GivenUp {
             },
             ..Target::queue(self.first, &queues)
         };
-        let (_connection, channel) = open(amqp).await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        loop {
-            let mut waiting = Vec::new();
-            for _ in 0..1 + random.below(30) {
-                let now = Instant::now();
-                let (number, confirm) = self.publisher.publish(&channel, &target).await?;
-                self.sent.lock().unwrap().insert(number, now);
-                waiting.push((number, confirm));
-            }
-            for (number, confirm) in waiting {
-                self.publisher.confirm(number, confirm, &target).await?;
-            }
-        }
+        let sent = |number, now| {
+            self.sent.lock().unwrap().insert(number, now);
+        };
+        self.publisher.feed(amqp, &target, 30, random, sent).await
     }
 
     pub fn crashed(&self, at: Instant, orderly: bool) {
@@ -144,18 +126,7 @@ impl GivenUp {
         let mut found: Vec<(u64, bool)> = second.into_iter().chain(first).collect();
         // Dead letters of two threads may overtake each other.
         found.sort_unstable();
-        self.ledger.lock().unwrap().check(&found, findings);
-        let numbers: Vec<u64> = found.iter().map(|(number, _)| *number).collect();
-        for number in &numbers {
-            let mut ledger = self.ledger.lock().unwrap();
-            ledger.delivered(*number);
-            ledger.settling(*number);
-        }
-        if !numbers.is_empty() {
-            channel.basic_ack(0, BasicAckOptions { multiple: true }).await?;
-        }
-        barrier(&channel, self.first).await?;
-        self.ledger.lock().unwrap().settled(&numbers);
+        settle(&channel, self.first, &self.ledger, &found, findings).await?;
         self.sent.lock().unwrap().clear();
         Ok(())
     }

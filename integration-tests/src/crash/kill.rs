@@ -7,7 +7,7 @@ use super::given_up::{GivenUp, Rule};
 use super::ledger::QueueLedger;
 use super::life::{self, Lives, declare_exchange, declare_queue};
 use super::transactions::{self, Transactions};
-use super::workers::{Publisher, Target, barrier, consume, open, publish_transient, purge, take_all};
+use super::workers::{Publisher, Target, consume, open, publish_transient, purge, settle, take_all};
 use crate::Broker;
 use crate::client::arguments;
 use crate::random::Random;
@@ -224,18 +224,7 @@ async fn drain(
     let queue = ledger.lock().unwrap().name.clone();
     let channel = connection.create_channel().await?;
     let found = take_all(&channel, &queue).await?;
-    ledger.lock().unwrap().check(&found, findings);
-    let numbers: Vec<u64> = found.iter().map(|(number, _)| *number).collect();
-    for number in &numbers {
-        let mut ledger = ledger.lock().unwrap();
-        ledger.delivered(*number);
-        ledger.settling(*number);
-    }
-    if !numbers.is_empty() {
-        channel.basic_ack(0, BasicAckOptions { multiple: true }).await?;
-    }
-    barrier(&channel, &queue).await?;
-    ledger.lock().unwrap().settled(&numbers);
+    settle(&channel, &queue, ledger, &found, findings).await?;
     Ok(found)
 }
 

@@ -1,7 +1,8 @@
 //! Clients that work until their broker dies, and write down what they asked for and what they were told.
 
+use super::Findings;
 use super::ledger::{QueueLedger, body_of, number, number_of};
-use crate::client::try_connect;
+use crate::client::{text, try_connect};
 use crate::random::Random;
 use futures_lite::StreamExt;
 use lapin::options::*;
@@ -11,7 +12,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many publishes may wait for their confirms.
 const WINDOW_MESSAGES: usize = 100;
@@ -86,6 +87,31 @@ impl Publisher {
             }
         }
         Ok(())
+    }
+
+    /// Publishes up to so many at a time, for ever. Each is told, with a moment before it was sent.
+    pub async fn feed(
+        &self,
+        amqp: SocketAddr,
+        target: &Target<'_>,
+        burst: usize,
+        mut random: Random,
+        sent: impl Fn(u64, Instant),
+    ) -> lapin::Result<()> {
+        let (_connection, channel) = open(amqp).await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        loop {
+            let mut waiting = Vec::new();
+            for _ in 0..1 + random.below(burst) {
+                let now = Instant::now();
+                let (number, confirm) = self.publish(&channel, target).await?;
+                sent(number, now);
+                waiting.push((number, confirm));
+            }
+            for (number, confirm) in waiting {
+                self.confirm(number, confirm, target).await?;
+            }
+        }
     }
 
     /// Publishes without a pause, for ever.
@@ -307,4 +333,40 @@ pub async fn take_all(channel: &Channel, queue: &str) -> lapin::Result<Vec<(u64,
         "{queue} had {ready} messages and has more"
     );
     Ok(taken)
+}
+
+/// Compares what was taken, sorted if it is of several queues, with its ledger, and acknowledges it.
+pub async fn settle(
+    channel: &Channel,
+    queue: &str,
+    ledger: &Mutex<QueueLedger>,
+    found: &[(u64, bool)],
+    findings: &mut Findings,
+) -> lapin::Result<()> {
+    let numbers: Vec<u64> = found.iter().map(|(number, _)| *number).collect();
+    {
+        let mut ledger = ledger.lock().unwrap();
+        ledger.check(found, findings);
+        for number in &numbers {
+            ledger.delivered(*number);
+            ledger.settling(*number);
+        }
+    }
+    if !numbers.is_empty() {
+        channel.basic_ack(0, BasicAckOptions { multiple: true }).await?;
+    }
+    barrier(channel, queue).await?;
+    ledger.lock().unwrap().settled(&numbers);
+    Ok(())
+}
+
+/// Declares a durable queue with these rules, and one that gets what the first gives up.
+pub async fn declare_pair(channel: &Channel, first: &str, mut rules: FieldTable, second: &str) -> lapin::Result<()> {
+    rules.insert("x-dead-letter-exchange".into(), text(""));
+    rules.insert("x-dead-letter-routing-key".into(), text(second));
+    for (name, arguments) in [(first, rules), (second, FieldTable::default())] {
+        let options = QueueDeclareOptions::durable();
+        channel.queue_declare(name.into(), options, arguments).await?;
+    }
+    Ok(())
 }
