@@ -37,6 +37,8 @@ use crate::{alarms, clock, management, oauth_keys, reload, timer};
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// How long clients may take to answer connection.close when the broker stops.
 const CLIENT_GOODBYE: Duration = Duration::from_secs(5);
+/// The variable that makes the store of a debug build restless.
+const RESTLESS_STORE: &str = "TEST_LEVERET_RESTLESS_STORE";
 /// The password that everybody knows.
 const DEFAULT_PASSWORD: &[u8] = b"guest";
 
@@ -309,11 +311,21 @@ fn store_options(config: &Config) -> StoreOptions {
         }
         Fsync::Never => tracing::warn!("fsync = never: a power failure loses what was confirmed lately"),
     }
+    let options = if is_restless() {
+        StoreOptions::restless()
+    } else {
+        StoreOptions::default()
+    };
     StoreOptions {
         fsync,
         weigh: effects::weigh,
-        ..StoreOptions::default()
+        ..options
     }
+}
+
+/// Whether the store is to free disk space all the time, so that a crash meets it there. Only a debug build can be told so.
+fn is_restless() -> bool {
+    cfg!(debug_assertions) && std::env::var_os(RESTLESS_STORE).is_some()
 }
 
 fn recover_users(config: &Config, definitions: &[Definition]) -> Users {

@@ -216,6 +216,15 @@ impl Broker {
         self.settings.environment.push((key, value.to_owned()));
     }
 
+    /// Whether the store writes chunks anew and frees disk space all the time, from the next start on. Only a debug build does.
+    pub fn set_restless(&mut self, restless: bool) {
+        let name = "TEST_LEVERET_RESTLESS_STORE";
+        self.settings.environment.retain(|(set, _)| set != name);
+        if restless {
+            self.settings.environment.push((name.to_owned(), "1".to_owned()));
+        }
+    }
+
     /// Starts the broker again on the same data folder, after it was killed or stopped. The ports are new ones.
     pub fn start_again(&mut self) {
         assert!(!self.is_running(), "stop the broker before starting it again");

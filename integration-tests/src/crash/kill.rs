@@ -26,6 +26,9 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(240);
 /// What queues may hold in memory, in octets: nearly nothing, so that they are on disk only, or what they have by default.
 const BUDGETS: [&str; 3] = ["0", "200000", "134217728"];
 
+/// So often the store rewrites chunks and frees disk space all the time, where it is most likely killed in the middle of it.
+const RESTLESS_PERCENT: usize = 60;
+
 /// Bound to the queues of [`Books::fanned`].
 const FANOUT: &str = "fan";
 
@@ -258,6 +261,7 @@ pub async fn run(cycles: u64, random: &mut Random, findings: &mut Findings, prog
         }
         books.crashed(crashed_at, orderly);
         broker.set("QUEUE_MEMORY_BUDGET", BUDGETS[random.below(BUDGETS.len())]);
+        broker.set_restless(random.chance(RESTLESS_PERCENT));
         while random.chance(15) {
             broker.kill_while_starting(random.below(12));
         }

@@ -20,6 +20,9 @@ const QUEUES_MAX: usize = 5;
 /// A cycle begins on an empty disk this often.
 const NEW_DISK_PERCENT: usize = 5;
 
+/// So many steps in a hundred are followed by a look for table files of which nothing lives.
+const RECLAIM_PERCENT: usize = 4;
+
 enum Disk {
     Memory(MemoryDisk),
     Rocks {
@@ -85,8 +88,7 @@ struct Model {
 fn options() -> StoreOptions {
     StoreOptions {
         manual_commit: true,
-        chunk_bytes: 4_000,
-        ..StoreOptions::default()
+        ..StoreOptions::restless()
     }
 }
 
@@ -531,6 +533,10 @@ fn work(store: &Store, disk: &mut Disk, model: &mut Model, random: &mut Random) 
             if store.statistics().syncs > syncs {
                 disk.note_synced();
             }
+        }
+        if random.chance(RECLAIM_PERCENT) {
+            store.reclaim();
+            disk.note_synced();
         }
     }
     if random.chance(30) {
