@@ -1,6 +1,7 @@
 //! Every file here is a feature, seen from outside: the real binary over TCP.
 
 mod access;
+mod alarms;
 mod altering;
 mod catalogue;
 mod configuration;
