@@ -2,7 +2,7 @@
 
 use super::Findings;
 use super::ledger::QueueLedger;
-use super::workers::{Publisher, Target, open, take_all};
+use super::workers::{Publisher, Target, burst, open, take_all};
 use crate::client::refusal;
 use crate::random::Random;
 use lapin::options::*;
@@ -100,8 +100,11 @@ impl Lives {
         let queue = queue.lock().unwrap();
         let queues = [&queue.ledger];
         let target = Target::exchange(EXCHANGE, &queue.name, &queues);
-        for _ in 0..1 + random.below(20) {
-            let (number, confirm) = self.publisher.publish(channel, &target).await?;
+        let mut waiting = Vec::new();
+        for _ in 0..burst(random) {
+            waiting.push(self.publisher.publish(channel, &target).await?);
+        }
+        for (number, confirm) in waiting {
             self.publisher.confirm(number, confirm, &target).await?;
         }
         Ok(())

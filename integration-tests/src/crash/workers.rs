@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 /// How many publishes may wait for their confirms.
 const WINDOW_MESSAGES: usize = 100;
+const BURST_MESSAGES: usize = 500;
 /// A consumer with nothing to do looks whether it should go.
 pub const CONSUMER_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -278,6 +279,15 @@ pub async fn consume(
     }
 }
 
+/// How many to publish at once: now and then so many that they leave the disk by the range, and not chunk by chunk.
+pub fn burst(random: &mut Random) -> usize {
+    if random.chance(8) {
+        BURST_MESSAGES
+    } else {
+        1 + random.below(30)
+    }
+}
+
 /// Publishes some and purges them now and then. Nobody else uses this queue.
 pub async fn purge(
     amqp: SocketAddr,
@@ -293,7 +303,7 @@ pub async fn purge(
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     loop {
         let mut waiting = Vec::new();
-        for _ in 0..1 + random.below(30) {
+        for _ in 0..burst(&mut random) {
             waiting.push(publisher.publish(&channel, &target).await?);
         }
         for (number, confirm) in waiting {
