@@ -18,6 +18,8 @@ enum Level {
     /// On the right side, but by less than it takes to end an alarm.
     Near,
     Far,
+    /// Before anything happened.
+    First,
 }
 
 fn gauge(broker: &Broker, name: &str) -> u64 {
@@ -40,7 +42,7 @@ fn cross_and_come_back(broker: &Broker, alarm: &str, reason: &str, mut go: impl 
     publisher.open_channel(1);
     let _ok = publisher.call(1, make::queue_declare("work"));
 
-    go(Level::Near);
+    go(Level::First);
     assert_eq!(gauge(broker, alarm), 0, "the limit is not reached yet");
     publisher.publish_to(1, "", "work", b"taken");
     received(1);
@@ -81,7 +83,8 @@ fn the_memory_alarm_blocks_publishers_until_memory_is_clearly_below_the_limit() 
         let percent = match level {
             Level::Beyond => 80,
             Level::Near => 102,
-            Level::Far => 130,
+            // A broker that has just begun still grows.
+            Level::Far | Level::First => 130,
         };
         let limit = resident_bytes() * percent / 100;
         // A limit is told before what follows from it. When the next is told, the look at this one is over.
@@ -109,7 +112,7 @@ fn the_disk_alarm_blocks_publishers_until_there_is_clearly_more_room_than_the_li
     cross_and_come_back(&broker, alarm, reason, |level| {
         let left = match level {
             Level::Beyond => 100 * MIB,
-            Level::Near => 131 * MIB,
+            Level::Near | Level::First => 131 * MIB,
             Level::Far => 170 * MIB,
         };
         // What is free is told before what follows from it. When the next is told, the look at this one is over.
