@@ -18,7 +18,7 @@ TARGET_DIR = cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_d
 WITH_BROKER = LEVERET_BIN="$${LEVERET_BIN:-$$($(TARGET_DIR))/debug/leveret}"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run build deb try-packages debug-broker test crash tutorials interop differential lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
+.PHONY: help setup run build deb try-packages debug-broker test crash tutorials interop definitions fuzz differential lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,13 @@ tutorials: debug-broker ## Run the six RabbitMQ tutorials against a broker start
 
 interop: debug-broker ## Run clients of other languages (Python, Node, Go, Java, Celery) against a broker started for them
 	@$(WITH_BROKER) ./interop/run.sh
+
+definitions: debug-broker ## Take some thousand objects from a RabbitMQ (Debian's) to Leveret and back; skipped where it is not installed
+	@$(WITH_BROKER) ./interop/definitions.sh
+
+fuzz: setup ## Send strange bodies to the management API and read strange configurations, some minutes (FUZZ_SEED=42)
+	FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} FUZZ_BODIES=$${FUZZ_BODIES:-2000} cargo test $(CARGO_FLAGS) --package leveret --test management -- no_body_is_too_strange
+	PROPTEST_CASES=$${PROPTEST_CASES:-200000} cargo test $(CARGO_FLAGS) --package leveret --test rabbitmq_conf -- no_file_is_too_strange
 
 differential: debug-broker ## Compare with RabbitMQ on random sequences of operations, three minutes (SEED=42 COUNT=1 SECONDS_MAX=180 THEMES=...)
 	@$(WITH_BROKER) cargo run $(CARGO_FLAGS) --quiet --package leveret-integration-tests --bin differential

@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 . rabbitmq-tutorials/start-broker.sh
 
 readonly install_seconds=600 run_seconds=180
+readonly rabbitmqadmin_ng=2.35.0
 readonly here=$PWD/interop
 readonly cache=${LEVERET_CACHE_DIR:-$HOME/.cache/leveret}/interop
 mkdir -p "$cache"
@@ -86,12 +87,17 @@ install_rabbit_hole() {
 run_rabbit_hole() { "$cache/go/rabbit-hole"; }
 install_amqpstorm() { python_environment amqpstorm; }
 run_amqpstorm() { run_python amqpstorm; }
+install_rabbitmqadmin_ng() {
+    local folder=$cache/rabbitmqadmin-ng-$rabbitmqadmin_ng
+    [ -x "$folder/bin/rabbitmqadmin" ] || cargo install --quiet --locked --root "$folder" "rabbitmqadmin@$rabbitmqadmin_ng"
+}
+run_rabbitmqadmin_ng() { "$here/rabbitmqadmin-ng/interop.sh" "$cache/rabbitmqadmin-ng-$rabbitmqadmin_ng/bin/rabbitmqadmin"; }
 install_rabbitmqadmin() { true; }
 run_rabbitmqadmin() { "$here/rabbitmqadmin/interop.sh"; }
 
 # bounded SECONDS FUNCTION: runs a function of this script in a process of its own that is ended when the time is up.
 bounded() {
-    export here cache
+    export here cache rabbitmqadmin_ng
     timeout --kill-after=10 "$1" bash -euo pipefail -c "$(declare -f); $2"
 }
 
@@ -126,6 +132,7 @@ client celery celery python3
 # Clients of the management API, which an external broker need not have.
 if [ -n "${MANAGEMENT_URL:-}" ]; then
     client rabbitmqadmin rabbitmqadmin rabbitmqadmin python3
+    client rabbitmqadmin-ng rabbitmqadmin_ng cargo
     client rabbit-hole rabbit_hole go
     client amqpstorm amqpstorm python3
 fi

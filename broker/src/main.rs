@@ -1,7 +1,7 @@
 //! The program `leveret`: arguments, configuration, log, runtime, and the exit code.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ fn main() -> ExitCode {
 fn written(result: io::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => fail(FAILURE, format_args!("cannot write: {error}")),
     }
 }
@@ -63,10 +65,7 @@ fn config_check(args: ConfigArgs) -> ExitCode {
         command: ConfigCommand::Check { file },
     } = args;
     match upkeep::check_config(file) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => written(io::stdout().write_all(text.as_bytes())),
         Err(mistakes) => {
             for mistake in mistakes {
                 eprintln!("leveret: {mistake}");

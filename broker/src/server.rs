@@ -497,15 +497,16 @@ impl StopSignals {
 
 /// Tells clients goodbye, waits for them a while, and flushes the store.
 async fn stop_orderly(broker: &Arc<Broker>) {
-    let deadline = clock::now() + broker.live().shutdown_deadline;
+    let (began, time) = (clock::now(), broker.live().shutdown_deadline);
     broker.close_connections("broker forced connection closure with reason 'shutdown'", |_| true);
-    let goodbye = deadline.min(clock::now() + CLIENT_GOODBYE);
+    // Clients that do not answer leave the store its half.
+    let goodbye = began + CLIENT_GOODBYE.min(time / 2);
     while broker.sockets() > 0 && clock::now() < goodbye {
         tokio::time::sleep(DRAIN_POLL).await;
     }
     let store = broker.store.clone();
     let closed = tokio::task::spawn_blocking(move || store.close());
-    match tokio::time::timeout_at(deadline.into(), closed).await {
+    match tokio::time::timeout_at((began + time).into(), closed).await {
         Ok(Ok(Ok(()))) => tracing::info!("stopped"),
         Ok(Ok(Err(error))) => tracing::error!("the store could not be closed: {error}"),
         Ok(Err(error)) => tracing::error!("the store could not be closed: {error}"),

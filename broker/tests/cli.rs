@@ -2,14 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail them")]
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn leveret(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEVERET_")) {
         command.env_remove(name);
     }
-    command.args(arguments).output().unwrap()
+    command.args(arguments);
+    command
 }
 
 /// What the program complained of, with exit code 2.
@@ -107,4 +112,16 @@ fn manual_pages_and_completions_know_every_command() {
         assert!(text.contains("list_queues") && text.contains("amqp-listen"), "{shell}");
     }
     assert!(usage_error(&leveret(&["completions", "csh"])).contains("bash"));
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_mistake() {
+    for arguments in [&["completions", "bash"][..], &["man"], &["config", "check"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = command(arguments);
+        let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{arguments:?}: {said}");
+    }
 }

@@ -26,9 +26,8 @@ fn load(file: &str, environment: &[(&str, &str)], flags: &[(&'static str, &[&str
             values: values.iter().map(ToString::to_string).collect(),
         })
         .collect();
-    let file = Some((PathBuf::from("leveret.toml"), file.to_owned()));
     Sources {
-        file,
+        files: vec![(PathBuf::from("leveret.toml"), file.to_owned())],
         environment,
         flags,
     }

@@ -15,7 +15,7 @@ use leveret::config::{
 
 fn read(name: &str, text: &str) -> Result<Loaded, Vec<String>> {
     let sources = Sources {
-        file: Some((PathBuf::from(name), text.to_owned())),
+        files: vec![(PathBuf::from(name), text.to_owned())],
         ..Sources::default()
     };
     sources
@@ -301,4 +301,40 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_files_of_conf_d_come_after_the_file_in_the_order_of_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+    write(
+        "rabbitmq.conf",
+        "listeners.tcp.default = 5673\nheartbeat = 7\nmanagement.tcp.port = 15673\nchannel_max = 9",
+    );
+    write("conf.d/20-later.conf", "heartbeat = 9\nnonsense.key = 1");
+    write(
+        "conf.d/10-earlier.conf",
+        "heartbeat = 8\nmanagement.tcp.ip = 127.0.0.1\nlisteners.tcp.default = 5674",
+    );
+    write("conf.d/99-other.conf.disabled", "heartbeat = 10");
+    let sources = Sources::of_process(Some(folder.path().join("rabbitmq.conf")), Vec::new()).unwrap();
+    let sources = Sources {
+        environment: Vec::new(),
+        ..sources
+    };
+    let loaded = sources.check().unwrap();
+    let config = loaded.config;
+    assert_eq!((config.heartbeat, config.channel_max), (9, 9));
+    assert_eq!(config.amqp_listen, addresses(&["0.0.0.0:5674", "[::]:5674"]));
+    assert_eq!(config.management_listen, addresses(&["127.0.0.1:15673"]));
+    assert!(
+        loaded.warnings.len() == 1 && loaded.warnings[0].contains("conf.d/20-later.conf line 2: 'nonsense.key'"),
+        "{:?}",
+        loaded.warnings
+    );
+    // One that cannot be read is no reason to start with half of what was meant.
+    std::fs::write(folder.path().join("conf.d/30-broken.conf"), [0xff, 0xfe]).unwrap();
+    let refused = Sources::of_process(Some(folder.path().join("rabbitmq.conf")), Vec::new()).unwrap_err();
+    assert!(refused.to_string().contains("30-broken.conf"), "{refused}");
 }

@@ -1,13 +1,16 @@
 //! Keys of the configuration that no other test turns, by what they change at the real binary.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use leveret_integration_tests::Broker;
+use lapin::options::QueueDeclareOptions;
 use leveret_integration_tests::certificates::Certificates;
-use leveret_integration_tests::client::try_connect;
+use leveret_integration_tests::client::{Shortcuts as _, open, try_connect};
+use leveret_integration_tests::raw::RawClient;
 use leveret_integration_tests::scrape::ask;
 use leveret_integration_tests::tokens::{Issuer, now_seconds};
+use leveret_integration_tests::{Broker, wait};
 use serde_json::{Value, json};
 
 /// The answer to a GET with this header, and its status.
@@ -110,4 +113,113 @@ fn the_least_version_of_tls_is_that_of_the_configuration() {
         assert_eq!(speaks(&broker, "-tls1_2"), speaks_1_2, "{least}");
         assert!(speaks(&broker, "-tls1_3"), "{least}");
     }
+}
+
+/// The calls that sync to disk of a running process, as strace sees them.
+struct Syncs {
+    tracer: Child,
+    file: tempfile::NamedTempFile,
+}
+
+impl Syncs {
+    /// None, with a word about it, when there is no strace or it may not look.
+    fn of(process: u32) -> Option<Self> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut tracer = Command::new("strace");
+        tracer.args(["-f", "-e", "trace=fsync,fdatasync", "-p", &process.to_string(), "-o"]);
+        tracer
+            .arg(file.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let tracer = tracer
+            .spawn()
+            .inspect_err(|error| eprintln!("left out: strace: {error}"))
+            .ok()?;
+        let mut syncs = Self { tracer, file };
+        let state = format!("/proc/{process}/status");
+        let attached = wait::until("strace has attached or given up", || {
+            let ended = syncs.tracer.try_wait().unwrap().is_some();
+            let status = std::fs::read_to_string(&state).unwrap();
+            let traced = !status.lines().any(|line| line == "TracerPid:\t0");
+            (ended || traced).then_some(!ended)
+        });
+        if !attached {
+            eprintln!("left out: strace may not look at the broker");
+        }
+        attached.then_some(syncs)
+    }
+
+    fn count(&self) -> usize {
+        let seen = std::fs::read_to_string(self.file.path()).unwrap();
+        seen.lines().filter(|line| line.contains("sync(")).count()
+    }
+}
+
+impl Drop for Syncs {
+    fn drop(&mut self) {
+        // It lets go of the process at this signal, and would take it along at a harder one.
+        let _ = Command::new("kill")
+            .args(["-INT", &self.tracer.id().to_string()])
+            .status();
+        let _ = self.tracer.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_synced_as_often_as_the_configuration_says() {
+    const MESSAGES: usize = 100;
+    for (fsync, interval) in [
+        ("always", "1h"),
+        ("interval", "1ms"),
+        ("interval", "1h"),
+        ("never", "1ms"),
+    ] {
+        let Some(broker) = Broker::start_configured(&[("FSYNC", fsync), ("FSYNC_INTERVAL", interval)]) else {
+            return;
+        };
+        let (_connection, channel) = open(broker.amqp()).await;
+        let durable = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        channel.queue("synced", durable).await;
+        channel
+            .publish_confirmed("", "synced", b"the first sync is due at once")
+            .await;
+        let Some(syncs) = Syncs::of(broker.process_id()) else {
+            return;
+        };
+        for _ in 0..MESSAGES {
+            channel.publish_confirmed("", "synced", b"hello").await;
+        }
+        match (fsync, interval) {
+            ("always", _) => wait::until("every confirm follows a sync", || {
+                (syncs.count() >= MESSAGES).then_some(())
+            }),
+            // Each confirm takes longer than that.
+            ("interval", "1ms") => wait::until("syncs follow each other", || (syncs.count() > 2).then_some(())),
+            _ => assert_eq!(syncs.count(), 0, "fsync = {fsync}, fsync_interval = {interval}"),
+        }
+    }
+}
+
+#[test]
+fn a_stop_is_over_by_its_deadline_and_the_store_has_its_part_of_it() {
+    let Some(mut broker) = Broker::start_configured(&[("SHUTDOWN_DEADLINE", "2s")]) else {
+        return;
+    };
+    // It never answers connection.close.
+    let silent = RawClient::connect(broker.amqp());
+    let began = Instant::now();
+    broker.stop();
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_secs(1),
+        "it waited for its client for {took:?} only"
+    );
+    // By default it waits for clients for longer.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    broker.wait_for_log("stopped");
+    drop(silent);
 }

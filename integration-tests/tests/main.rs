@@ -56,7 +56,6 @@ mod shared_bodies;
 mod single_active;
 mod stress;
 mod tls;
-mod tokens;
 mod transactions;
 mod turns;
 mod upkeep;

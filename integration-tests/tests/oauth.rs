@@ -44,13 +44,13 @@ async fn a_token_is_a_password_and_says_what_its_bearer_may_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_ends_with_its_token_unless_it_brought_a_new_one() {
+async fn row_026_a_connection_ends_with_its_token_unless_it_brought_a_new_one() {
     let Some(issuer) = Issuer::new() else { return };
     let Some(broker) = start(&issuer) else { return };
     let short = issuer.token("app", SCOPE, 8);
     let left_alone = try_connect(broker.amqp(), "app", &short, "/").await.unwrap();
     let renewed = try_connect(broker.amqp(), "app", &short, "/").await.unwrap();
-    let token = issuer.token("app", SCOPE, 600);
+    let token = issuer.token("app", "rabbitmq.configure:%2F/new*", 600);
     renewed
         .update_secret(token.as_str().into(), "in time".into())
         .await
@@ -64,8 +64,14 @@ async fn a_connection_ends_with_its_token_unless_it_brought_a_new_one() {
     let error = wait_for_end(&left_alone).await.expect("the broker says why");
     let text = "CONNECTION_FORCED - credential expired";
     assert_eq!(refusal(&error), (320, text.to_owned()));
+    // The new token keeps its connection, and its scopes are the ones that count.
     let channel = renewed.create_channel().await.unwrap();
-    channel.queue("own still", QueueDeclareOptions::default()).await;
+    channel.queue("new queue", QueueDeclareOptions::default()).await;
+    let refused = channel
+        .queue_declare("own queue".into(), QueueDeclareOptions::default(), Default::default())
+        .await;
+    let text = "ACCESS_REFUSED - configure access to queue 'own queue' in vhost '/' refused for user 'app'";
+    assert_eq!(refusal(&refused.unwrap_err()), (403, text.to_owned()));
     let late = try_connect(broker.amqp(), "app", &short, "/").await.unwrap_err();
     let (code, text) = refusal(&late);
     assert!(code == 403 && text.starts_with("ACCESS_REFUSED"), "{code} {text}");

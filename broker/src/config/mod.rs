@@ -11,6 +11,7 @@ mod keys;
 mod listen;
 mod networks;
 mod rabbitmq_conf;
+mod rabbitmq_values;
 mod seeds;
 mod sources;
 mod suggest;

@@ -1,12 +1,14 @@
-//! `rabbitmq.conf`: the keys of RabbitMQ's own configuration file that operators use most, read as ours.
+//! `rabbitmq.conf` and what is in `conf.d` beside it: the keys of RabbitMQ's own configuration that operators use most, read as ours.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use toml::Value;
 
 use super::error::{ConfigError, Origin};
 use super::file::Entry;
+use super::rabbitmq_values::{address, addresses, boolean, level, number, one_of, size};
 use super::suggest;
 
 /// What the file says, in our keys, and what is to be told about the rest.
@@ -16,9 +18,15 @@ pub(super) struct Translated {
     pub mistakes: Vec<ConfigError>,
 }
 
+/// Folder beside the file whose files are read after it.
+const FOLDER: &str = "conf.d";
+
+/// Where a line stands: which of the files, and its number there.
+type Place = (usize, usize);
+
 /// One `key = value` line.
 struct Line {
-    number: usize,
+    place: Place,
     key: String,
     value: String,
 }
@@ -28,17 +36,43 @@ pub(super) fn is_one(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "conf")
 }
 
-/// Reads the file's text.
-pub(super) fn parse(path: &Path, text: &str) -> Translated {
+/// The files that belong to one: those of the folder `conf.d` beside it whose names end as its own does, in the order of their names.
+pub(super) fn further_files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(path.with_file_name(FOLDER)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths?;
+    paths.retain(|path| is_one(path) && path.is_file());
+    paths.sort();
+    Ok(paths)
+}
+
+/// Reads the texts of the files as one text: of a key that is there twice the last is in force.
+pub(super) fn parse(files: &[(PathBuf, String)]) -> Translated {
     let mut translation = Translation::default();
-    for (index, line) in text.lines().enumerate() {
-        let origin = Origin::File {
-            path: path.to_owned(),
-            line: index + 1,
-        };
-        let line = match split(line, index + 1) {
-            Ok(None) => continue,
-            Ok(Some(line)) => line,
+    let origin = |(file, line): Place| Origin::File {
+        path: files.get(file).map(|(path, _)| path.clone()).unwrap_or_default(),
+        line,
+    };
+    let lines: Vec<_> = files
+        .iter()
+        .enumerate()
+        .flat_map(|(file, (_, text))| {
+            (1..)
+                .zip(text.lines())
+                .map(move |(number, line)| ((file, number), line))
+        })
+        .filter_map(|(place, line)| split(line, place).transpose().map(|line| (place, line)))
+        .collect();
+    let read = lines.iter().filter_map(|(_, line)| line.as_ref().ok());
+    let last: HashMap<String, Place> = read.map(|line| (line.key.clone(), line.place)).collect();
+    for (place, line) in lines {
+        let origin = origin(place);
+        let line = match line {
+            Ok(line) if last.get(&line.key) == Some(&place) => line,
+            Ok(_) => continue,
             Err(reason) => {
                 let reason = reason.to_owned();
                 translation.mistakes.push(ConfigError::Syntax { origin, reason });
@@ -66,11 +100,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Translated {
             }),
         }
     }
-    translation.finish(path)
+    translation.finish(origin)
 }
 
 /// Key and value of a line; none of one that is empty or a comment.
-fn split(line: &str, number: usize) -> Result<Option<Line>, &'static str> {
+fn split(line: &str, place: Place) -> Result<Option<Line>, &'static str> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
@@ -86,14 +120,14 @@ fn split(line: &str, number: usize) -> Result<Option<Line>, &'static str> {
         return Err("expected KEY = VALUE");
     }
     Ok(Some(Line {
-        number,
+        place,
         key: key.to_owned(),
         value: value.to_owned(),
     }))
 }
 
 /// Why a line is not taken.
-enum Refusal {
+pub(super) enum Refusal {
     /// No key that means something here.
     Unknown,
     /// It is done in another way here.
@@ -165,23 +199,23 @@ const KNOWN: [&str; 55] = [
 #[derive(Default)]
 struct HttpListener {
     ip: Option<String>,
-    port: Option<(String, usize)>,
+    port: Option<(String, Place)>,
 }
 
 #[derive(Default)]
 struct Translation {
     /// Our key, the line that set it last, its value.
-    set: Vec<(&'static str, usize, Value)>,
-    lists: BTreeMap<&'static str, (usize, Vec<String>)>,
+    set: Vec<(&'static str, Place, Value)>,
+    lists: BTreeMap<&'static str, (Place, Vec<String>)>,
     http: BTreeMap<&'static str, HttpListener>,
-    verifies_peer: Option<(bool, usize)>,
+    verifies_peer: Option<(bool, Place)>,
     needs_certificate: Option<bool>,
-    login_from: Option<(String, usize)>,
+    login_from: Option<(String, Place)>,
     san_type: Option<String>,
-    versions: Vec<(String, usize)>,
-    loopback_users: Option<(Vec<String>, usize)>,
+    versions: Vec<(String, Place)>,
+    loopback_users: Option<(Vec<String>, Place)>,
     /// Whether passwords of users are a backend, and the last line that names one.
-    backends: Option<(bool, usize)>,
+    backends: Option<(bool, Place)>,
     warnings: Vec<String>,
     mistakes: Vec<ConfigError>,
 }
@@ -201,11 +235,11 @@ impl Translation {
             ["ssl_options", "cacertfile"] => self.text("tls_client_ca", line),
             ["ssl_options", "verify"] => {
                 let choices = [("verify_peer", true), ("verify_none", false)];
-                self.verifies_peer = Some((one_of(value, &choices)?, line.number));
+                self.verifies_peer = Some((one_of(value, &choices)?, line.place));
             }
             ["ssl_options", "fail_if_no_peer_cert"] => self.needs_certificate = Some(boolean(value)?),
-            ["ssl_options", "versions", _] => self.versions.push((value.to_owned(), line.number)),
-            ["ssl_cert_login_from"] => self.login_from = Some((value.to_owned(), line.number)),
+            ["ssl_options", "versions", _] => self.versions.push((value.to_owned(), line.place)),
+            ["ssl_cert_login_from"] => self.login_from = Some((value.to_owned(), line.place)),
             ["ssl_cert_login_san_type"] => self.san_type = Some(value.to_owned()),
             ["management", kind @ ("tcp" | "ssl"), part @ ("port" | "ip")] => {
                 let key = if kind == "tcp" {
@@ -232,8 +266,8 @@ impl Translation {
             ["default_user"] => self.text("default_user", line),
             ["default_pass"] => self.text("default_pass", line),
             ["default_vhost"] => self.text("default_vhost", line),
-            ["loopback_users"] if value == "none" => self.loopback_users = Some((Vec::new(), line.number)),
-            ["loopback_users", user] => self.loopback_user(user, boolean(value)?, line.number),
+            ["loopback_users"] if value == "none" => self.loopback_users = Some((Vec::new(), line.place)),
+            ["loopback_users", user] => self.loopback_user(user, boolean(value)?, line.place),
             ["heartbeat"] => self.text("heartbeat", line),
             ["frame_max"] => self.text("frame_max", line),
             ["channel_max"] => self.text("channel_max", line),
@@ -267,7 +301,7 @@ impl Translation {
             // The log goes to standard error, which is what this asks for.
             ["log", "console"] if value == "true" => {}
             ["log", "file"] if value == "false" => {}
-            ["auth_backends", _] => self.backend(value, line.number)?,
+            ["auth_backends", _] => self.backend(value, line.place)?,
             ["auth_oauth2", ref key @ ..] => self.oauth(key, line)?,
             ["proxy_protocol"] if boolean(value)? => {
                 let reason = "whom to believe has to be said: proxy_protocol_from in LEVERET_PROXY_PROTOCOL_FROM";
@@ -287,7 +321,7 @@ impl Translation {
             ["scope_prefix"] => self.text("oauth_scope_prefix", line),
             ["preferred_username_claims", _] => {
                 let (last, claims) = self.lists.entry("oauth_username_claims").or_default();
-                *last = line.number;
+                *last = line.place;
                 claims.push(line.value.clone());
             }
             ["verify_aud"] if boolean(&line.value)? => {}
@@ -303,7 +337,7 @@ impl Translation {
         Ok(())
     }
 
-    fn backend(&mut self, value: &str, number: usize) -> Result<(), Refusal> {
+    fn backend(&mut self, value: &str, place: Place) -> Result<(), Refusal> {
         let internal = match value {
             "internal" | "rabbit_auth_backend_internal" => true,
             "oauth2" | "oauth" | "rabbit_auth_backend_oauth2" => false,
@@ -313,7 +347,7 @@ impl Translation {
             }
         };
         let known = self.backends.is_some_and(|(known, _)| known);
-        self.backends = Some((known || internal, number));
+        self.backends = Some((known || internal, place));
         Ok(())
     }
 
@@ -322,17 +356,17 @@ impl Translation {
     }
 
     fn put(&mut self, key: &'static str, line: &Line, value: &str) {
-        self.set.push((key, line.number, Value::String(value.to_owned())));
+        self.set.push((key, line.place, Value::String(value.to_owned())));
     }
 
     fn text(&mut self, key: &'static str, line: &Line) {
         self.put(key, line, &line.value);
     }
 
-    fn list(&mut self, kind: &str, line: &Line) -> &mut (usize, Vec<String>) {
+    fn list(&mut self, kind: &str, line: &Line) -> &mut (Place, Vec<String>) {
         let key = if kind == "tcp" { "amqp_listen" } else { "tls_listen" };
         let list = self.lists.entry(key).or_default();
-        list.0 = line.number;
+        list.0 = line.place;
         list
     }
 
@@ -340,15 +374,15 @@ impl Translation {
         let listener = self.http.entry(key).or_default();
         match part {
             "ip" => listener.ip = Some(line.value.clone()),
-            _ => listener.port = Some((line.value.clone(), line.number)),
+            _ => listener.port = Some((line.value.clone(), line.place)),
         }
     }
 
-    fn loopback_user(&mut self, user: &str, is_one: bool, number: usize) {
+    fn loopback_user(&mut self, user: &str, is_one: bool, place: Place) {
         let (users, last) = self
             .loopback_users
-            .get_or_insert_with(|| (vec!["guest".to_owned()], number));
-        *last = number;
+            .get_or_insert_with(|| (vec!["guest".to_owned()], place));
+        *last = place;
         users.retain(|known| known != user);
         if is_one {
             users.push(user.to_owned());
@@ -356,60 +390,54 @@ impl Translation {
     }
 
     /// Puts together what several lines say.
-    fn finish(mut self, path: &Path) -> Translated {
+    fn finish(mut self, origin: impl Fn(Place) -> Origin) -> Translated {
         let texts = |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::String).collect());
-        for (key, (number, addresses)) in std::mem::take(&mut self.lists) {
-            self.set.push((key, number, texts(addresses)));
+        for (key, (place, addresses)) in std::mem::take(&mut self.lists) {
+            self.set.push((key, place, texts(addresses)));
         }
         for (key, listener) in std::mem::take(&mut self.http) {
             // An address without a port has nothing to listen on.
-            let Some((port, number)) = listener.port else { continue };
+            let Some((port, place)) = listener.port else { continue };
             let list = match listener.ip {
                 Some(ip) => vec![address(&ip, &port)],
                 None => addresses(&port),
             };
-            self.set.push((key, number, texts(list)));
+            self.set.push((key, place, texts(list)));
         }
-        if let Some((verifies, number)) = self.verifies_peer {
+        if let Some((verifies, place)) = self.verifies_peer {
             let value = match (verifies, self.needs_certificate) {
                 (false, _) => "none",
                 (true, Some(true)) => "required",
                 (true, _) => "optional",
             };
-            self.set.push(("tls_verify", number, Value::String(value.to_owned())));
+            self.set.push(("tls_verify", place, Value::String(value.to_owned())));
         }
-        if let Some((from, number)) = self.login_from {
+        if let Some((from, place)) = self.login_from {
             let from = match (from.as_str(), self.san_type.as_deref()) {
                 ("subject_alternative_name", kind) => format!("san_{}", kind.unwrap_or("dns")),
                 _ => from,
             };
-            self.set.push(("tls_login_from", number, Value::String(from)));
+            self.set.push(("tls_login_from", place, Value::String(from)));
         }
-        if let Some((_, number)) = self.versions.first() {
+        if let Some((_, place)) = self.versions.first() {
             let old = self.versions.iter().any(|(version, _)| version != "tlsv1.3");
             let least = if old { "1.2" } else { "1.3" };
             self.set
-                .push(("tls_min_version", *number, Value::String(least.to_owned())));
+                .push(("tls_min_version", *place, Value::String(least.to_owned())));
         }
-        if let Some((users, number)) = self.loopback_users {
-            self.set.push(("loopback_users", number, texts(users)));
+        if let Some((users, place)) = self.loopback_users {
+            self.set.push(("loopback_users", place, texts(users)));
         }
-        if let Some((false, line)) = self.backends {
+        if let Some((false, place)) = self.backends {
             self.mistakes.push(ConfigError::BadValue {
-                origin: Origin::File {
-                    path: path.to_owned(),
-                    line,
-                },
+                origin: origin(place),
                 key: "auth_backends".to_owned(),
                 reason: "users may log in with passwords, too: name the backend internal beside oauth2".to_owned(),
             });
         }
-        let entry = |(key, line, value): (&str, usize, Value)| Entry {
+        let entry = |(key, place, value): (&str, Place, Value)| Entry {
             key: key.to_owned(),
-            origin: Origin::File {
-                path: path.to_owned(),
-                line,
-            },
+            origin: origin(place),
             value,
         };
         Translated {
@@ -418,77 +446,4 @@ impl Translation {
             mistakes: self.mistakes,
         }
     }
-}
-
-/// `5672`, `127.0.0.1:5672`, `:::5672` or `[::1]:5672`. A port alone is every interface.
-fn addresses(value: &str) -> Vec<String> {
-    match value.rsplit_once(':') {
-        None => vec![format!("0.0.0.0:{value}"), format!("[::]:{value}")],
-        Some((ip, port)) => vec![address(ip, port)],
-    }
-}
-
-fn address(ip: &str, port: &str) -> String {
-    if ip.contains(':') && !ip.starts_with('[') {
-        format!("[{ip}]:{port}")
-    } else {
-        format!("{ip}:{port}")
-    }
-}
-
-fn one_of<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, Refusal> {
-    let found = choices.iter().find(|(name, _)| *name == value);
-    found.map(|(_, choice)| *choice).ok_or_else(|| {
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        Refusal::Bad(format!("expected {}, found '{value}'", names.join(" or ")))
-    })
-}
-
-fn boolean(value: &str) -> Result<bool, Refusal> {
-    one_of(value, &[("true", true), ("false", false)])
-}
-
-fn number(value: &str) -> Result<f64, Refusal> {
-    let number = value
-        .parse()
-        .ok()
-        .filter(|number: &f64| number.is_finite() && *number >= 0.0);
-    number.ok_or_else(|| Refusal::Bad(format!("expected a number such as 0.6, found '{value}'")))
-}
-
-fn level(value: &str) -> Result<&'static str, Refusal> {
-    let levels = [
-        ("debug", "debug"),
-        ("info", "info"),
-        ("warning", "warn"),
-        ("error", "error"),
-        ("critical", "error"),
-        ("none", "off"),
-    ];
-    one_of(value, &levels)
-}
-
-/// RabbitMQ's sizes: bytes, `k`, `M`, `G`, `T` and `kiB` and so on for powers of 1024, `kB` and so on for powers of 1000.
-fn size(value: &str) -> Result<u64, Refusal> {
-    let bad = || {
-        Refusal::Bad(format!(
-            "expected a size such as 1073741824, 2GiB or 500MB, found '{value}'"
-        ))
-    };
-    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = value[digits.len()..].to_ascii_lowercase();
-    let number: u64 = digits.trim().parse().map_err(|_| bad())?;
-    let (base, power) = match unit.as_str() {
-        "" | "b" => (1, 0),
-        "k" | "kib" => (1024, 1),
-        "m" | "mib" => (1024, 2),
-        "g" | "gib" => (1024, 3),
-        "t" | "tib" => (1024, 4),
-        "kb" => (1000, 1),
-        "mb" => (1000, 2),
-        "gb" => (1000, 3),
-        "tb" => (1000, 4),
-        _ => return Err(bad()),
-    };
-    number.checked_mul(u64::pow(base, power)).ok_or_else(bad)
 }

@@ -1,6 +1,7 @@
 //! Where values come from, and which of them wins.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use toml::Value;
@@ -33,8 +34,8 @@ pub struct Flag {
 /// Everything that the configuration is made of, from the weakest to the strongest.
 #[derive(Debug, Default, Clone)]
 pub struct Sources {
-    /// Path and text of the file.
-    pub file: Option<(PathBuf, String)>,
+    /// Path and text of the file, and of those that belong to it.
+    pub files: Vec<(PathBuf, String)>,
     /// All environment variables; those that are not ours are passed over.
     pub environment: Vec<(String, String)>,
     pub flags: Vec<Flag>,
@@ -53,20 +54,19 @@ impl Sources {
     /// Reads the file and this process's environment.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Result<Self, ConfigError> {
         let environment = std::env::vars_os().filter_map(own_variable).collect::<Result<_, _>>()?;
-        let file = match file {
-            None => None,
-            Some(path) => match std::fs::read_to_string(&path) {
-                Ok(text) => Some((path, text)),
-                Err(error) => {
-                    return Err(ConfigError::UnreadableFile {
-                        path,
-                        reason: error.to_string(),
-                    });
-                }
-            },
-        };
+        let mut files = Vec::new();
+        if let Some(path) = file {
+            let further = match rabbitmq_conf::is_one(&path) {
+                true => rabbitmq_conf::further_files(&path).map_err(|error| unreadable(&path, &error))?,
+                false => Vec::new(),
+            };
+            for path in [path].into_iter().chain(further) {
+                let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+                files.push((path, text));
+            }
+        }
         Ok(Self {
-            file,
+            files,
             environment,
             flags,
         })
@@ -92,9 +92,7 @@ impl Sources {
         // Follows the node name unless it is set.
         reading.config.cluster_name.clear();
 
-        if let Some((path, text)) = &self.file {
-            reading.file(path, text);
-        }
+        reading.files(&self.files);
         for (variable, key) in ALIASES {
             for (name, value) in self.environment.iter().filter(|(name, _)| name == variable) {
                 reading.set(key, &Value::String(value.clone()), environment(name));
@@ -142,14 +140,16 @@ struct Reading {
 }
 
 impl Reading {
-    fn file(&mut self, path: &Path, text: &str) {
-        let entries = if rabbitmq_conf::is_one(path) {
-            let translated = rabbitmq_conf::parse(path, text);
-            self.warnings.extend(translated.warnings);
-            self.mistakes.extend(translated.mistakes);
-            Ok(translated.entries)
-        } else {
-            file::parse(path, text)
+    fn files(&mut self, files: &[(PathBuf, String)]) {
+        let entries = match files {
+            [] => return,
+            [(path, text)] if !rabbitmq_conf::is_one(path) => file::parse(path, text),
+            files => {
+                let translated = rabbitmq_conf::parse(files);
+                self.warnings.extend(translated.warnings);
+                self.mistakes.extend(translated.mistakes);
+                Ok(translated.entries)
+            }
         };
         match entries {
             Ok(entries) => {
@@ -229,6 +229,13 @@ fn own_variable((name, value): (OsString, OsString)) -> Option<Result<(String, S
                 reason: "the value is not UTF-8".to_owned(),
             }),
     )
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
+    ConfigError::UnreadableFile {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 fn environment(variable: &str) -> Origin {

@@ -1,6 +1,7 @@
 //! Connections and their channels: lists, one of them, closing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::Map;
 
@@ -176,6 +177,13 @@ fn channels_of(broker: &Broker, info: &ConnectionInfo) -> Vec<ChannelView> {
         consumer_count: channel.consumers,
         messages_unacknowledged: channel.unacked,
         global_prefetch_count: channel.prefetch_global,
+        prefetch_count: channel.shown.prefetch_count,
+        transactional: channel.shown.transactional,
+        confirm: channel.shown.unconfirmed.is_some(),
+        messages_unconfirmed: channel
+            .shown
+            .unconfirmed
+            .map_or(0, |count| count.load(Ordering::Relaxed)),
         consumer_details: None,
     });
     views.collect()

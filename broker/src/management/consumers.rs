@@ -80,6 +80,7 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
             )
         })
         .collect();
+    let consumer_timeout = queue.in_force().arguments.consumer_timeout_ms.unwrap_or(0);
     let views = specs
         .into_iter()
         .filter_map(|(consumer, no_ack, exclusive, prefetch_count, priority, activity)| {
@@ -107,6 +108,7 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
                 activity_status: activity.name(),
                 exclusive,
                 prefetch_count,
+                consumer_timeout,
                 arguments: priority.into_iter().collect::<Map<_, _>>(),
             })
         });

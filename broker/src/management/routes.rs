@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Most bytes of the body of an ordinary request.
-const BODY_BYTES_MAX: usize = 256 << 10;
+pub const BODY_BYTES_MAX: usize = 256 << 10;
 /// Most bytes of the body of a publish or of definitions, as in RabbitMQ.
 const LARGE_BODY_BYTES_MAX: usize = 20 << 20;
 
@@ -106,13 +106,6 @@ const fn large(route: Route) -> Route {
     Route {
         body_bytes_max: LARGE_BODY_BYTES_MAX,
         ..route
-    }
-}
-
-impl Route {
-    /// Is the body one of those of which only a few are held at once?
-    pub fn has_large_body(&self) -> bool {
-        self.body_bytes_max > BODY_BYTES_MAX
     }
 }
 

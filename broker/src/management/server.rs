@@ -2,28 +2,34 @@
 //!
 //! Everything a client can hold is bounded, here the size of a body and the time for it.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody as _, to_bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Query;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::access::{self, Caller, Rights};
 use super::reply::{ApiError, Outcome};
 use super::request::Request;
-use super::routes::{self, Route, Verb, VhostRule};
+use super::routes::{self, BODY_BYTES_MAX, Route, Verb, VhostRule};
 use crate::broker::Broker;
 use crate::net::http::{Peer, Site};
 
 /// Requests that are worked on at once; others wait.
 const REQUESTS_MAX: usize = 8;
-/// Large bodies held at once; others are not read yet.
+/// Large bodies held at once; of others no more is read than of small ones.
 const LARGE_BODIES_MAX: usize = 4;
+/// A large body of which less than [`LARGE_BODY_STEP_BYTES`] arrives in this time makes room for another.
+const LARGE_BODY_STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Half a megabyte, 100 KiB a second.
+const LARGE_BODY_STEP_BYTES: usize = 500 << 10;
 /// Time for a whole body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -132,14 +138,32 @@ impl Door {
         Ok(Some(caller))
     }
 
+    /// Reads a body, with a permit if it is a large one. Clients that are slow with theirs do not keep the permits.
+    async fn read(&self, mut body: Body, bytes_max: usize) -> Result<(Bytes, Option<SemaphorePermit<'_>>), ApiError> {
+        if body.size_hint().lower() > bytes_max as u64 {
+            return Err(ApiError::BodyTooLarge(bytes_max));
+        }
+        let mut bytes = Vec::new();
+        if gather(&mut body, &mut bytes, BODY_BYTES_MAX, bytes_max).await? {
+            return Ok((bytes.into(), None));
+        }
+        let permit = self.0.large_bodies.acquire().await.map_err(closed)?;
+        loop {
+            let goal = bytes.len() + LARGE_BODY_STEP_BYTES;
+            let step = gather(&mut body, &mut bytes, goal, bytes_max);
+            let step = timeout(LARGE_BODY_STEP_TIMEOUT, step).await;
+            if step.map_err(|_| ApiError::BodyTooSlow)?? {
+                return Ok((bytes.into(), Some(permit)));
+            }
+        }
+    }
+
     /// Reads the body and runs the handler on a thread that may block.
     async fn with_body(&self, route: Route, body: Body, make: impl FnOnce(Bytes) -> Request) -> Outcome {
-        let closed = |_| ApiError::Unavailable("the broker is stopping".to_owned());
-        let _large = match route.has_large_body() {
-            true => Some(self.0.large_bodies.acquire().await.map_err(closed)?),
-            false => None,
+        let (body, _large) = match timeout(BODY_TIMEOUT, self.read(body, route.body_bytes_max)).await {
+            Ok(read) => read?,
+            Err(_) => return Err(ApiError::BodyTooSlow),
         };
-        let body = read(body, route.body_bytes_max).await?;
         let _turn = self.0.requests.acquire().await.map_err(closed)?;
         let request = make(body);
         let ran = tokio::task::spawn_blocking(move || (route.handler)(&request)).await;
@@ -147,16 +171,25 @@ impl Door {
     }
 }
 
-async fn read(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    if body.size_hint().lower() > bytes_max as u64 {
-        return Err(ApiError::BodyTooLarge(bytes_max));
+fn closed(_: AcquireError) -> ApiError {
+    ApiError::Unavailable("the broker is stopping".to_owned())
+}
+
+/// Reads until there are more bytes than the goal. Is that all of the body?
+async fn gather(body: &mut Body, bytes: &mut Vec<u8>, goal: usize, bytes_max: usize) -> Result<bool, ApiError> {
+    while bytes.len() <= goal {
+        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
+        let Some(frame) = frame else { return Ok(true) };
+        // The client is gone and hears nothing.
+        let Ok(data) = frame.map_err(ApiError::bad)?.into_data() else {
+            continue;
+        };
+        if bytes.len() + data.len() > bytes_max {
+            return Err(ApiError::BodyTooLarge(bytes_max));
+        }
+        bytes.extend_from_slice(&data);
     }
-    match timeout(BODY_TIMEOUT, to_bytes(body, bytes_max)).await {
-        Ok(Ok(body)) => Ok(body),
-        // Its length was not announced, or the client is gone and hears nothing.
-        Ok(Err(_)) => Err(ApiError::BodyTooLarge(bytes_max)),
-        Err(_) => Err(ApiError::BodyTooSlow),
-    }
+    Ok(false)
 }
 
 /// Why the caller does this, if they say so.

@@ -331,6 +331,10 @@ pub struct ChannelView {
     pub consumer_count: usize,
     pub messages_unacknowledged: usize,
     pub global_prefetch_count: u16,
+    pub prefetch_count: u16,
+    pub transactional: bool,
+    pub confirm: bool,
+    pub messages_unconfirmed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer_details: Option<Vec<ConsumerView>>,
 }
@@ -365,6 +369,8 @@ pub struct ConsumerView {
     pub activity_status: &'static str,
     pub exclusive: bool,
     pub prefetch_count: u16,
+    /// Milliseconds, 0 for ever.
+    pub consumer_timeout: u64,
     pub arguments: Map<String, Value>,
 }
 

@@ -1,10 +1,13 @@
 //! Listeners that speak HTTP: the management API and the metrics. Everything a client can hold is bounded: connections,
 //! the size of a request's head, and the time for it. What the requests mean is their router's.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::HttpBody as _;
+use axum::response::Response;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -16,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::entrance::{Entrance, Transport};
+use super::portions::Portions;
 use super::seats::{Seat, Seats};
 
 /// Connections at once, of all listeners of one router together; for a further one an idle one is closed.
@@ -30,6 +34,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for a connection that has to make room to take the rest of its last answer.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Most bytes of answers that wait for their clients; for more of them those are disconnected that have taken theirs for longest.
+const ANSWERS_BYTES_MAX: usize = 128 << 20;
 /// Pause after a failed accept, most often for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,7 +55,7 @@ impl Site {
     pub fn new(router: Router) -> Site {
         Site {
             router,
-            seats: Seats::new(HTTP_CONNECTIONS_MAX),
+            seats: Seats::new(HTTP_CONNECTIONS_MAX, ANSWERS_BYTES_MAX),
         }
     }
 
@@ -112,9 +118,12 @@ where
     let service = service_fn(|request| {
         let work = seat.work();
         let answer = router.call(request);
+        let seat = &seat;
         async move {
-            let _work = work;
-            answer.await
+            let response = answer.await?;
+            let held = seat.hold(length(&response));
+            drop(work);
+            Ok::<_, Infallible>(response.map(|body| Portions::of(body, held)))
         }
     });
     let connection = http1::Builder::new()
@@ -128,10 +137,12 @@ where
         ended = connection.as_mut() => ended,
         () = seat.is_needed() => {
             connection.as_mut().graceful_shutdown();
-            match timeout(LEAVE_TIMEOUT, connection.as_mut()).await {
-                Ok(ended) => ended,
-                Err(_) if seat.works() => connection.await,
-                Err(_) => Ok(()),
+            loop {
+                match timeout(LEAVE_TIMEOUT, connection.as_mut()).await {
+                    Ok(ended) => break ended,
+                    Err(_) if seat.works() => {}
+                    Err(_) => break Ok(()),
+                }
             }
         }
         _ = stop.changed() => {
@@ -142,4 +153,10 @@ where
     if let Err(error) = ended {
         tracing::debug!(%peer, "a connection over HTTP ended: {error}");
     }
+}
+
+/// Bytes of an answer's body; whoever answers here has made it whole.
+fn length(response: &Response) -> usize {
+    let length = response.body().size_hint().lower();
+    usize::try_from(length).unwrap_or(usize::MAX)
 }

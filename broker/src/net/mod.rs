@@ -5,6 +5,7 @@ pub mod entrance;
 pub mod http;
 pub mod inherited;
 pub mod listener;
+pub mod portions;
 pub mod proxy;
 pub mod seats;
 pub mod stream;

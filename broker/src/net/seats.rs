@@ -1,5 +1,6 @@
-//! The connections over HTTP that there may be at once. When all seats are taken, whoever sits there longest without asking for anything
-//! has to leave: idle or slow clients keep nobody out.
+//! The connections over HTTP that there may be at once, and what their answers may take of memory. When all seats are taken, whoever sits
+//! there longest without asking for anything has to leave; when answers take too much, whoever takes longest to read one: idle or slow
+//! clients keep nobody out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,23 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Seats {
     free: Arc<Semaphore>,
     idle: Mutex<Idle>,
+    answers: Mutex<Answers>,
+    answer_bytes_max: usize,
+}
+
+/// Answers that their clients have not taken yet.
+#[derive(Default)]
+struct Answers {
+    /// In the order in which they were made: how many bytes, and who has to leave for the room.
+    held: BTreeMap<u64, (usize, Arc<Notify>)>,
+    bytes: usize,
+    last: u64,
+}
+
+/// An answer that its client takes, until it is dropped.
+pub struct Held {
+    seats: Arc<Seats>,
+    number: u64,
 }
 
 /// Who has a seat and asks for nothing.
@@ -46,11 +64,13 @@ pub struct Seat {
 pub struct Work(Arc<Seat>);
 
 impl Seats {
-    /// So many.
-    pub fn new(count: usize) -> Arc<Seats> {
+    /// So many, with so many bytes of answers that wait for their clients.
+    pub fn new(count: usize, answer_bytes_max: usize) -> Arc<Seats> {
         Arc::new(Seats {
             free: Arc::new(Semaphore::new(count)),
             idle: Mutex::default(),
+            answers: Mutex::default(),
+            answer_bytes_max,
         })
     }
 
@@ -112,6 +132,27 @@ impl Seat {
         self.leave.notified().await;
     }
 
+    /// Its client is about to be sent an answer of so many bytes. There is always room for it: those leave that have taken theirs for
+    /// longest.
+    pub fn hold(&self, bytes: usize) -> Held {
+        let mut answers = self.seats.answers.lock();
+        while answers.bytes.saturating_add(bytes) > self.seats.answer_bytes_max {
+            let Some((_, (freed, leave))) = answers.held.pop_first() else {
+                break;
+            };
+            answers.bytes -= freed;
+            leave.notify_one();
+        }
+        answers.last += 1;
+        answers.bytes += bytes;
+        let number = answers.last;
+        answers.held.insert(number, (bytes, self.leave.clone()));
+        Held {
+            seats: self.seats.clone(),
+            number,
+        }
+    }
+
     fn rest(&self) {
         let mut idle = self.seats.idle.lock();
         idle.last += 1;
@@ -130,6 +171,15 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.leave_idle();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut answers = self.seats.answers.lock();
+        if let Some((bytes, _)) = answers.held.remove(&self.number) {
+            answers.bytes -= bytes;
+        }
     }
 }
 
@@ -153,7 +203,7 @@ mod tests {
     #[test]
     fn who_asked_for_nothing_longest_leaves_and_who_is_worked_for_stays() {
         runtime().block_on(async {
-            let seats = Seats::new(3);
+            let seats = Seats::new(3, 0);
             let (first, second, third) = (seats.take().await, seats.take().await, seats.take().await);
             let work = first.work();
             let newcomer = tokio::spawn({
@@ -176,6 +226,30 @@ mod tests {
             drop((first, third, newcomer));
             assert!(seats.idle.lock().seats.is_empty());
             assert_eq!(seats.free.available_permits(), 3);
+        });
+    }
+
+    #[test]
+    fn who_takes_longest_to_read_makes_room_for_the_next_answer() {
+        runtime().block_on(async {
+            let seats = Seats::new(3, 100);
+            let (first, second, third) = (seats.take().await, seats.take().await, seats.take().await);
+            let slow = first.hold(60);
+            let quick = second.hold(40);
+            drop(quick);
+            let other = second.hold(30);
+            assert_eq!(seats.answers.lock().bytes, 90);
+            let newest = third.hold(20);
+            first.is_needed().await;
+            assert_eq!(seats.answers.lock().bytes, 50);
+            // One that is larger than all may be has the room for itself.
+            let huge = first.hold(1000);
+            second.is_needed().await;
+            third.is_needed().await;
+            assert_eq!(seats.answers.lock().bytes, 1000);
+            drop((slow, other, newest, huge));
+            let answers = seats.answers.lock();
+            assert!(answers.bytes == 0 && answers.held.is_empty());
         });
     }
 }

@@ -73,6 +73,9 @@ impl Session {
         let shared = if qos.global { qos.prefetch_count } else { 0 };
         if let Some(channel) = self.outbox.lock().channel(number) {
             channel.prefetch_global = shared;
+            if !qos.global {
+                channel.shown.prefetch_count = qos.prefetch_count;
+            }
         }
         if !qos.global
             && let Some(channel) = self.channel_slot(number)

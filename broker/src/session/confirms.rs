@@ -4,6 +4,8 @@
 //! `multiple` answers all of a commit.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::confirm::{AMQPMethod, SelectOk};
@@ -11,6 +13,7 @@ use leveret_storage::Ticket;
 
 use super::Session;
 use super::channel::{ChannelMode, server_only};
+use super::deliveries::Shown;
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
 use crate::protocol::reply_code::ReplyCode;
@@ -20,6 +23,8 @@ use crate::protocol::reply_code::ReplyCode;
 pub struct Confirms {
     last_published: u64,
     waiting: VecDeque<WaitingRun>,
+    /// How many publishes wait, for listings.
+    count: Arc<AtomicU64>,
 }
 
 /// Publishes up to a number that become durable with one commit.
@@ -51,6 +56,7 @@ impl Confirms {
 
     /// Publishes `first..=last` wait for a commit.
     pub fn wait(&mut self, first: u64, last: u64, ticket: Ticket) {
+        self.count.fetch_add(last - first + 1, Ordering::Relaxed);
         match self.waiting.back_mut() {
             Some(run) if run.ticket == ticket && run.last + 1 == first => run.last = last,
             _ => self.waiting.push_back(WaitingRun { first, last, ticket }),
@@ -82,6 +88,9 @@ impl Confirms {
                 count,
             });
             self.waiting.pop_front();
+        }
+        if let Some(confirmed) = &answered {
+            self.count.fetch_sub(confirmed.count, Ordering::Relaxed);
         }
         answered
     }
@@ -120,7 +129,12 @@ impl Session {
             return Ok(());
         };
         match channel.mode {
-            ChannelMode::Plain => channel.mode = ChannelMode::Confirm(Confirms::default()),
+            ChannelMode::Plain => {
+                let confirms = Confirms::default();
+                let count = confirms.count.clone();
+                channel.mode = ChannelMode::Confirm(confirms);
+                self.show(number, |shown| shown.unconfirmed = Some(count));
+            }
             ChannelMode::Confirm(_) => {}
             ChannelMode::Transaction(_) => {
                 return Err(AmqpError::new(
@@ -133,6 +147,13 @@ impl Session {
             self.reply(number, AMQPClass::Confirm(AMQPMethod::SelectOk(SelectOk {})));
         }
         Ok(())
+    }
+
+    /// Changes what listings show of a channel.
+    pub(super) fn show(&self, number: u16, change: impl FnOnce(&mut Shown)) {
+        if let Some(channel) = self.outbox.lock().channel(number) {
+            change(&mut channel.shown);
+        }
     }
 
     /// Answers publishes whose commit is there.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use slab::Slab;
 
@@ -46,6 +47,17 @@ const LATE: u32 = u32::MAX - 1;
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownDeliveryTag(pub u64);
 
+/// What listings show of a channel that the session alone knows otherwise; told when it changes.
+#[derive(Clone, Default)]
+pub struct Shown {
+    /// `basic.qos` for consumers that come.
+    pub prefetch_count: u16,
+    /// In a mode with transactions.
+    pub transactional: bool,
+    /// Publishes that wait for their commit, in confirm mode.
+    pub unconfirmed: Option<Arc<AtomicU64>>,
+}
+
 /// State of one channel's deliveries, kept in its connection's outbox.
 pub struct ChannelDeliveries {
     last_tag: u64,
@@ -56,6 +68,8 @@ pub struct ChannelDeliveries {
     pub origins: Slab<Origin>,
     /// Limit of unacked deliveries to all consumers of the channel together (`basic.qos global`), 0 for none.
     pub prefetch_global: u16,
+    /// What listings show of the channel's other side.
+    pub shown: Shown,
     consumer_unacked: u32,
     /// `channel.flow`: does the client want deliveries?
     pub active: bool,
@@ -69,6 +83,7 @@ impl Default for ChannelDeliveries {
             tombstones: 0,
             origins: Slab::new(),
             prefetch_global: 0,
+            shown: Shown::default(),
             consumer_unacked: 0,
             active: true,
         }

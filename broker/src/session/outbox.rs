@@ -24,7 +24,7 @@ use leveret_storage::{CommitListener, QueueId};
 use parking_lot::lock_api::ArcMutexGuard;
 use parking_lot::{Mutex, RawMutex};
 
-use super::deliveries::{ChannelDeliveries, Origin};
+use super::deliveries::{ChannelDeliveries, Origin, Shown};
 use super::stock;
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
@@ -93,6 +93,8 @@ pub struct ChannelSummary {
     pub unacked: usize,
     /// Limit of unacked deliveries to all its consumers together, 0 for none.
     pub prefetch_global: u16,
+    /// What its session says of it.
+    pub shown: Shown,
 }
 
 /// What others tell a connection.
@@ -318,6 +320,7 @@ impl OutboxState {
             consumers: channel.origins.iter().filter(|(_, origin)| origin.consuming).count(),
             unacked: channel.unacked_count(),
             prefetch_global: channel.prefetch_global,
+            shown: channel.shown.clone(),
         })
         .collect()
     }

@@ -52,6 +52,7 @@ impl Session {
             (AMQPMethod::Select(_), mode @ (ChannelMode::Plain | ChannelMode::Transaction(_))) => {
                 if let ChannelMode::Plain = mode {
                     *mode = ChannelMode::Transaction(Transaction::default());
+                    self.show(number, |shown| shown.transactional = true);
                 }
                 self.reply(number, AMQPClass::Tx(AMQPMethod::SelectOk(SelectOk {})));
                 Ok(())

@@ -5,8 +5,10 @@ use serde_json::{Map, Number, Value};
 
 use super::api::Api;
 
+/// `FUZZ_SEED` in the environment is another.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-const BODIES_PER_RESOURCE: usize = 40;
+/// `FUZZ_BODIES` in the environment is another number.
+const BODIES_PER_RESOURCE: u64 = 40;
 
 /// Names that mean something to some resource.
 const FIELDS: [&str; 37] = [
@@ -72,6 +74,11 @@ const TEXTS: [&str; 16] = [
 /// An xorshift generator: the same bodies every time.
 struct Random(u64);
 
+/// A number of the environment, for longer runs.
+fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |number| number.parse().unwrap())
+}
+
 impl Random {
     fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
@@ -127,7 +134,8 @@ impl Random {
 fn no_body_is_too_strange_for_an_answer() {
     let api = Api::start();
     api.expect(201, "PUT", "/api/vhosts/target", "");
-    let mut random = Random(SEED);
+    let mut random = Random(from_environment("FUZZ_SEED", SEED).max(1));
+    let bodies = from_environment("FUZZ_BODIES", BODIES_PER_RESOURCE);
     for route in ROUTES
         .iter()
         .filter(|route| [Verb::Put, Verb::Post].contains(&route.verb))
@@ -141,7 +149,7 @@ fn no_body_is_too_strange_for_an_answer() {
                 None => part.to_owned(),
             })
             .collect();
-        for _ in 0..BODIES_PER_RESOURCE {
+        for _ in 0..bodies {
             let body = random.body();
             let head = format!(
                 "{} {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",

@@ -88,3 +88,57 @@ fn bodies_with_more_values_than_memory_is_meant_for_are_refused() {
     let payload = format!(r#"{{"routing_key":"q","payload":"{}"}}"#, "[,{".repeat(1_000_000));
     api.expect(200, "POST", "/api/exchanges/%2F/amq.default/publish", &payload);
 }
+
+#[test]
+fn slow_senders_of_large_bodies_keep_nobody_out_and_are_given_up() {
+    const LARGE: usize = 10 << 20;
+    let api = Api::start();
+    let path = "/api/exchanges/%2F/amq.default/publish";
+    let login = basic("guest:guest");
+    let head = |length: usize| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: h\r\nAuthorization: {login}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let slow: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = connected(&api, &head(LARGE));
+            stream.write_all(&vec![b' '; 1 << 20]).unwrap();
+            stream
+        })
+        .collect();
+    let asked = Instant::now();
+    let publish = |payload: &str| format!(r#"{{"routing_key":"q","payload":"{payload}"}}"#);
+    api.expect(200, "POST", path, &publish("small"));
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    // A large one waits until the slow ones are given up, long before the time for a body is over.
+    api.expect(200, "POST", path, &publish(&"x".repeat(LARGE)));
+    assert!(asked.elapsed() < Duration::from_secs(45), "{:?}", asked.elapsed());
+    for stream in slow {
+        let answer = rest(stream);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+}
+
+#[test]
+fn answers_that_nobody_reads_are_given_up_for_new_ones() {
+    const LENGTH: usize = 10_000_000;
+    let api = Api::start();
+    for number in 0..100 {
+        let queue = format!(r#"{{"arguments":{{"x-padding":"{}"}}}}"#, "x".repeat(LENGTH / 100));
+        api.expect(201, "PUT", &format!("/api/queues/%2F/q{number}"), &queue);
+    }
+    let login = basic("guest:guest");
+    let list = format!("GET /api/queues HTTP/1.1\r\nHost: h\r\nAuthorization: {login}\r\n\r\n");
+    // More than may be held, and each more than the kernel takes of it.
+    let mut deaf = connected(&api, &list);
+    let _others: Vec<_> = (0..15).map(|_| connected(&api, &list)).collect();
+    let answer = api.expect(200, "GET", "/api/queues", "");
+    assert!(answer.body.len() > LENGTH, "{}", answer.body.len());
+    // Closed is what refuses to be written to.
+    let until = Instant::now() + Duration::from_secs(60);
+    while deaf.write_all(b" ").is_ok() {
+        assert!(Instant::now() < until, "an answer that nobody reads is still held");
+        api.expect(200, "GET", "/api/whoami", "");
+    }
+}
