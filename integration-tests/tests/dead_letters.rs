@@ -61,3 +61,46 @@ async fn a_retry_loop_over_dead_letters_counts_its_rounds() {
     assert_eq!(headers.inner()["x-first-death-queue"], text("work"));
     assert_eq!(headers.inner()["x-last-death-queue"], text("parking"));
 }
+
+/// Two connections drive messages out of one queue, each also those of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_publishers_drive_out_of_a_queue_arrives_in_the_order_of_the_queue() {
+    const MESSAGES: u64 = 10_000;
+    const KEPT: u64 = 10;
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (_connection, channel) = open(broker.amqp()).await;
+    let limit = ("x-max-length", AMQPValue::LongLongInt(KEPT as i64));
+    let key = ("x-dead-letter-routing-key", text("letters"));
+    let short = arguments([("x-dead-letter-exchange", text("")), key, limit]);
+    declare(&channel, "letters", FieldTable::default()).await;
+    declare(&channel, "short", short).await;
+    let address = broker.amqp();
+    let publishers = ["left", "right"].map(|publisher| {
+        tokio::spawn(async move {
+            let (_connection, channel) = open(address).await;
+            for number in 0..MESSAGES {
+                let body = format!("{publisher} {number}");
+                channel.publish("", "short", body.as_bytes()).await;
+            }
+            // Whoever is answered has been heard before.
+            channel.queue("barrier", QueueDeclareOptions::default()).await;
+        })
+    });
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+    let letters = 2 * MESSAGES - KEPT;
+    channel.wait_for_messages("letters", letters as u32).await;
+    let mut consumer = channel.consume_no_ack("letters").await;
+    let mut seen = std::collections::BTreeMap::new();
+    for _ in 0..letters {
+        let letter = next(&mut consumer).await;
+        let text = String::from_utf8(letter.data).unwrap();
+        let (publisher, number) = text.split_once(' ').unwrap();
+        let next = seen.entry(publisher.to_owned()).or_insert(0);
+        assert_eq!(number.parse(), Ok(*next), "of the {publisher} one");
+        *next += 1;
+    }
+}

@@ -4,6 +4,7 @@
 //! held, so that both reach the disk together: no crash loses it, and none doubles it. RabbitMQ promises that only for the
 //! `at-least-once` strategy of quorum queues; here it holds for every queue.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use leveret_routing::RouteBuffer;
@@ -19,12 +20,6 @@ use crate::protocol::content::Properties;
 use crate::protocol::death::{DeadLetter, Death, DeathReason, Destination};
 use crate::protocol::message::Message;
 use crate::queue::{DropReason, Position};
-
-/// What one queue gave up in one step.
-struct Fallen {
-    queue: Arc<QueueHandle>,
-    messages: Vec<(Message, DropReason)>,
-}
 
 impl Vhost {
     /// Settles deliveries of one queue, given by slot and position. Those that it gives up go to its dead-letter exchange.
@@ -57,8 +52,12 @@ impl Vhost {
         Published { ticket, ..published }
     }
 
-    /// Runs one step of a queue and publishes what the queue gives up in it. The caller holds
-    /// the store.
+    /// Runs one step of a queue and publishes what the queue gives up in it, and what that drives out of other queues. The caller
+    /// holds the store.
+    ///
+    /// A queue's messages reach their targets in the order in which it gave them up: whoever has it give something up has its
+    /// [lane](QueueHandle::dead_letter_lane) until that is published. Nobody has two lanes: what is driven out of a target stays in
+    /// there until the lane that led to it is free.
     pub(super) fn publish_what_it_gives_up(
         &self,
         queue: &Arc<QueueHandle>,
@@ -66,34 +65,36 @@ impl Vhost {
         step: impl FnOnce(&mut Scratch) -> Option<Ticket>,
     ) -> Option<Ticket> {
         let durably = std::mem::replace(&mut scratch.durably, true);
-        let held = std::mem::replace(&mut scratch.held, true);
-        let settled = step(scratch);
-        let moved = self.publish_dead_letters(queue, scratch);
+        let mut full = VecDeque::new();
+        let mut ticket = self.publish_in_order(queue, scratch, step, &mut full);
+        while let Some(queue) = full.pop_front() {
+            let moved = self.publish_in_order(&queue, scratch, |scratch| queue.release_given_up(scratch), &mut full);
+            ticket = ticket.max(moved);
+        }
         scratch.durably = durably;
-        scratch.held = held;
-        settled.max(moved)
+        ticket
     }
 
-    /// Publishes what a queue has just given up, and what that drives out of other queues. The store is held by the caller
-    /// since before the queue settled it.
-    fn publish_dead_letters(&self, queue: &Arc<QueueHandle>, scratch: &mut Scratch) -> Option<Ticket> {
-        let mut ticket = None;
-        let mut fallen = vec![Fallen {
-            queue: queue.clone(),
-            messages: scratch.take_dropped(),
-        }];
-        while let Some(Fallen { queue, messages }) = fallen.pop() {
-            for (target, mut letters) in self.address(&queue, &messages) {
-                ticket = ticket.max(target.publish(&mut letters, scratch).ticket);
-                let messages = scratch.take_dropped();
-                if !messages.is_empty() {
-                    fallen.push(Fallen {
-                        queue: target,
-                        messages,
-                    });
-                }
+    /// Runs one step of a queue and publishes what the queue gives up in it. `full` gets the targets that have given up
+    /// something for it.
+    fn publish_in_order(
+        &self,
+        queue: &Arc<QueueHandle>,
+        scratch: &mut Scratch,
+        step: impl FnOnce(&mut Scratch) -> Option<Ticket>,
+        full: &mut VecDeque<Arc<QueueHandle>>,
+    ) -> Option<Ticket> {
+        let _lane = queue.dead_letter_lane.lock();
+        let held = std::mem::replace(&mut scratch.held, true);
+        let mut ticket = step(scratch);
+        scratch.held = false;
+        for (target, mut letters) in self.address(queue, &scratch.take_dropped()) {
+            ticket = ticket.max(target.publish(&mut letters, scratch).ticket);
+            if target.keeps_dead_letters() && !full.iter().any(|other| Arc::ptr_eq(other, &target)) {
+                full.push_back(target);
             }
         }
+        scratch.held = held;
         ticket
     }
 

@@ -67,6 +67,8 @@ pub struct QueueHandle {
     /// What publishers have to know of the limits in force without a look at them.
     refuses_when_full: AtomicBool,
     overflows_to_dead_letters: AtomicBool,
+    /// Had by whoever publishes what the queue gives up, since before it does, so that the letters keep their order.
+    pub(super) dead_letter_lane: Mutex<()>,
     pub(super) store: Store,
     counters: Arc<Counters>,
     paging: Arc<Paging>,
@@ -170,6 +172,7 @@ impl QueueHandle {
             waiting_publishers: WaitingPublishers::default(),
             refuses_when_full: AtomicBool::new(false),
             overflows_to_dead_letters: AtomicBool::new(false),
+            dead_letter_lane: Mutex::new(()),
             store,
             counters,
             paging,
@@ -278,6 +281,17 @@ impl QueueHandle {
             on_disk.say_done(&mut self.store.writer(), self.id);
         }
         ticket
+    }
+
+    /// Whether it has put something aside for its dead-letter exchange.
+    pub(super) fn keeps_dead_letters(&self) -> bool {
+        self.has_dead_letter_exchange() && self.lock().has_given_up()
+    }
+
+    /// Has the queue give up for its dead-letter exchange what it has put aside; it is in the scratch afterwards.
+    pub(super) fn release_given_up(&self, scratch: &mut Scratch) -> Option<Ticket> {
+        // That happens at the beginning of any step.
+        self.with(scratch, |_, _| ()).0
     }
 
     /// Takes the answer to a search. Who gives up what was found is whoever does what is due.
@@ -481,6 +495,14 @@ impl QueueHandle {
         MutexGuard::map(self.state.lock(), |state| &mut state.queue)
     }
 
+    /// Lets go what the queue has put aside, unless it has to wait for somebody who publishes it.
+    #[inline]
+    fn release_if_held(&self, queue: &mut Queue<Message, Consumer>, effects: &mut Effects<'_>) {
+        if queue.has_given_up() && (effects.scratch.held || !self.has_dead_letter_exchange()) {
+            queue.release_given_up(effects);
+        }
+    }
+
     /// Runs one pure step under the lock and carries out its effects.
     fn with<R>(
         &self,
@@ -499,10 +521,10 @@ impl QueueHandle {
         };
         state.queue.allow(room);
         let mut effects = Effects::new(self, scratch);
+        // What was put aside before comes before what this step gives up.
+        self.release_if_held(&mut state.queue, &mut effects);
         let result = step(&mut state.queue, &mut effects);
-        if state.queue.has_given_up() && (effects.scratch.held || !self.has_dead_letter_exchange()) {
-            state.queue.release_given_up(&mut effects);
-        }
+        self.release_if_held(&mut state.queue, &mut effects);
         effects.release_outbox();
         let ticket = effects.scratch.submit(&self.store, self.id);
         let caught_up = self.waiting_publishers.any() && flow::is_short(&state.queue.counts());
