@@ -35,6 +35,13 @@ pub(crate) trait Engine: Send + Sync {
     /// Visits the keys from `from` (included) to `until` (excluded), in order.
     fn scan(&self, space: Space, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StorageError>;
 
+    /// Visits the keys of many ranges, which ascend and do not overlap, as one scan of each would.
+    fn scan_ranges(&self, space: Space, ranges: &[KeyRange], visit: Visit<'_>) -> Result<(), StorageError> {
+        ranges
+            .iter()
+            .try_for_each(|(from, until)| self.scan(space, from, until, visit))
+    }
+
     /// Writes what `fill` puts into the batch, atomically and in that order.
     fn write(&self, fill: Fill<'_>, sync: bool) -> Result<(), StorageError>;
 

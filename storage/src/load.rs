@@ -2,10 +2,10 @@
 //!
 //! A queue's state says where to begin and how far the index entries reach; chunks beyond, written within the last lazy flush
 //! before the end, are found by looking at them. Nothing below the low watermark is looked at, so the tombstones of settled
-//! messages cost nothing.
+//! messages cost nothing. One scan goes through the index entries of all queues, and one through their chunks: where there are many
+//! queues, beginning a scan costs more than what it finds.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use crate::bodies::References;
@@ -30,16 +30,23 @@ pub(crate) fn load(engine: &dyn Engine, weigh: fn(&[u8]) -> Weight) -> Result<(S
             .map_err(|_| StorageError::corrupt("the counter of queue ids"))?;
         next_queue_id = u64::from_be_bytes(counter).max(next_queue_id);
     }
-    for (queue, stored) in queue_states(engine)? {
-        let weigh = match queue {
-            QueueId::BODIES => |_: &[u8]| Weight::from(0),
+    let mut queues = queue_states(engine)?;
+    for Loading {
+        queue, weigh: of_queue, ..
+    } in &mut queues
+    {
+        match *queue {
+            QueueId::BODIES => *of_queue = |_| Weight::from(0),
             _ => {
                 next_queue_id = next_queue_id.max(queue.0.saturating_add(1));
-                weigh
+                *of_queue = weigh;
             }
-        };
-        let chunks = load_chunks(engine, queue, stored, weigh)?;
-        let log = QueueLog::load(queue, stored, chunks, &mut state.pending);
+        }
+    }
+    load_chunks(engine, &mut queues)?;
+    for loading in queues {
+        let (queue, stored) = (loading.queue, loading.stored);
+        let log = QueueLog::load(queue, stored, loading.finish()?, &mut state.pending);
         state.queues.insert(queue, log);
     }
     state.count_references();
@@ -67,69 +74,114 @@ pub(crate) fn definitions(engine: &dyn Engine) -> Result<Vec<Definition>, Storag
     Ok(definitions)
 }
 
-fn queue_states(engine: &dyn Engine) -> Result<Vec<(QueueId, QueueState)>, StorageError> {
+/// A queue whose chunks are being found.
+struct Loading {
+    queue: QueueId,
+    stored: QueueState,
+    weigh: fn(&[u8]) -> Weight,
+    chunks: VecDeque<Chunk>,
+    references: References,
+}
+
+/// The states of all queues, in the order of their ids.
+fn queue_states(engine: &dyn Engine) -> Result<Vec<Loading>, StorageError> {
     let mut states = Vec::new();
     scan(engine, Prefix::QueueStates, &mut |key, value| {
         let queue = keys::decode_queue_state(key).ok_or_else(|| StorageError::corrupt("the key of a queue's state"))?;
-        states.push((queue, QueueState::decode(queue, value)?));
+        states.push(Loading {
+            queue,
+            stored: QueueState::decode(queue, value)?,
+            weigh: |_| Weight::from(0),
+            chunks: VecDeque::new(),
+            references: References::default(),
+        });
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(states)
 }
 
-fn load_chunks(
-    engine: &dyn Engine,
-    queue: QueueId,
-    state: QueueState,
-    weigh: fn(&[u8]) -> Weight,
-) -> Result<(VecDeque<Chunk>, References), StorageError> {
-    let mut chunks: BTreeMap<ChunkKey, Chunk> = BTreeMap::new();
-    let mut references = References::default();
-    scan(engine, Prefix::ChunkIndex(queue, state.low), &mut |key, value| {
+/// Finds the chunks of all queues: first those in the index, then those beyond it.
+fn load_chunks(engine: &dyn Engine, queues: &mut [Loading]) -> Result<(), StorageError> {
+    let indexed = |loading: &Loading| Prefix::ChunkIndex(loading.queue, loading.stored.low);
+    scan_queues(engine, queues, indexed, |loading, key, value| {
         let (_, key) =
             keys::decode_chunk_index(key).ok_or_else(|| StorageError::corrupt("the key of an index entry"))?;
+        loading.add_indexed(engine, key, value)
+    })?;
+    let beyond = |loading: &Loading| Prefix::Chunks(loading.queue, loading.stored.low.max(loading.stored.indexed));
+    scan_queues(engine, queues, beyond, |loading, key, value| {
+        let (_, key) = keys::decode_chunk(key).ok_or_else(|| StorageError::corrupt("the key of a chunk"))?;
+        loading.add_unindexed(key, value)
+    })
+}
+
+/// Visits the keys of a prefix of each queue, in one scan.
+fn scan_queues(
+    engine: &dyn Engine,
+    queues: &mut [Loading],
+    prefix: impl Fn(&Loading) -> Prefix,
+    mut visit: impl FnMut(&mut Loading, &[u8], &[u8]) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let Some(space) = queues.first().map(|loading| prefix(loading).space()) else {
+        return Ok(());
+    };
+    let ranges: Vec<_> = queues.iter().map(|loading| prefix(loading).range()).collect();
+    let mut queues = queues.iter_mut().zip(&ranges).peekable();
+    engine.scan_ranges(space, &ranges, &mut |key, value| {
+        while queues.next_if(|(_, (_, until))| key >= until.as_slice()).is_some() {}
+        if let Some((loading, _)) = queues.peek_mut() {
+            visit(loading, key, value)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+impl Loading {
+    fn add_indexed(&mut self, engine: &dyn Engine, key: ChunkKey, value: &[u8]) -> Result<(), StorageError> {
+        let Self { queue, weigh, .. } = *self;
         let mut entry = match IndexEntry::decode(queue, key.first, value) {
             Err(error @ StorageError::Corrupt { .. }) => match unindexed(engine, queue, key, &error, weigh)? {
                 Some(entry) => entry,
-                None => return Ok(ControlFlow::Continue(())),
+                None => return Ok(()),
             },
             entry => entry?,
         };
         if entry.body.is_none() {
             entry.body = Some(weigh_stored(engine, queue, key, &entry, weigh)?);
         }
-        references.add_live(key.first, &entry);
-        chunks.insert(key, Chunk::stored(key, entry, true));
-        Ok(ControlFlow::Continue(()))
-    })?;
-    scan(
-        engine,
-        Prefix::Chunks(queue, state.low.max(state.indexed)),
-        &mut |key, value| {
-            let (_, key) = keys::decode_chunk(key).ok_or_else(|| StorageError::corrupt("the key of a chunk"))?;
-            if let Entry::Vacant(unindexed) = chunks.entry(key) {
-                let entry = entry_of(queue, key, value, weigh)?;
-                references.add_live(key.first, &entry);
-                unindexed.insert(Chunk::stored(key, entry, false));
-            }
-            Ok(ControlFlow::Continue(()))
-        },
-    )?;
-    let mut chunks: VecDeque<Chunk> = chunks.into_values().collect();
-    let firsts: Vec<_> = chunks.iter().skip(1).map(|next| next.key.first).collect();
-    for (chunk, next) in chunks.iter_mut().zip(firsts) {
-        chunk.end_before(next);
+        self.references.add_live(key.first, &entry);
+        self.chunks.push_back(Chunk::stored(key, entry, true));
+        Ok(())
     }
-    for (one, next) in chunks.iter().zip(chunks.iter().skip(1)) {
-        if one.last() >= next.key.first {
-            let what = format!(
-                "chunks {} and {} of queue {queue} overlap",
-                one.key.first, next.key.first
-            );
-            return Err(StorageError::corrupt(what));
+
+    fn add_unindexed(&mut self, key: ChunkKey, value: &[u8]) -> Result<(), StorageError> {
+        if let Err(at) = self.chunks.binary_search_by_key(&key, |chunk| chunk.key) {
+            let entry = entry_of(self.queue, key, value, self.weigh)?;
+            self.references.add_live(key.first, &entry);
+            self.chunks.insert(at, Chunk::stored(key, entry, false));
         }
+        Ok(())
     }
-    Ok((chunks, references))
+
+    /// The chunks, once all are found.
+    fn finish(mut self) -> Result<(VecDeque<Chunk>, References), StorageError> {
+        let chunks = &mut self.chunks;
+        chunks.shrink_to_fit();
+        let firsts: Vec<_> = chunks.iter().skip(1).map(|next| next.key.first).collect();
+        for (chunk, next) in chunks.iter_mut().zip(firsts) {
+            chunk.end_before(next);
+        }
+        for (one, next) in chunks.iter().zip(chunks.iter().skip(1)) {
+            if one.last() >= next.key.first {
+                let what = format!(
+                    "chunks {} and {} of queue {} overlap",
+                    one.key.first, next.key.first, self.queue
+                );
+                return Err(StorageError::corrupt(what));
+            }
+        }
+        Ok((self.chunks, self.references))
+    }
 }
 
 /// What the live messages of a chunk weigh, if its index entry is too old to say so. One that cannot be read counts nothing; it

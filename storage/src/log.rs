@@ -211,7 +211,12 @@ impl QueueLog {
 
     /// The index of the chunk of exactly this key.
     pub(crate) fn find_key(&self, key: ChunkKey) -> Option<usize> {
-        let index = self.chunks.partition_point(|chunk| chunk.key < key);
+        // It is mostly about what was appended last, and a search through a list that is in no cache costs more than all the rest.
+        let last = self.chunks.len().checked_sub(1)?;
+        let index = match self.chunks.get(last) {
+            Some(chunk) if chunk.key <= key => last,
+            _ => self.chunks.partition_point(|chunk| chunk.key < key),
+        };
         (self.chunks.get(index)?.key == key).then_some(index)
     }
 

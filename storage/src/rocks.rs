@@ -84,6 +84,14 @@ impl Rocks {
     }
 }
 
+/// What is scanned is scanned once: it must not push out what is looked up.
+fn scan_options(until: &[u8]) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_upper_bound(until);
+    options.fill_cache(false);
+    options
+}
+
 fn family(db: &DB, space: Space) -> Result<&ColumnFamily, StorageError> {
     let name = match space {
         Space::Meta => META,
@@ -101,12 +109,8 @@ impl Engine for Rocks {
     }
 
     fn scan(&self, space: Space, from: &[u8], until: &[u8], visit: Visit<'_>) -> Result<(), StorageError> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(until);
-        // What is scanned is scanned once: it must not push out what is looked up.
-        options.fill_cache(false);
         let db = self.open_database()?;
-        let mut entries = db.raw_iterator_cf_opt(family(&db, space)?, options);
+        let mut entries = db.raw_iterator_cf_opt(family(&db, space)?, scan_options(until));
         entries.seek(from);
         while let Some((key, value)) = entries.item() {
             if visit(key, value)?.is_break() {
@@ -115,6 +119,42 @@ impl Engine for Rocks {
             entries.next();
         }
         entries.status().map_err(|error| engine_error("reading", &error))
+    }
+
+    /// Making an iterator costs more than reading a few keys with it, so one goes through all ranges. Behind the last key of a range
+    /// it looks for the next one, though: where it meets too many that were deleted, it is left alone and each range read for itself.
+    fn scan_ranges(&self, space: Space, ranges: &[KeyRange], visit: Visit<'_>) -> Result<(), StorageError> {
+        let Some((_, end)) = ranges.last() else {
+            return Ok(());
+        };
+        let mut options = scan_options(end);
+        options.set_max_skippable_internal_keys(SKIPPED_KEYS_MAX);
+        let db = self.open_database()?;
+        let mut entries = db.raw_iterator_cf_opt(family(&db, space)?, options);
+        let mut next = Vec::new();
+        for (from, until) in ranges {
+            if entries.key().is_none_or(|key| key < from.as_slice()) {
+                entries.seek(from);
+            }
+            next.clone_from(from);
+            while let Some((key, value)) = entries.item().filter(|(key, _)| *key < until.as_slice()) {
+                if visit(key, value)?.is_break() {
+                    next.clone_from(until);
+                    break;
+                }
+                next.clear();
+                next.extend_from_slice(key);
+                next.push(0);
+                entries.next();
+            }
+            match entries.status() {
+                Err(error) if error.kind() == rocksdb::ErrorKind::Incomplete => {
+                    self.scan(space, &next, until, visit)?;
+                }
+                status => status.map_err(|error| engine_error("reading", &error))?,
+            }
+        }
+        Ok(())
     }
 
     fn write(&self, fill: Fill<'_>, sync: bool) -> Result<(), StorageError> {
@@ -441,6 +481,8 @@ const OPEN_FILES_MAX: i32 = 512;
 const FILE_SYNC_BYTES: u64 = 1 << 20;
 const INFO_LOG_BYTES_MAX: usize = 1 << 20;
 const INFO_LOG_FILES_MAX: usize = 3;
+/// A scan of many ranges passes over so many deleted keys before it begins anew.
+const SKIPPED_KEYS_MAX: u64 = 256;
 /// No key of a chunk is longer.
 const KEY_BYTES_MAX: usize = 32;
 
@@ -486,6 +528,87 @@ mod tests {
             rocks.reclaim(&dead, u64::MAX).unwrap();
             assert!(keys(&rocks).is_empty());
         }
+    }
+
+    /// All ranges in one scan, and each for itself. A scan ends with this key.
+    fn both_scans(rocks: &Rocks, ranges: &[KeyRange], last: Option<[u8; 3]>) -> [Vec<Vec<u8>>; 2] {
+        let (mut one, mut each) = (Vec::new(), Vec::new());
+        let show = |seen: &mut Vec<Vec<u8>>, key: &[u8]| {
+            seen.push(key.to_vec());
+            Ok(match last {
+                Some(last) if key == last => std::ops::ControlFlow::Break(()),
+                _ => std::ops::ControlFlow::Continue(()),
+            })
+        };
+        let space = Space::Chunks;
+        rocks
+            .scan_ranges(space, ranges, &mut |key, _| show(&mut one, key))
+            .unwrap();
+        for (from, until) in ranges {
+            rocks
+                .scan(space, from, until, &mut |key, _| show(&mut each, key))
+                .unwrap();
+        }
+        [one, each]
+    }
+
+    fn ranges<const N: usize>(ranges: [(&[u8], &[u8]); N]) -> Vec<KeyRange> {
+        ranges.map(|(from, until)| (from.to_vec(), until.to_vec())).to_vec()
+    }
+
+    #[test]
+    fn many_ranges_in_one_scan_show_what_a_scan_of_each_shows() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = [[1, 1, 0], [1, 2, 0], [2, 1, 0], [4, 1, 0], [4, 9, 9], [6, 0, 0]];
+        let rocks = with_keys(directory.path(), &keys);
+        for ranges in [
+            ranges([]),
+            ranges([(&[1], &[2]), (&[2], &[3]), (&[3], &[4]), (&[4], &[5])]),
+            ranges([(&[0], &[1]), (&[1, 2], &[2]), (&[4, 1, 1], &[5])]),
+            ranges([(&[4, 2], &[4, 3]), (&[7], &[8]), (&[9], &[10])]),
+        ] {
+            for last in [None, Some([1, 1, 0]), Some([4, 1, 0])] {
+                let [one, each] = both_scans(&rocks, &ranges, last);
+                assert_eq!(one, each, "{ranges:?} {last:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_deleted_keys_do_not_end_a_scan_of_many_ranges() {
+        let directory = tempfile::tempdir().unwrap();
+        let rocks = Rocks::open(directory.path()).unwrap();
+        let keys = |queue: u8| {
+            (0..=u16::MAX)
+                .step_by(61)
+                .map(move |key| [queue, (key >> 8) as u8, key as u8])
+        };
+        let all: Vec<[u8; 3]> = (1..6).flat_map(keys).collect();
+        let mut put = |batch: &mut dyn Batch| all.iter().for_each(|key| batch.put(Space::Chunks, key, b"x"));
+        rocks.write(&mut put, false).unwrap();
+        // Nearly all of the second, the beginning of the third, the middle of the fourth.
+        let lives = |key: &[u8; 3]| match key[0] {
+            2 => key[1] == 200,
+            3 => key[1] >= 150,
+            4 => !(20..220).contains(&key[1]),
+            _ => true,
+        };
+        let dead: Vec<[u8; 3]> = all.iter().copied().filter(|key| !lives(key)).collect();
+        let mut delete = |batch: &mut dyn Batch| dead.iter().for_each(|key| batch.single_delete(Space::Chunks, key));
+        rocks.write(&mut delete, false).unwrap();
+        let ranges = ranges([
+            (&[1], &[2]),
+            (&[2], &[3]),
+            (&[3, 160], &[4]),
+            (&[4], &[5]),
+            (&[5], &[6]),
+        ]);
+        let [one, each] = both_scans(&rocks, &ranges, None);
+        assert_eq!(one, each);
+        let expected = all.iter().filter(|key| lives(key) && (key[0] != 3 || key[1] >= 160));
+        assert!(one.iter().eq(expected));
+        let [one, each] = both_scans(&rocks, &ranges, Some([4, 0, 0]));
+        assert_eq!(one, each);
     }
 
     #[test]
