@@ -297,7 +297,9 @@ proptest! {
         let text = lines.chain([garbage]).collect::<Vec<_>>().join("\n");
         for name in ["rabbitmq.conf", "leveret.toml"] {
             if let Err(mistakes) = read(name, &text) {
-                prop_assert!(!mistakes.is_empty() && mistakes.iter().all(|mistake| mistake.contains(name)), "{mistakes:?}");
+                // What several keys say together has no line, but a key.
+                let is_placed = |mistake: &String| mistake.contains(name) || mistake.starts_with('\'');
+                prop_assert!(!mistakes.is_empty() && mistakes.iter().all(is_placed), "{mistakes:?}");
             }
         }
     }
