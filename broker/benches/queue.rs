@@ -66,6 +66,7 @@ fn queue(consumers: usize) -> Queue<Message, ()> {
                 prefetch_count: 0,
                 exclusive: false,
                 priority: 0,
+                timeout_millis: None,
             })
             .unwrap();
         queue.resume(key, &mut Taken::default());

@@ -456,6 +456,9 @@ fn recover(broker: &Broker, definitions: &[Definition]) -> Result<(), StartError
             }
         }
     }
+    for vhost in broker.vhosts() {
+        vhost.forget_delayed_without_exchange();
+    }
     tracing::info!(queues, messages, "recovered");
     Ok(())
 }

@@ -12,7 +12,7 @@
 //! delivery-limit N | delivery-limit none                           deliveries of a message that may fail
 //! retry all|failed|returned|disabled [min=N] [max=N]               which messages that come back wait
 //! consumer-timeout N | consumer-timeout none                       how long consumers may have a message
-//! add CONSUMER [no_ack] [exclusive] [prefetch=N] [priority=N]      basic.consume; nothing is delivered yet
+//! add CONSUMER [no_ack] [exclusive] [prefetch=N] [priority=N] [timeout=N]   basic.consume; nothing is delivered yet
 //! resume CONSUMER                                                  it may have messages (again)
 //! consume CONSUMER ...                                             add and resume
 //! refuse CONSUMER | allow CONSUMER                                 from now on its outbox is full | has room
@@ -479,6 +479,7 @@ impl Runner {
             prefetch_count: words.value("prefetch").unwrap_or(0),
             exclusive: words.has("exclusive"),
             priority: words.value("priority").unwrap_or(0),
+            timeout_millis: words.value("timeout"),
         };
         match self.queue.as_mut().unwrap().add_consumer(spec) {
             Ok(key) => drop(self.keys.insert(name.to_owned(), key)),

@@ -21,12 +21,28 @@ async fn delayed_exchange(channel: &Channel, name: &str) {
     declare.await.expect("exchange.declare");
 }
 
+/// The exchange `later`, and the queue `q` behind it; both durable.
+async fn delayed_exchange_with_queue(channel: &Channel) {
+    delayed_exchange(channel, "later").await;
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    channel.queue("q", durable).await;
+    channel.bind("q", "later", "k").await;
+}
+
 /// Publishes a persistent message and waits for its confirm.
 async fn publish(channel: &Channel, exchange: &str, body: &str, delay_millis: i64) {
+    publish_with_mode(channel, exchange, body, delay_millis, 2).await;
+}
+
+async fn publish_with_mode(channel: &Channel, exchange: &str, body: &str, delay_millis: i64, delivery_mode: u8) {
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let mut headers = FieldTable::default();
     headers.insert("x-delay".into(), AMQPValue::LongLongInt(delay_millis));
-    let properties = BasicProperties::default().with_delivery_mode(2).with_headers(headers);
+    let properties = BasicProperties::default();
+    let properties = properties.with_delivery_mode(delivery_mode).with_headers(headers);
     let options = BasicPublishOptions::default();
     let publish = channel.basic_publish(exchange.into(), "k".into(), options, body.as_bytes(), properties);
     assert!(publish.await.unwrap().await.unwrap().is_ack());
@@ -60,13 +76,7 @@ async fn delayed_messages_survive_a_kill_and_can_be_listed_and_cancelled() {
     };
     {
         let (_connection, channel) = open(broker.amqp()).await;
-        delayed_exchange(&channel, "later").await;
-        let durable = QueueDeclareOptions {
-            durable: true,
-            ..QueueDeclareOptions::default()
-        };
-        channel.queue("q", durable).await;
-        channel.bind("q", "later", "k").await;
+        delayed_exchange_with_queue(&channel).await;
         for (body, delay_millis) in [("cancelled", LONG_MILLIS), ("soon", 100), ("kept", LONG_MILLIS)] {
             publish(&channel, "later", body, delay_millis).await;
         }
@@ -118,13 +128,7 @@ async fn far_more_messages_than_memory_holds_wait_and_come_in_time() {
     let body = "x".repeat(64 << 10);
     {
         let (_connection, channel) = open(broker.amqp()).await;
-        delayed_exchange(&channel, "later").await;
-        let durable = QueueDeclareOptions {
-            durable: true,
-            ..QueueDeclareOptions::default()
-        };
-        channel.queue("q", durable).await;
-        channel.bind("q", "later", "k").await;
+        delayed_exchange_with_queue(&channel).await;
         // Those that come first are due last.
         for number in 0..MESSAGES {
             let delay_millis = 4_000 + (MESSAGES - number) as i64;
@@ -152,6 +156,35 @@ async fn far_more_messages_than_memory_holds_wait_and_come_in_time() {
                 .unwrap(),
         );
         message.delivery.ack(BasicAckOptions::default()).await.unwrap();
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..MESSAGES).collect::<Vec<_>>());
+}
+
+/// They need not outlive the broker, but there are more of them than memory may hold.
+#[tokio::test]
+async fn messages_that_need_not_be_stored_come_in_time_too() {
+    const MESSAGES: usize = 150;
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (_connection, channel) = open(broker.amqp()).await;
+    delayed_exchange_with_queue(&channel).await;
+    let body = "x".repeat(64 << 10);
+    for number in 0..MESSAGES {
+        let delay_millis = 3_000 + (MESSAGES - number) as i64;
+        publish_with_mode(&channel, "later", &format!("{number:3}{body}"), delay_millis, 1).await;
+    }
+    let mut consumer = channel.consume_no_ack("q").await;
+    let mut seen = Vec::new();
+    for _ in 0..MESSAGES {
+        let delivery = next(&mut consumer).await;
+        seen.push(
+            String::from_utf8_lossy(&delivery.data[..3])
+                .trim()
+                .parse::<usize>()
+                .unwrap(),
+        );
     }
     seen.sort_unstable();
     assert_eq!(seen, (0..MESSAGES).collect::<Vec<_>>());

@@ -147,3 +147,24 @@ async fn a_polite_return_is_no_failure_and_a_lost_channel_is_one() {
         "it failed twice, and once is the limit"
     );
 }
+
+#[tokio::test]
+async fn a_consumer_has_the_time_that_it_asks_for_and_its_channel_lives_on() {
+    let broker = leveret_integration_tests::TestBroker::get();
+    let (_connection, channel) = open(broker.amqp()).await;
+    let hours = arguments([("x-consumer-timeout", AMQPValue::LongInt(36_000_000))]);
+    let exclusive = QueueDeclareOptions::exclusive();
+    let declared = channel.queue_declare("".into(), exclusive, hours).await.unwrap();
+    let queue = declared.name().to_string();
+    let hasty = arguments([("x-consumer-timeout", AMQPValue::LongInt(100))]);
+    let consumed = channel.basic_consume(queue.as_str().into(), "hasty".into(), Default::default(), hasty);
+    let mut consumer = consumed.await.unwrap();
+    channel.publish_confirmed("", &queue, b"order").await;
+    let late = next(&mut consumer).await;
+    let again = next(&mut consumer).await;
+    assert!(!late.redelivered && again.redelivered);
+    late.ack(BasicAckOptions::default()).await.unwrap();
+    again.ack(BasicAckOptions::default()).await.unwrap();
+    channel.publish_confirmed("", &queue, b"another").await;
+    assert_eq!(next_bodies(&mut consumer, 1).await, ["another"]);
+}

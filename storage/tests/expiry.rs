@@ -99,6 +99,42 @@ fn a_search_reads_a_few_chunks_those_that_waited_longest_first() {
     }
 }
 
+/// However many chunks want to be looked at all the time, each has its turn: the more chunks, the later, in proportion.
+#[test]
+fn no_chunk_waits_for_more_searches_than_its_share() {
+    const CHUNKS: u64 = 40;
+    /// `SEARCHED_CHUNKS_MAX` of them are read at once.
+    const ROUNDS: u64 = CHUNKS / 8;
+    for disk in Disk::both() {
+        let store = disk.open(&expiring());
+        // In every chunk one message expires in each round: all chunks want every search.
+        for chunk in 0..CHUNKS {
+            write(&store, |writer| {
+                for round in 0..10 {
+                    let expires = 1000 * (1 + round) + (chunk * 7) % CHUNKS;
+                    writer.append(QUEUE, Position(chunk * 10 + round), &[&expires.to_be_bytes()]);
+                }
+            });
+        }
+        let mut left_at = vec![None; 10 * CHUNKS as usize];
+        for now in (1..=10 + ROUNDS).map(|round| round * 1000 + CHUNKS) {
+            let (positions, found) = search(&store, 0, 10 * CHUNKS, now);
+            write(&store, |writer| {
+                for position in positions {
+                    left_at[position as usize] = Some(now);
+                    writer.settle(QUEUE, Position(position));
+                }
+                writer.saw_expired(QUEUE, &found);
+            });
+        }
+        for (position, left_at) in left_at.iter().enumerate() {
+            let expired_by = (1 + position as u64 % 10) * 1000 + CHUNKS;
+            let waited = left_at.unwrap_or(u64::MAX) - expired_by;
+            assert!(waited <= ROUNDS * 1000, "{position} left {waited} ms late");
+        }
+    }
+}
+
 #[test]
 fn what_came_since_a_search_is_not_missed() {
     for disk in Disk::both() {

@@ -75,19 +75,19 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
                 spec.no_ack,
                 spec.exclusive,
                 spec.prefetch_count,
-                spec.priority,
+                (spec.priority, spec.timeout_millis),
                 view.activity,
             )
         })
         .collect();
-    let consumer_timeout = queue.in_force().arguments.consumer_timeout_ms.unwrap_or(0);
-    let views = specs
-        .into_iter()
-        .filter_map(|(consumer, no_ack, exclusive, prefetch_count, priority, activity)| {
+    let of_queue = queue.in_force().arguments.consumer_timeout_ms;
+    let views = specs.into_iter().filter_map(
+        |(consumer, no_ack, exclusive, prefetch_count, (priority, timeout), activity)| {
             let (outbox, channel, origin) = consumer;
             let info = connections.0.get(&outbox.key())?;
             let consumer_tag = outbox.lock().consumer_tag(channel, origin).unwrap_or_default();
             let priority = (priority != 0).then(|| ("x-priority".to_owned(), priority.into()));
+            let own_timeout = timeout.map(|millis| ("x-consumer-timeout".to_owned(), millis.into()));
             Some(ConsumerView {
                 consumer_tag,
                 queue: QueueName {
@@ -108,9 +108,10 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
                 activity_status: activity.name(),
                 exclusive,
                 prefetch_count,
-                consumer_timeout,
-                arguments: priority.into_iter().collect::<Map<_, _>>(),
+                consumer_timeout: timeout.or(of_queue).unwrap_or(0),
+                arguments: priority.into_iter().chain(own_timeout).collect::<Map<_, _>>(),
             })
-        });
+        },
+    );
     views.collect()
 }

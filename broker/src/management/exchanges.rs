@@ -1,6 +1,6 @@
 //! Exchanges: lists, one exchange, declare, delete.
 
-use leveret_routing::ExchangeOptions;
+use leveret_routing::{ExchangeKind, ExchangeOptions};
 
 use super::listing::{self, Row};
 use super::reply::{ApiError, Outcome, Reply};
@@ -22,6 +22,7 @@ fn view(vhost: &Vhost, name: String, options: &ExchangeOptions) -> ExchangeView 
             .policies_of_exchange(&name)
             .policy
             .map(|policy| policy.spec.name.clone()),
+        messages_delayed: (options.kind == ExchangeKind::Delayed).then(|| vhost.delayed_count(&name)),
         name,
         vhost: vhost.name.to_string(),
         kind: options.kind.as_str(),

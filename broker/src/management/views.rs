@@ -387,6 +387,8 @@ pub struct ExchangeView {
     pub arguments: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages_delayed: Option<u64>,
 }
 
 /// A queue; what is borrowed would cost the most to copy.

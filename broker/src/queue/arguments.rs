@@ -18,9 +18,6 @@ pub const STREAM_ARGUMENTS: [&str; 3] = [
     "x-stream-filter-size-bytes",
 ];
 
-/// Arguments that only consumers of streams take; refused likewise.
-const STREAM_CONSUMER_ARGUMENTS: [&str; 3] = ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
-
 /// What a full queue does with a new message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
@@ -173,20 +170,6 @@ impl QueueArguments {
         Ok(())
     }
 
-    /// Checks the arguments of basic.consume that are for other kinds of queue.
-    pub fn check_consumer(&self, table: &FieldTable) -> Result<(), ArgumentError> {
-        match STREAM_CONSUMER_ARGUMENTS
-            .iter()
-            .find(|name| lookup(table, name).is_some())
-        {
-            None => Ok(()),
-            Some(argument) => Err(ArgumentError::OtherQueueType {
-                argument,
-                queue_type: self.queue_type.module_name(),
-            }),
-        }
-    }
-
     /// Which messages are duplicates, if the queue drops them.
     pub fn deduplication(&self) -> Option<&Deduplication> {
         self.deduplicates.then_some(&self.deduplication)
@@ -212,7 +195,7 @@ impl QueueType {
         }
     }
 
-    fn module_name(self) -> &'static str {
+    pub(super) fn module_name(self) -> &'static str {
         match self {
             QueueType::Classic => "rabbit_classic_queue",
             QueueType::Quorum => "rabbit_quorum_queue",

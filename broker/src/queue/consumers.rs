@@ -38,6 +38,8 @@ pub struct ConsumerSpec<C> {
     pub exclusive: bool,
     /// Higher is served first.
     pub priority: i32,
+    /// How long it may take to settle a delivery; 0 is for ever, `None` as long as the queue says.
+    pub timeout_millis: Option<u64>,
 }
 
 /// Whether a consumer may have messages at all.
@@ -266,6 +268,11 @@ impl<C> Consumers<C> {
     }
 
     /// Whether there was ever a consumer.
+    /// How long a consumer may take, if it has a time of its own.
+    pub(super) fn timeout_millis(&self, key: ConsumerKey) -> Option<u64> {
+        self.get(key)?.spec.timeout_millis
+    }
+
     pub(super) fn had_any(&self) -> bool {
         self.had_any
     }

@@ -298,8 +298,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         consumer: Option<ConsumerKey>,
         sink: &mut S,
     ) {
-        if let Some(millis) = self.consumer_timeout_millis
-            && consumer.is_some()
+        if self.may_be_late
+            && let Some(millis) = consumer.and_then(|consumer| self.millis_to_settle(consumer))
             && let Some(slot) = self.unacked.vacant_slot()
         {
             let late_at = sink.now_millis().saturating_add(millis);

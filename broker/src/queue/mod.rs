@@ -15,6 +15,7 @@ mod argument_table;
 mod argument_values;
 mod arguments;
 mod behind;
+mod consumer_arguments;
 mod consumers;
 mod dispatch;
 mod effective;
@@ -49,6 +50,7 @@ pub use self::arguments::{
     ArgumentError, DeadLetterStrategy, DelayedRetry, InvalidReason, Overflow, QueueArguments, QueueType,
     STREAM_ARGUMENTS, dead_letter_exchange,
 };
+pub use self::consumer_arguments::ConsumerArguments;
 pub use self::consumers::{Activity, ConsumerKey, ConsumerSpec, ConsumerView};
 pub use self::dispatch::{GetOutcome, Got, PublishOutcome};
 pub use self::effective::EffectiveArguments;
@@ -195,6 +197,8 @@ pub struct Queue<M, C> {
     waiting: Waiting<M>,
     /// How long consumers may have a message, and which ones they have.
     consumer_timeout_millis: Option<u64>,
+    /// The queue or a consumer says how long, or once did.
+    may_be_late: bool,
     lease: Option<Lease>,
     timeouts: Option<Box<Timeouts>>,
     /// Messages on their way out.
@@ -239,6 +243,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             retry_delay: RetryDelay::default(),
             waiting: Waiting::new(),
             consumer_timeout_millis: None,
+            may_be_late: false,
             lease: None,
             timeouts: None,
             given_up: Vec::new(),
@@ -286,6 +291,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if self.consumers.has_exclusive() || (spec.exclusive && is_shared) {
             return Err(ConsumeError::InExclusiveUse);
         }
+        self.may_be_late |= spec.timeout_millis.is_some();
         Ok(self.consumers.add(spec))
     }
 

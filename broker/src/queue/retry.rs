@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ready::History;
 use super::unacked::UnackedMessage;
-use super::{DelayedRetry, Position, Queue, QueueMessage, Sink, Slot};
+use super::{ConsumerKey, DelayedRetry, Position, Queue, QueueMessage, Sink, Slot};
 
 /// So many deliveries and messages return in one operation, before others have their turn.
 const RETURNED_BATCH_MESSAGES: usize = 4096;
@@ -118,10 +118,17 @@ impl<M: QueueMessage, C> Queue<M, C> {
         self.retry_delay = delay;
     }
 
-    /// Says how long consumers may take to settle what is delivered from now on. What is late comes back, and the consumer is told by
+    /// Says how long consumers that do not say it themselves may take to settle what is delivered from now on. What is late comes back, and the consumer is told by
     /// [`Sink::late`]. `None` is for ever.
     pub fn set_consumer_timeout(&mut self, millis: Option<u64>) {
         self.consumer_timeout_millis = millis;
+        self.may_be_late |= millis.is_some();
+    }
+
+    /// How long a consumer may take to settle a delivery: what it says itself counts before what its queue says.
+    pub(super) fn millis_to_settle(&self, consumer: ConsumerKey) -> Option<u64> {
+        let own = self.consumers.timeout_millis(consumer);
+        own.or(self.consumer_timeout_millis).filter(|millis| *millis > 0)
     }
 
     /// When the first message has waited long enough, or the first delivery is late.

@@ -7,8 +7,6 @@ use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::basic::{
     AMQPMethod, Cancel, CancelOk, Consume, ConsumeOk, Get, GetEmpty, Qos, QosOk, RecoverOk,
 };
-use amq_protocol::types::{AMQPValue, FieldTable};
-use leveret_routing::type_name;
 use leveret_storage::QueueId;
 
 use super::channel::{ChannelConsumer, server_only};
@@ -19,10 +17,8 @@ use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
 use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::rewrite::with_delivery_count;
-use crate::queue::{ConsumerSpec, GetOutcome};
-use crate::vhost::{OperationError, QueueHandle, Resource};
-
-const PRIORITY_ARGUMENT: &str = "x-priority";
+use crate::queue::{ConsumerArguments, ConsumerSpec, GetOutcome};
+use crate::vhost::{OperationError, Resource};
 
 impl Session {
     pub(super) fn basic_method(
@@ -118,11 +114,8 @@ impl Session {
         let Some(opened) = &self.open else { return Ok(()) };
         let vhost = opened.vhost.clone();
         let queue = vhost.readable_queue(&opened.actor, &name)?;
-        let arguments = &queue.properties.arguments;
-        arguments
-            .check_consumer(&consume.arguments)
+        let arguments = ConsumerArguments::parse(&consume.arguments, queue.properties.arguments.queue_type)
             .map_err(|error| OperationError::Argument(error.explain(&queue.name, &vhost.name)))?;
-        let priority = consumer_priority(&consume.arguments, &queue, &vhost.name)?;
         let origin = {
             let mut outbox = self.outbox.lock();
             let Some(deliveries) = outbox.channel(number) else {
@@ -140,7 +133,8 @@ impl Session {
             no_ack: consume.no_ack,
             prefetch_count,
             exclusive: consume.exclusive,
-            priority,
+            priority: arguments.priority,
+            timeout_millis: arguments.timeout_millis,
         };
         let ok = (!consume.nowait).then(|| consume_ok(&tag));
         let outbox = self.outbox.clone();
@@ -348,22 +342,4 @@ fn consume_ok(tag: &str) -> AMQPClass {
 /// The octets of a tag as a short string on the wire.
 fn shortstr(tag: &str) -> Vec<u8> {
     crate::protocol::wire::shortstr(tag).unwrap_or_default()
-}
-
-fn consumer_priority(arguments: &FieldTable, queue: &QueueHandle, vhost: &str) -> Result<i32, OperationError> {
-    let clamped = |value: i64| value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
-    match arguments.inner().get(PRIORITY_ARGUMENT) {
-        None => Ok(0),
-        Some(AMQPValue::ShortShortInt(value)) => Ok(i32::from(*value)),
-        Some(AMQPValue::ShortShortUInt(value)) => Ok(i32::from(*value)),
-        Some(AMQPValue::ShortInt(value)) => Ok(i32::from(*value)),
-        Some(AMQPValue::ShortUInt(value)) => Ok(i32::from(*value)),
-        Some(AMQPValue::LongInt(value)) => Ok(*value),
-        Some(AMQPValue::LongUInt(value)) => Ok(clamped(i64::from(*value))),
-        Some(AMQPValue::LongLongInt(value)) => Ok(clamped(*value)),
-        Some(other) => Err(OperationError::ConsumerPriority {
-            resource: Resource::queue(&queue.name, vhost),
-            type_name: type_name(other),
-        }),
-    }
 }

@@ -27,7 +27,7 @@ impl Vhost {
         let destination = Destination::Queue(self.binding_queue(&topology, actor, queue, exchange)?);
         let (durable, replay) = self.bind(&mut topology, exchange, destination, routing_key, arguments)?;
         drop(topology);
-        Ok(durable.max(replay.send()))
+        Ok(durable.max(self.send(replay)))
     }
 
     /// `queue.unbind`. Whatever is missing is as good as unbound.

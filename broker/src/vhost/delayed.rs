@@ -1,8 +1,9 @@
 //! Messages that delayed exchanges keep until their time has come.
 //!
 //! One that is persistent in a durable exchange is in the store, until the write that puts it into its queues: that write and its
-//! removal are one; only what is due soon is in memory ([`schedule`](super::schedule)). Others are in memory. Times are
-//! milliseconds since 1970, so that a restart changes nothing about them.
+//! removal are one; only what is due soon is in memory ([`schedule`](super::schedule)). Others are in memory, but for those that are too
+//! many: they are in the store as well, which a start forgets if their exchange is gone. Times are milliseconds since 1970, so that a
+//! restart changes nothing about them.
 //!
 //! The lock of what waits is a leaf, but for the store's pending commit. What is due soon is read while it is held, a few megabytes at the
 //! most.
@@ -12,7 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use amq_protocol::types::AMQPValue;
-use leveret_routing::RouteBuffer;
+use leveret_routing::{ExchangeOptions, RouteBuffer};
 use leveret_storage::{Moment, QueueId, StorageError, Store, Ticket};
 use parking_lot::Mutex;
 
@@ -25,7 +26,7 @@ use crate::protocol::field_table::{decode_table, with_long};
 use crate::protocol::message::Message;
 use crate::protocol::rewrite::{Change, HeaderChanges, rewrite};
 use crate::queue::integer;
-use crate::settings::Setting;
+use crate::settings::{self, Setting};
 use crate::timer::Timer;
 
 /// A header: milliseconds to wait. Delivered messages have it negated, as RabbitMQ's plug-in does, so that no further
@@ -36,7 +37,7 @@ const AT: &str = "x-deliver-at";
 
 /// So many due messages are moved with one write.
 const DUE_BATCH_MESSAGES: usize = 256;
-/// Memory for stored messages that are due soon, of all exchanges of a virtual host;
+/// Memory for stored messages that are due soon, and as much for those that need not be stored, of all exchanges of a virtual host;
 const WINDOW_BYTES_TOTAL: usize = 16 << 20;
 /// but of one exchange no more
 const WINDOW_BYTES_MAX: usize = 4 << 20;
@@ -122,10 +123,11 @@ impl DelayedMessages {
             message,
             routing_keys: delay.routing_keys.clone(),
         };
-        let ticket = if delay.durable && delayed.message.is_persistent() {
+        let must_last = delay.durable && delayed.message.is_persistent();
+        let ticket = if must_last || !schedule.has_room(&delayed, window_bytes) {
             let ticket = write(schedule, store, vhost, &delay.exchange, at, &delayed);
             schedule.add_stored(store, at, delayed, ticket, window_bytes);
-            Some(ticket)
+            must_last.then_some(ticket)
         } else {
             schedule.add_passing(at, delayed);
             None
@@ -373,13 +375,15 @@ impl Vhost {
 
     /// The delayed messages of an exchange, in the order in which they are due: the first of them, if there are very many.
     pub fn delayed_messages(&self, exchange: &str) -> Result<Vec<DelayedView>, OperationError> {
-        self.must_have_exchange(exchange)?;
-        self.delayed.list(&self.store, exchange).map_err(storage_failed)
+        let durable = self.exchange_with_delays(exchange)?.durable;
+        let mut views = self.delayed.list(&self.store, exchange).map_err(storage_failed)?;
+        views.iter_mut().for_each(|view| view.durable &= durable);
+        Ok(views)
     }
 
     /// Drops a delayed message, which nobody gets then; false if it is not there.
     pub fn cancel_delayed(&self, exchange: &str, id: u64) -> Result<(bool, Durable), OperationError> {
-        self.must_have_exchange(exchange)?;
+        self.exchange_with_delays(exchange)?;
         self.check_store()?;
         self.delayed.cancel(&self.store, exchange, id).map_err(storage_failed)
     }
@@ -432,11 +436,25 @@ impl Vhost {
         id
     }
 
-    fn must_have_exchange(&self, exchange: &str) -> Result<(), OperationError> {
-        match self.topology.read().routing.exchange(exchange) {
-            Some(_) => Ok(()),
-            None => Err(OperationError::NotFound(self.exchange_resource(exchange))),
+    /// At a start, when all exchanges are back: what was stored of one that is gone goes too.
+    pub fn forget_delayed_without_exchange(&self) {
+        let topology = self.topology.read();
+        let is_gone = |exchange: &Arc<str>| topology.routing.exchange(exchange).is_none();
+        let exchanges: Vec<_> = self.delayed.by_exchange.lock().keys().cloned().collect();
+        for exchange in exchanges.iter().filter(|exchange| is_gone(exchange)) {
+            if let Some(id) = self.delayed.forget(exchange) {
+                let mut writer = self.store.writer();
+                writer.delete(&settings::delayed_log(&self.name, exchange));
+                writer.delete_schedule(id);
+                writer.submit();
+            }
         }
+    }
+
+    fn exchange_with_delays(&self, exchange: &str) -> Result<ExchangeOptions, OperationError> {
+        let topology = self.topology.read();
+        let found = topology.routing.exchange(exchange).map(|found| found.options.clone());
+        found.ok_or_else(|| OperationError::NotFound(self.exchange_resource(exchange)))
     }
 }
 
@@ -455,23 +473,76 @@ mod tests {
     use crate::vhost::Actor;
     use crate::vhost::exchanges::ExchangeDeclaration;
 
-    #[test]
-    fn what_an_older_version_kept_in_the_order_of_arrival_is_put_in_the_order_of_time() {
-        let store = Store::in_memory(StoreOptions::default());
-        let broker = crate::server::start(Config::default(), store.clone(), &Registry::new()).unwrap();
-        let vhost = broker.vhost("/").unwrap();
+    fn declare(vhost: &Vhost, name: &str, durable: bool) {
         let mut arguments = FieldTable::default();
         arguments.insert("x-delayed-type".into(), AMQPValue::LongString("direct".into()));
         let exchange = ExchangeDeclaration {
-            name: "later",
+            name,
             kind: "x-delayed-message",
             passive: false,
-            durable: true,
+            durable,
             auto_delete: false,
             internal: false,
             arguments,
         };
         vhost.declare_exchange(&Actor::operator(), exchange).unwrap();
+    }
+
+    #[test]
+    fn what_need_not_be_stored_is_when_there_is_too_much_of_it_and_ends_with_its_exchange() {
+        const MESSAGES: u64 = 40;
+        let store = Store::in_memory(StoreOptions::default());
+        let start = || crate::server::start(Config::default(), store.clone(), &Registry::new()).unwrap();
+        let far = crate::timer::unix_millis() + 1_000_000;
+        {
+            let vhost = start().vhost("/").unwrap();
+            let body = vec![b'x'; WINDOW_BYTES_MAX / 16];
+            let mut header = vec![0, 60, 0, 0];
+            header.extend_from_slice(&(body.len() as u64).to_be_bytes());
+            header.extend_from_slice(&[0, 0]);
+            let message = Message::new(&[0, 0], &header, &body);
+            for (exchange, durable) in [("stays", true), ("goes", false)] {
+                declare(&vhost, exchange, durable);
+                for number in 0..MESSAGES {
+                    let delay = Delay {
+                        exchange: exchange.into(),
+                        durable,
+                        due_millis: far + number,
+                        routing_keys: vec!["k".to_owned()],
+                    };
+                    assert_eq!(vhost.delay(&delay, &message), None, "nobody waits for the disk");
+                }
+                assert_eq!(vhost.delayed_count(exchange), MESSAGES);
+                let listed = vhost.delayed_messages(exchange).unwrap();
+                assert_eq!(listed.len(), MESSAGES as usize);
+                assert!(durable || listed.iter().all(|view| !view.durable));
+            }
+            let by_exchange = vhost.delayed.by_exchange.lock();
+            for (exchange, schedule) in by_exchange.iter() {
+                let held: usize = schedule
+                    .in_memory()
+                    .map(|(.., delayed, _)| delayed.message.body_len())
+                    .sum();
+                assert!(held < 3 * WINDOW_BYTES_MAX, "{exchange} holds {held} bytes");
+            }
+            drop(by_exchange);
+            let mut writer = store.writer();
+            writer.reserve_id(store.allocate_queue_id());
+            store.wait(writer.submit()).unwrap();
+        }
+        let vhost = start().vhost("/").unwrap();
+        assert!(vhost.delayed_count("stays") > 0);
+        assert_eq!(vhost.delayed_count("goes"), 0);
+        declare(&vhost, "goes", false);
+        assert_eq!(vhost.delayed_messages("goes").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn what_an_older_version_kept_in_the_order_of_arrival_is_put_in_the_order_of_time() {
+        let store = Store::in_memory(StoreOptions::default());
+        let broker = crate::server::start(Config::default(), store.clone(), &Registry::new()).unwrap();
+        let vhost = broker.vhost("/").unwrap();
+        declare(&vhost, "later", true);
         let delayed = Delayed {
             message: Message::new(&[0, 0], &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], b"x"),
             routing_keys: vec!["key".to_owned()],

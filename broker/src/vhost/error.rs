@@ -139,14 +139,6 @@ pub enum OperationError {
     /// An argument has the wrong type or an impossible value.
     #[error("{0}")]
     Argument(String),
-    /// A consumer's `x-priority` is no integer.
-    #[error("invalid arg 'x-priority' for {resource}: \"expected integer, got {type_name}\"")]
-    ConsumerPriority {
-        /// The queue.
-        resource: Resource,
-        /// What it is instead.
-        type_name: &'static str,
-    },
     /// The binding's arguments make no sense for its exchange.
     #[error("{0}")]
     Binding(String),
@@ -200,7 +192,6 @@ impl OperationError {
             | OperationError::Inequivalent(_)
             | OperationError::UnknownExchangeType(_)
             | OperationError::Argument(_)
-            | OperationError::ConsumerPriority { .. }
             | OperationError::Binding(_)
             | OperationError::QueueLimit { .. }
             | OperationError::Policy(_) => ReplyCode::PreconditionFailed,

@@ -141,7 +141,7 @@ impl Vhost {
         let destination = Destination::Exchange(destination);
         let (durable, replay) = self.bind(&mut topology, source, destination, routing_key, arguments)?;
         drop(topology);
-        Ok(durable.max(replay.send()))
+        Ok(durable.max(self.send(replay)))
     }
 
     /// `exchange.unbind`. Whatever is missing is as good as unbound.

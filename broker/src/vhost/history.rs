@@ -12,11 +12,10 @@ use leveret_routing::{Destination, ExchangeKind, ExchangeRef, MessageHeaders, Ro
 use parking_lot::Mutex;
 
 use super::effects::Scratch;
-use super::routes::MessageFacts;
-use super::{Durable, QueueHandle, Topology, Vhost};
+use super::routes::{Publication, Targets};
+use super::{Durable, Topology, Vhost};
 use crate::protocol::content::{ContentHeader, Properties};
 use crate::protocol::message::Message;
-use crate::protocol::wire::Reader;
 
 /// Memory that the history of one exchange keeps alive; the newest message stays whatever its size.
 const HISTORY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -30,17 +29,30 @@ pub struct Histories {
     by_exchange: Mutex<HashMap<String, History>>,
 }
 
+/// A message that passed, with its routing keys: its own and those of its headers CC and BCC.
+#[derive(Clone)]
+struct Kept {
+    message: Message,
+    routing_keys: Arc<[String]>,
+}
+
+impl Kept {
+    fn memory_size(&self) -> usize {
+        self.message.memory_size() + self.routing_keys.iter().map(String::len).sum::<usize>()
+    }
+}
+
 /// Oldest first.
 #[derive(Default)]
 struct History {
-    messages: VecDeque<Message>,
+    messages: VecDeque<Kept>,
     bytes: usize,
 }
 
 impl History {
-    fn push(&mut self, message: &Message, length: u64) {
-        self.bytes += message.memory_size();
-        self.messages.push_back(message.clone());
+    fn push(&mut self, kept: Kept, length: u64) {
+        self.bytes += kept.memory_size();
+        self.messages.push_back(kept);
         while self.messages.len() as u64 > length || (self.bytes > HISTORY_BYTES_MAX && self.messages.len() > 1) {
             if let Some(oldest) = self.messages.pop_front() {
                 self.bytes -= oldest.memory_size();
@@ -51,7 +63,12 @@ impl History {
 
 impl Histories {
     /// Remembers a message that passed the exchange, unless its headers say otherwise.
-    pub(super) fn record(&self, exchange: &ExchangeRef<'_>, headers: &dyn MessageHeaders, message: &Message) {
+    pub(super) fn record(
+        &self,
+        exchange: &ExchangeRef<'_>,
+        headers: &dyn MessageHeaders,
+        publication: &Publication<'_>,
+    ) {
         let no_store = headers.field_table().and_then(|table| table.inner().get(NO_STORE));
         if let Some(AMQPValue::Boolean(true)) = no_store {
             return;
@@ -61,7 +78,11 @@ impl Histories {
             histories.insert(exchange.name.to_owned(), History::default());
         }
         if let Some(history) = histories.get_mut(exchange.name) {
-            history.push(message, exchange.options.history_length);
+            let kept = Kept {
+                message: publication.message.clone(),
+                routing_keys: publication.routing_keys.iter().map(|key| (*key).to_owned()).collect(),
+            };
+            history.push(kept, exchange.options.history_length);
         }
     }
 
@@ -70,7 +91,7 @@ impl Histories {
         self.by_exchange.lock().remove(exchange);
     }
 
-    fn of(&self, exchange: &str) -> Vec<Message> {
+    fn of(&self, exchange: &str) -> Vec<Kept> {
         let histories = self.by_exchange.lock();
         let history = histories.get(exchange).map(|history| history.messages.iter().cloned());
         history.into_iter().flatten().collect()
@@ -80,72 +101,53 @@ impl Histories {
 /// Messages of a history on their way to what was just bound, to be sent when the topology is free.
 #[derive(Default)]
 #[must_use = "a replay that is dropped was never sent"]
-pub struct Replay(Vec<(Arc<QueueHandle>, Vec<Message>)>);
-
-impl Replay {
-    /// Hands each queue its messages; the commit that makes them durable.
-    pub(super) fn send(self) -> Durable {
-        let mut scratch = Scratch::default();
-        let mut ticket = None;
-        for (queue, mut messages) in self.0 {
-            ticket = ticket.max(queue.publish(&mut messages, &mut scratch).ticket);
-        }
-        ticket
-    }
-
-    fn add(&mut self, queue: &Arc<QueueHandle>, message: Message) {
-        match self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, queue)) {
-            Some((_, messages)) => messages.push(message),
-            None => self.0.push((queue.clone(), vec![message])),
-        }
-    }
-}
+pub struct Replay(Vec<(Message, Targets)>);
 
 impl Vhost {
-    /// What a new binding gets of its source's history.
+    /// What a new binding gets of its source's history. Through an exchange it goes as if it were published now.
     pub(super) fn replay(&self, topology: &Topology, source: &str, destination: Destination<u32, &str>) -> Replay {
-        let mut replay = Replay::default();
         let kind = topology.routing.exchange(source).map(|exchange| exchange.kind());
         if kind != Some(ExchangeKind::RecentHistory) {
-            return replay;
+            return Replay::default();
         }
         let mut buffer = RouteBuffer::new();
-        for message in self.histories.of(source) {
-            match destination {
-                Destination::Queue(index) => {
-                    if let Some(queue) = topology.queues.get(index as usize) {
-                        replay.add(queue, message);
-                    }
-                }
-                Destination::Exchange(exchange) => {
-                    self.route_again(topology, exchange, &message, &mut buffer);
-                    for queue in buffer
-                        .queues()
-                        .iter()
-                        .filter_map(|index| topology.queues.get(*index as usize))
-                    {
-                        replay.add(queue, message.clone());
-                    }
-                }
-            }
-        }
-        replay
+        let kept = self.histories.of(source).into_iter().map(|kept| {
+            let targets = match destination {
+                Destination::Queue(index) => Targets {
+                    queues: topology.queues.get(index as usize).cloned().into_iter().collect(),
+                    ..Targets::default()
+                },
+                Destination::Exchange(exchange) => self.route_again(topology, exchange, &kept, &mut buffer),
+            };
+            (kept.message, targets)
+        });
+        Replay(kept.collect())
     }
 
-    /// Routes a message of the history through an exchange, with its own routing key and properties.
-    fn route_again(&self, topology: &Topology, exchange: &str, message: &Message, buffer: &mut RouteBuffer<u32>) {
-        buffer.clear();
-        let view = message.view();
-        let mut names = Reader::new(view.exchange_and_key);
-        let routing_key = names.shortstr().and_then(|_| names.shortstr()).unwrap_or_default();
-        let properties = ContentHeader::parse(view.header).and_then(|header| Properties::parse(header.properties));
-        let facts = MessageFacts::new(properties.unwrap_or_default());
-        let routed = topology.routing.route_by_keys(exchange, &[routing_key], &facts, buffer);
-        if routed.is_ok() {
-            for exchange in topology.routing.histories(buffer) {
-                self.histories.record(&exchange, &facts, message);
-            }
+    /// Routes a message of the history through an exchange, with the routing keys and properties that it had.
+    fn route_again(&self, topology: &Topology, exchange: &str, kept: &Kept, buffer: &mut RouteBuffer<u32>) -> Targets {
+        let header = ContentHeader::parse(kept.message.view().header);
+        let properties = header.and_then(|header| Properties::parse(header.properties));
+        let routing_keys: Vec<&str> = kept.routing_keys.iter().map(String::as_str).collect();
+        let publication = Publication {
+            exchange,
+            routing_keys: &routing_keys,
+            properties: properties.unwrap_or_default(),
+            message: &kept.message,
+        };
+        self.route_in(topology, &publication, buffer).unwrap_or_default()
+    }
+
+    /// Hands a replay over as if it were published now; the commit that makes it durable.
+    pub(super) fn send(&self, replay: Replay) -> Durable {
+        let mut scratch = Scratch::default();
+        let mut ticket = None;
+        for (message, Targets { queues, delays, .. }) in replay.0 {
+            let delivered = self.hand_over(&queues, &delays, &message, &mut scratch, |_, _| {});
+            self.counters.routed.inc_by(delivered.taken_by as u64);
+            ticket = ticket.max(delivered.ticket);
         }
+        ticket
     }
 }
 
@@ -153,18 +155,21 @@ impl Vhost {
 mod tests {
     use super::*;
 
-    fn message(body: &[u8]) -> Message {
+    fn message(body: &[u8]) -> Kept {
         let mut header = vec![0, 60, 0, 0];
         header.extend_from_slice(&(body.len() as u64).to_be_bytes());
         header.extend_from_slice(&[0, 0]);
-        Message::new(&[0, 0], &header, body)
+        Kept {
+            message: Message::new(&[0, 0], &header, body),
+            routing_keys: Arc::default(),
+        }
     }
 
     fn bodies(history: &History) -> Vec<usize> {
         history
             .messages
             .iter()
-            .map(|message| message.view().body.len())
+            .map(|kept| kept.message.view().body.len())
             .collect()
     }
 
@@ -172,7 +177,7 @@ mod tests {
     fn a_history_keeps_the_last_messages() {
         let mut history = History::default();
         for length in 1..=5 {
-            history.push(&message(&vec![0; length]), 3);
+            history.push(message(&vec![0; length]), 3);
         }
         assert_eq!(bodies(&history), [3, 4, 5]);
     }
@@ -182,11 +187,11 @@ mod tests {
         let mut history = History::default();
         let large = message(&vec![0; HISTORY_BYTES_MAX / 4]);
         for _ in 0..10 {
-            history.push(&large, 1000);
+            history.push(large.clone(), 1000);
         }
         assert_eq!(history.messages.len(), 3);
         let huge = message(&vec![0; HISTORY_BYTES_MAX + 1]);
-        history.push(&huge, 1000);
+        history.push(huge, 1000);
         assert_eq!(bodies(&history), [HISTORY_BYTES_MAX + 1]);
     }
 }

@@ -18,6 +18,7 @@ impl Vhost {
         let policy = Policy::new(kind, spec.clone()).map_err(OperationError::Policy)?;
         self.check_store()?;
         let mut topology = self.topology.write();
+        self.check_exists(&topology)?;
         topology.policies.set(kind, policy);
         self.apply_all(&mut topology);
         let mut writer = self.store.writer();
@@ -71,6 +72,8 @@ impl Vhost {
     /// Replaces the limits; the commit to wait for. What exists already stays.
     pub fn set_limits(&self, limits: VhostLimits) -> Result<Ticket, OperationError> {
         self.check_store()?;
+        let topology = self.topology.read();
+        self.check_exists(&topology)?;
         let mut current = self.limits.write();
         *current = limits;
         let mut writer = self.store.writer();
@@ -142,5 +145,38 @@ impl Topology {
         let alternate = applied.alternate_exchange().map(str::to_owned);
         // The default exchange refuses: it has no alternate, whatever a policy says.
         let _ = self.routing.set_policy_alternate_exchange(exchange, alternate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leveret_storage::{Store, StoreOptions};
+    use prometheus::Registry;
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn nothing_is_set_in_a_virtual_host_that_is_deleted() {
+        let store = Store::in_memory(StoreOptions::default());
+        let broker = crate::server::start(Config::default(), store, &Registry::new()).unwrap();
+        let vhost = broker.vhost("/").unwrap();
+        vhost.delete_everything();
+        let spec = PolicySpec {
+            name: "late".to_owned(),
+            pattern: ".*".to_owned(),
+            apply_to: crate::policy::ApplyTo::All,
+            priority: 0,
+            definition: json!({"max-length": 1}).as_object().cloned().unwrap(),
+        };
+        let set = vhost.set_policy(PolicyKind::User, spec);
+        assert!(matches!(set, Err(OperationError::VhostDeleted(_))));
+        let limited = vhost.set_limits(VhostLimits {
+            max_queues: Some(1),
+            ..VhostLimits::default()
+        });
+        assert!(matches!(limited, Err(OperationError::VhostDeleted(_))));
+        assert!(vhost.policies(PolicyKind::User).is_empty());
     }
 }

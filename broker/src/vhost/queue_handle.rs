@@ -216,7 +216,7 @@ impl QueueHandle {
         self.refuses_when_full.store(refuses, Ordering::Relaxed);
         self.overflows_to_dead_letters.store(to_dead_letters, Ordering::Relaxed);
         let (delivery_limit, message_ttl) = (arguments.delivery_limit, arguments.message_ttl_ms);
-        let consumer_timeout = arguments.consumer_timeout_ms.filter(|millis| *millis > 0);
+        let consumer_timeout = arguments.consumer_timeout_ms;
         let (retry_delay, expires) = (arguments.retry_delay(), arguments.expires_ms);
         // What is given up now goes by what is in force now.
         *self.policies.write() = Arc::new(InForce {

@@ -9,7 +9,7 @@ use leveret_routing::{ExchangeRef, MessageHeaders, RouteBuffer};
 use super::deduplication::{Claim, claims};
 use super::delayed::{Delay, due_millis};
 use super::exchanges::exchange_permission_name;
-use super::{Actor, OperationError, QueueHandle, Vhost};
+use super::{Actor, OperationError, QueueHandle, Topology, Vhost};
 use crate::auth::permissions::Operation;
 use crate::protocol::content::Properties;
 use crate::protocol::field_table::decode_table;
@@ -43,14 +43,14 @@ pub struct Targets {
 }
 
 /// What exchanges may ask of a message: its properties, and its headers, which are decoded when one of them does.
-pub(super) struct MessageFacts<'a> {
+struct MessageFacts<'a> {
     properties: Properties<'a>,
     headers: OnceCell<Option<FieldTable>>,
     due_millis: OnceCell<Option<u64>>,
 }
 
 impl<'a> MessageFacts<'a> {
-    pub(super) fn new(properties: Properties<'a>) -> MessageFacts<'a> {
+    fn new(properties: Properties<'a>) -> MessageFacts<'a> {
         MessageFacts {
             properties,
             headers: OnceCell::new(),
@@ -109,15 +109,24 @@ impl Vhost {
         publication: &Publication<'_>,
         buffer: &mut RouteBuffer<u32>,
     ) -> Result<Targets, OperationError> {
+        self.route_in(&self.topology.read(), publication, buffer)
+    }
+
+    /// The same, for who has locked the topology.
+    pub(super) fn route_in(
+        &self,
+        topology: &Topology,
+        publication: &Publication<'_>,
+        buffer: &mut RouteBuffer<u32>,
+    ) -> Result<Targets, OperationError> {
         let facts = MessageFacts::new(publication.properties);
         buffer.clear();
-        let topology = self.topology.read();
         topology
             .routing
             .route_by_keys(publication.exchange, publication.routing_keys, &facts, buffer)
             .map_err(|_| OperationError::NotFound(self.exchange_resource(publication.exchange)))?;
         for exchange in topology.routing.histories(buffer) {
-            self.histories.record(&exchange, &facts, publication.message);
+            self.histories.record(&exchange, &facts, publication);
         }
         let queues: Vec<Arc<QueueHandle>> = buffer
             .queues()

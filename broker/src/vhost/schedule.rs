@@ -7,7 +7,7 @@
 //!   in the store:  | number of routing keys (2) | routing keys | the stored form of the message |
 //! ```
 //!
-//! Messages that are not stored stay in memory, `passing`, until they are due.
+//! Messages that need not be stored stay in memory, `passing`, until they are due, as long as there is room for them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
@@ -92,6 +92,7 @@ pub(super) struct Schedule {
     /// How many the store has.
     stored: u64,
     passing: BTreeMap<Moment, Delayed>,
+    passing_bytes: usize,
     /// Nothing is read before.
     retry_at_millis: u64,
 }
@@ -109,6 +110,7 @@ impl Default for Schedule {
             taken: Moment::default(),
             stored: 0,
             passing: BTreeMap::new(),
+            passing_bytes: 0,
             retry_at_millis: 0,
         }
     }
@@ -145,9 +147,21 @@ impl Schedule {
         }
     }
 
+    /// Whether a message that need not be stored may stay in memory until it is due.
+    pub fn has_room(&self, delayed: &Delayed, window_bytes: usize) -> bool {
+        self.passing_bytes + delayed.bytes() <= window_bytes
+    }
+
     /// Keeps a message in memory until it is due.
     pub fn add_passing(&mut self, at: Moment, delayed: Delayed) {
+        self.passing_bytes += delayed.bytes();
         self.passing.insert(at, delayed);
+    }
+
+    fn take_passing(&mut self, at: Moment) -> Option<Delayed> {
+        let delayed = self.passing.remove(&at)?;
+        self.passing_bytes -= delayed.bytes();
+        Some(delayed)
     }
 
     /// Remembers a message that was written to the store under this ticket.
@@ -234,7 +248,7 @@ impl Schedule {
         let first = soon.into_iter().chain(passing).min();
         let at = first.filter(|at| at.time <= now_millis && *at < self.horizon)?;
         self.taken = self.taken.max(at);
-        match self.passing.remove(&at) {
+        match self.take_passing(at) {
             Some(delayed) => Some((at, delayed, false)),
             None => Some((at, self.take_soon(at)?, true)),
         }
@@ -244,7 +258,7 @@ impl Schedule {
     pub fn cancel(&mut self, number: u64) -> Option<(Moment, bool)> {
         let has_number = |at: &&Moment| at.number == number;
         if let Some(at) = self.passing.keys().find(has_number).copied() {
-            self.passing.remove(&at);
+            self.take_passing(at);
             return Some((at, false));
         }
         if let Some(at) = self.soon.keys().find(has_number).copied() {
@@ -478,6 +492,8 @@ mod tests {
                 .map(|soon| soon.delayed.bytes())
                 .sum::<usize>();
             assert_eq!(held, self.schedule.soon_bytes);
+            let passing: usize = self.schedule.passing.values().map(Delayed::bytes).sum();
+            assert_eq!(passing, self.schedule.passing_bytes);
         }
     }
 

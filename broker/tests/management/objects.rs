@@ -60,6 +60,20 @@ fn conditions_of_a_delete_are_kept() {
 }
 
 #[test]
+fn an_exchange_that_delays_shows_how_many_messages_wait_in_it() {
+    let api = Api::start();
+    let declared = r#"{"type":"x-delayed-message","arguments":{"x-delayed-type":"fanout"}}"#;
+    api.expect(201, "PUT", "/api/exchanges/%2F/later", declared);
+    assert_eq!(api.get("/api/exchanges/%2F/later")["messages_delayed"], 0);
+    let publish =
+        r#"{"routing_key":"","payload":"x","payload_encoding":"string","properties":{"headers":{"x-delay":600000}}}"#;
+    api.expect(200, "POST", "/api/exchanges/%2F/later/publish", publish);
+    assert_eq!(api.get("/api/exchanges/%2F/later")["messages_delayed"], 1);
+    let direct = api.get("/api/exchanges/%2F/amq.direct");
+    assert!(direct.get("messages_delayed").is_none(), "{direct}");
+}
+
+#[test]
 fn exchanges_are_declared_and_deleted_but_not_those_of_the_broker() {
     let api = Api::start();
     api.expect(

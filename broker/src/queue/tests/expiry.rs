@@ -200,6 +200,7 @@ impl Story {
                     prefetch_count: 3,
                     exclusive: false,
                     priority: 0,
+                    timeout_millis: None,
                 });
                 self.consumer = key.ok();
                 queue.resume(self.consumer.unwrap(), outside);

@@ -41,5 +41,6 @@ fn spec(handle: usize) -> ConsumerSpec<usize> {
         prefetch_count: 0,
         exclusive: false,
         priority: 0,
+        timeout_millis: None,
     }
 }

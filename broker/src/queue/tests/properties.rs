@@ -241,6 +241,7 @@ impl Pair {
                     prefetch_count,
                     exclusive,
                     priority,
+                    timeout_millis: None,
                 });
             }
             Operation::Cancel(which) => self.with_consumer(which, Self::cancel),
