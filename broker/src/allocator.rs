@@ -16,29 +16,8 @@ use libmimalloc_sys::{
 /// What `mi_malloc` aligns every block to that is at least as large.
 const NATURAL_ALIGNMENT_BYTES: usize = 16;
 
-/// The C library takes blocks of at least this size from the system one by one, and gives them back one by one. RocksDB's memtables
-/// grow by blocks of 1 MiB; what it needs many of is far smaller.
-#[cfg(target_env = "gnu")]
-const LARGE_BLOCK_BYTES: libc::c_int = 768 << 10;
-
 /// The allocator; `main` makes it the global one.
 pub struct Allocator;
-
-/// Has the C library, whose memory RocksDB uses, give back what it frees. It keeps memory for each thread that ever asked for some,
-/// and large blocks for later: some 50 MiB of a broker with 10,000 long queues. To be called before there are other threads.
-#[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "a setting of the C library")]
-pub fn keep_little_in_the_c_library() {
-    // SAFETY: both settings may be made at any time, and what cannot be set stays as it is.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
-    }
-}
-
-/// Other C libraries have no such settings.
-#[cfg(not(target_env = "gnu"))]
-pub fn keep_little_in_the_c_library() {}
 
 #[inline]
 fn is_naturally_aligned(layout: &Layout) -> bool {

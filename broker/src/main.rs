@@ -11,7 +11,7 @@ use leveret::cli::{Cli, Command, ConfigArgs, ConfigCommand, ServeArgs};
 use leveret::config::Loaded;
 use leveret::perf::PerfError;
 use leveret::reload::ConfigSource;
-use leveret::{allocator, ctl, logging, manual, perf, server, upkeep};
+use leveret::{ctl, logging, manual, perf, server, upkeep};
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
@@ -90,7 +90,6 @@ fn serve(args: &ServeArgs) -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    allocator::keep_little_in_the_c_library();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads)
         .thread_name("leveret-worker")
