@@ -189,6 +189,11 @@ impl ConnectionInfo {
         now.saturating_duration_since(self.connected_at).as_millis() as u64
     }
 
+    /// The name of one of its channels, as RabbitMQ makes it.
+    pub fn channel_name(&self, number: u16) -> String {
+        format!("{} ({number})", self.name)
+    }
+
     /// Open channels.
     pub fn channels(&self) -> u16 {
         self.channels.load(Ordering::Relaxed)

@@ -166,7 +166,7 @@ fn channels_of(broker: &Broker, info: &ConnectionInfo) -> Vec<ChannelView> {
     let identity = info.identity();
     let summaries = info.outbox.lock().channel_summaries();
     let views = summaries.into_iter().map(|channel| ChannelView {
-        name: channel_name(info, channel.number),
+        name: info.channel_name(channel.number),
         number: channel.number,
         node: broker.node_name.clone(),
         user: identity.user.to_string(),
@@ -187,11 +187,6 @@ fn channels_of(broker: &Broker, info: &ConnectionInfo) -> Vec<ChannelView> {
         consumer_details: None,
     });
     views.collect()
-}
-
-/// A channel's name, as RabbitMQ makes it.
-pub fn channel_name(info: &ConnectionInfo, number: u16) -> String {
-    format!("{} ({number})", info.name)
 }
 
 /// `GET /api/channels` and `/api/vhosts/{vhost}/channels`.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde_json::Map;
 
-use super::connections::channel_name;
 use super::listing::{self, Row};
 use super::reply::Outcome;
 use super::request::Request;
@@ -95,7 +94,7 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
                     vhost: queue.vhost.to_string(),
                 },
                 channel_details: ChannelDetails {
-                    name: channel_name(info, channel),
+                    name: info.channel_name(channel),
                     number: channel,
                     user: info.user().to_string(),
                     connection_name: info.name.clone(),

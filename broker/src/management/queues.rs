@@ -37,12 +37,7 @@ impl QueueRow {
     fn view(&self) -> QueueView<'_> {
         let QueueRow { queue, counts, .. } = self;
         let properties = &queue.properties;
-        // A queue serves its consumers at once: what waits, waits because none of them can take it.
-        let capacity = if counts.consumers > 0 && counts.ready == 0 {
-            1.0
-        } else {
-            0.0
-        };
+        let capacity = f64::from(u8::from(counts.consumers_keep_up()));
         QueueView {
             name: &queue.name,
             vhost: &queue.vhost,

@@ -154,6 +154,13 @@ pub struct Counts {
     pub memory_bytes: u64,
 }
 
+impl Counts {
+    /// Do the consumers take at once what arrives? What waits, waits because none of them can take it.
+    pub fn consumers_keep_up(&self) -> bool {
+        self.consumers > 0 && self.ready == 0
+    }
+}
+
 /// What happened in a queue since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
