@@ -13,7 +13,12 @@ pub struct Metrics {
 impl Metrics {
     /// Fetches and parses `/metrics`.
     pub fn fetch(address: SocketAddr) -> Self {
-        let (head, body) = get(address, "/metrics");
+        Self::fetch_page(address, "/metrics")
+    }
+
+    /// Fetches and parses another page of metrics.
+    pub fn fetch_page(address: SocketAddr, path: &str) -> Self {
+        let (head, body) = get(address, path);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         let scrape = Scrape::parse(body.lines().map(|line| Ok(line.to_owned()))).expect("Prometheus text");
         Self {
@@ -46,6 +51,18 @@ impl Metrics {
 
     pub fn has(&self, name: &str) -> bool {
         self.named(name).next().is_some()
+    }
+
+    /// The sample of `name` with these labels and perhaps others. Panics when there is none.
+    #[track_caller]
+    pub fn value_of(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let mut samples = self.named(name);
+        let sample = samples.find(|sample| {
+            let mut wanted = labels.iter();
+            wanted.all(|(label, value)| sample.labels.get(label) == Some(*value))
+        });
+        let sample = sample.unwrap_or_else(|| panic!("no {name} with {labels:?}"));
+        number(&sample.value)
     }
 
     /// All samples of `name`.

@@ -367,6 +367,63 @@ async fn labels_and_histogram_bounds_are_written_as_rabbitmq_writes_them() {
     assert_eq!(bounds.map(bucket), [1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 3.0]);
 }
 
+#[tokio::test]
+async fn detailed_and_per_object_pages_follow_each_queue_and_channel() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (_connection, channel) = open(broker.amqp()).await;
+    let strange = "quoted \"name\"";
+    channel.queue("orders", QueueDeclareOptions::durable()).await;
+    channel.queue(strange, QueueDeclareOptions::durable()).await;
+    for _ in 0..5 {
+        publish(&channel, "", "orders", false).await;
+    }
+    publish(&channel, "", strange, false).await;
+    channel.wait_for_messages("orders", 5).await;
+    channel.wait_for_messages(strange, 1).await;
+    channel.basic_qos(2, BasicQosOptions::default()).await.unwrap();
+    let mut consumer = channel.consume("orders").await;
+    next(&mut consumer).await.ack(BasicAckOptions::default()).await.unwrap();
+    let orders = [("vhost", "/"), ("queue", "orders")];
+    let detailed =
+        "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count&family=queue_delivery_metrics";
+    let metrics = wait::until("one message is acked, and two others are out", || {
+        let metrics = Metrics::fetch_page(broker.metrics(), detailed);
+        let acked = metrics.value_of("rabbitmq_detailed_queue_messages_acked_total", &orders);
+        let unacked = metrics.value_of("rabbitmq_detailed_queue_messages_unacked", &orders);
+        ((acked, unacked) == (1.0, 2.0)).then_some(metrics)
+    });
+    let value = |name: &str| metrics.value_of(&format!("rabbitmq_detailed_{name}"), &orders);
+    assert_eq!(value("queue_messages_ready"), 2.0);
+    assert_eq!(value("queue_messages"), 4.0);
+    assert_eq!(value("queue_consumers"), 1.0);
+    assert_eq!(value("queue_messages_delivered_ack_total"), 3.0);
+    assert_eq!(metrics.label("rabbitmq_identity_info", "rabbitmq_endpoint"), "detailed");
+    assert!(!metrics.has("rabbitmq_queues") && !metrics.has("rabbitmq_detailed_channel_consumers"));
+
+    let metrics = Metrics::fetch_page(broker.metrics(), "/metrics/per-object");
+    assert_eq!(metrics.value_of("rabbitmq_queue_messages_ready", &orders), 2.0);
+    assert_eq!(metrics.value_of("leveret_queue_messages_published_total", &orders), 5.0);
+    assert_eq!(metrics.value_of("rabbitmq_channel_messages_unacked", &[]), 2.0);
+    assert_eq!(metrics.value_of("rabbitmq_consumer_prefetch", &[]), 2.0);
+    assert_eq!(metrics.value_of("rabbitmq_connection_channels", &[]), 1.0);
+    assert_eq!(metrics.value("rabbitmq_queues"), 2.0);
+    assert_eq!(metrics.value("rabbitmq_global_messages_received_total"), 6.0);
+    let (_, text) = get(broker.metrics(), "/metrics/per-object");
+    let line = r#"rabbitmq_queue_messages_ready{vhost="/",queue="quoted \"name\""} 1"#;
+    assert!(text.lines().any(|found| found == line), "{text}");
+
+    let elsewhere = "/metrics/detailed?family=queue_coarse_metrics&vhost=elsewhere";
+    assert!(!Metrics::fetch_page(broker.metrics(), elsewhere).has("rabbitmq_detailed_queue_messages"));
+    let here = "/metrics/detailed?family=vhost_status&vhost=%2F";
+    let status =
+        Metrics::fetch_page(broker.metrics(), here).value_of("rabbitmq_cluster_vhost_status", &[("vhost", "/")]);
+    assert_eq!(status, 1.0);
+    let memory = Metrics::fetch_page(broker.metrics(), "/metrics/memory-breakdown");
+    assert!(memory.value("rabbitmq_memory_other_system_bytes") > 1e6);
+}
+
 #[test]
 fn unknown_paths_are_not_found() {
     let Some(broker) = Broker::start_unless_external() else {

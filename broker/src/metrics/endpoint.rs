@@ -1,39 +1,75 @@
-//! `GET /metrics`, in Prometheus' text format, and `GET /health` for whatever restarts or replaces brokers.
+//! `GET /metrics` and its siblings, in Prometheus' text format, and `GET /health` for whatever restarts or replaces brokers.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::{Registry, TEXT_FORMAT};
+use tokio::sync::Semaphore;
 
-use super::snapshot;
+use super::families::Selection;
+use super::scrape::{Page, render};
 use crate::broker::Broker;
 use crate::net::http::Site;
+
+/// Pages made at once, beside the threads that serve AMQP; others wait.
+const SCRAPES_MAX: usize = 2;
 
 #[derive(Clone)]
 struct Scraped {
     broker: Arc<Broker>,
     counters: Registry,
+    turns: Arc<Semaphore>,
 }
 
 /// The metrics for any number of listeners.
 pub fn site(broker: Arc<Broker>, counters: Registry) -> Site {
+    let scraped = Scraped {
+        broker,
+        counters,
+        turns: Arc::new(Semaphore::new(SCRAPES_MAX)),
+    };
     let router = Router::new()
-        .route("/metrics", get(metrics))
+        .route(
+            "/metrics",
+            get(async |State(scraped)| answer(scraped, Page::Aggregated).await),
+        )
+        .route(
+            "/metrics/per-object",
+            get(async |State(scraped)| answer(scraped, Page::PerObject).await),
+        )
+        .route("/metrics/detailed", get(detailed))
+        .route(
+            "/metrics/memory-breakdown",
+            get(async |State(scraped)| answer(scraped, Page::MemoryBreakdown).await),
+        )
         .route("/health", get(health))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
-        .with_state(Scraped { broker, counters });
+        .with_state(scraped);
     Site::new(router)
 }
 
-async fn metrics(State(scraped): State<Scraped>) -> Response {
-    match render(&scraped) {
-        Ok((text, format)) => ([(header::CONTENT_TYPE, format)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+async fn detailed(State(scraped): State<Scraped>, Query(query): Query<Vec<(String, String)>>) -> Response {
+    answer(scraped, Page::Detailed(Selection::of_query(&query))).await
+}
+
+async fn answer(scraped: Scraped, page: Page) -> Response {
+    let Ok(turn) = scraped.turns.clone().acquire_owned().await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let made = tokio::task::spawn_blocking(move || {
+        // Held until the page is made, also when nobody waits for it any more.
+        let _turn = turn;
+        render(&scraped.broker, &scraped.counters, &page).map_err(|error| error.to_string())
+    });
+    let failed = |_| Err("the scrape failed; see the broker's log".to_owned());
+    match made.await.unwrap_or_else(failed) {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Err(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason + "\n").into_response(),
     }
 }
 
@@ -56,59 +92,5 @@ async fn ready(State(scraped): State<Scraped>) -> Response {
     match scraped.broker.out_of_service() {
         None => "ok\n".into_response(),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
-    }
-}
-
-fn render(scraped: &Scraped) -> Result<(String, String), prometheus::Error> {
-    let mut families = scraped.counters.gather();
-    families.extend(snapshot::gather(&scraped.broker)?);
-    families.sort_by(|a, b| a.name().cmp(b.name()));
-    let encoder = TextEncoder::new();
-    let mut text = Vec::new();
-    encoder.encode(&families, &mut text)?;
-    let text = String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))?;
-    Ok((as_dashboards_expect(&text), encoder.format_type().to_owned()))
-}
-
-/// Bounds of the message size histogram as the encoder prints them, and as RabbitMQ's dashboards look for them.
-const BOUND_SPELLINGS: [(&str, &str); 8] = [
-    ("100", "100.0"),
-    ("1000", "1000.0"),
-    ("10000", "10000.0"),
-    ("100000", "100000.0"),
-    ("1000000", "1e+06"),
-    ("10000000", "1e+07"),
-    ("50000000", "5e+07"),
-    ("100000000", "1e+08"),
-];
-
-fn as_dashboards_expect(text: &str) -> String {
-    let mut spelled = String::with_capacity(text.len() + 64);
-    for line in text.lines() {
-        let spelling = line.starts_with("rabbitmq_message_size_bytes_bucket").then(|| {
-            BOUND_SPELLINGS
-                .iter()
-                .find(|(printed, _)| line.contains(&format!("le=\"{printed}\"")))
-        });
-        match spelling.flatten() {
-            Some((printed, expected)) => {
-                spelled.push_str(&line.replace(&format!("le=\"{printed}\""), &format!("le=\"{expected}\"")));
-            }
-            None => spelled.push_str(line),
-        }
-        spelled.push('\n');
-    }
-    spelled
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn histogram_bounds_are_spelled_as_dashboards_query_them() {
-        let text = "rabbitmq_message_size_bytes_bucket{le=\"1000000\"} 3\nrabbitmq_queues{le=\"100\"} 1\n";
-        let expected = "rabbitmq_message_size_bytes_bucket{le=\"1e+06\"} 3\nrabbitmq_queues{le=\"100\"} 1\n";
-        assert_eq!(as_dashboards_expect(text), expected);
     }
 }

@@ -2,9 +2,13 @@
 
 mod counters;
 pub mod endpoint;
+mod families;
+mod objects;
 pub mod process;
 pub mod rates;
+mod scrape;
 mod snapshot;
+mod text;
 
 pub use counters::Counters;
 pub use rates::Rates;

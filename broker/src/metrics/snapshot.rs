@@ -22,6 +22,7 @@ struct Totals {
     unacked: usize,
     ready_bytes: u64,
     unacked_bytes: u64,
+    memory_bytes: u64,
 }
 
 impl Totals {
@@ -35,13 +36,14 @@ impl Totals {
             totals.unacked += counts.unacked;
             totals.ready_bytes += counts.ready_bytes;
             totals.unacked_bytes += counts.unacked_bytes;
+            totals.memory_bytes += counts.memory_bytes;
         }
         totals
     }
 }
 
-/// All gauges of this moment.
-pub fn gather(broker: &Broker) -> Result<Vec<MetricFamily>, prometheus::Error> {
+/// All gauges of this moment; `endpoint` is the page they are for.
+pub fn gather(broker: &Broker, endpoint: &str) -> Result<Vec<MetricFamily>, prometheus::Error> {
     let registry = Registry::new();
     let gauge = |name: &str, help: &str, value: u64| -> Result<(), prometheus::Error> {
         let gauge = IntGauge::new(format!("rabbitmq_{name}"), help)?;
@@ -109,7 +111,27 @@ pub fn gather(broker: &Broker) -> Result<Vec<MetricFamily>, prometheus::Error> {
         &protocol,
         totals.consumers as f64,
     )?;
-    information(&registry, broker)?;
+    information(&registry, broker, endpoint)?;
+    Ok(registry.gather())
+}
+
+/// Who holds the memory, in RabbitMQ's categories: what queues hold is told, all else is one sum.
+pub fn memory_breakdown(broker: &Broker, endpoint: &str) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    let registry = Registry::new();
+    let queues = Totals::of(broker).memory_bytes;
+    let others = process::resident_memory_bytes().saturating_sub(queues);
+    let gauge = |name: &str, help: &str, bytes: u64| labelled(&registry, name, help, &[], bytes as f64);
+    gauge(
+        "memory_classic_queue_erlang_process_bytes",
+        "Memory that messages in queues take",
+        queues,
+    )?;
+    gauge(
+        "memory_other_system_bytes",
+        "All other memory that the process has resident",
+        others,
+    )?;
+    information(&registry, broker, endpoint)?;
     Ok(registry.gather())
 }
 
@@ -164,13 +186,13 @@ fn in_flow(registry: &Registry, connections: &[Arc<ConnectionInfo>]) -> Result<(
     registry.register(Box::new(gauge))
 }
 
-fn information(registry: &Registry, broker: &Broker) -> Result<(), prometheus::Error> {
+fn information(registry: &Registry, broker: &Broker, endpoint: &str) -> Result<(), prometheus::Error> {
     let cluster_name = broker.cluster_name();
     let identity = [
         ("rabbitmq_node", broker.node_name.as_str()),
         ("rabbitmq_cluster", cluster_name.as_str()),
         ("rabbitmq_cluster_permanent_id", cluster_name.as_str()),
-        ("rabbitmq_endpoint", "aggregated"),
+        ("rabbitmq_endpoint", endpoint),
     ];
     labelled(
         registry,

@@ -195,7 +195,8 @@ impl QueueType {
         }
     }
 
-    pub(super) fn module_name(self) -> &'static str {
+    /// RabbitMQ's module for it, as metrics and errors name it.
+    pub fn module_name(self) -> &'static str {
         match self {
             QueueType::Classic => "rabbit_classic_queue",
             QueueType::Quorum => "rabbit_quorum_queue",
