@@ -18,6 +18,7 @@ mod openapi;
 mod overview;
 mod parameters;
 mod policies;
+mod queue_view;
 mod queues;
 mod reply;
 mod request;
