@@ -22,6 +22,7 @@ mod queue_view;
 mod queues;
 mod reply;
 mod request;
+mod route;
 mod routes;
 mod server;
 #[cfg(test)]
@@ -32,5 +33,6 @@ mod vhosts;
 mod views;
 
 pub use access::Rights;
-pub use routes::{ROUTES, Route, Verb, VhostRule};
+pub use route::{Route, Verb, VhostRule};
+pub use routes::ROUTES;
 pub use server::Door;

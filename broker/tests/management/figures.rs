@@ -30,7 +30,11 @@ fn a_queue_without_figures_is_how_it_was_declared() {
         "operator_policy": null, "effective_policy_definition": {"max-length": 9},
     });
     for path in ["/api/queues", "/api/queues/detailed", "/api/queues/%2F"] {
-        assert_eq!(api.get(&format!("{path}?disable_stats=true")), json!([declared]), "{path}");
+        assert_eq!(
+            api.get(&format!("{path}?disable_stats=true")),
+            json!([declared]),
+            "{path}"
+        );
     }
     assert_eq!(api.get("/api/queues/%2F/q?disable_stats=true"), declared);
 }
@@ -40,7 +44,13 @@ fn totals_of_queues_are_there_if_asked_for() {
     let api = with_a_queue();
     let query = "disable_stats=true&enable_queue_totals=true";
     let counts = ["messages", "messages_ready", "messages_unacknowledged"];
-    let figures = ["messages_details", "message_stats", "consumers", "memory", "consumer_details"];
+    let figures = [
+        "messages_details",
+        "message_stats",
+        "consumers",
+        "memory",
+        "consumer_details",
+    ];
     let list = api.get(&format!("/api/queues/%2F?{query}"));
     for queue in [&list[0], &api.get(&format!("/api/queues/%2F/q?{query}"))] {
         assert_eq!(counts.map(|name| queue[name].clone()), [json!(2), json!(2), json!(0)]);
@@ -55,7 +65,9 @@ fn columns_and_order_have_nothing_to_do_with_what_is_left_out() {
     let api = with_a_queue();
     api.expect(201, "PUT", "/api/queues/%2F/a", "");
     let names = |query: &str| {
-        let list = api.get(&format!("/api/queues?columns=name,messages,memory&disable_stats=true&{query}"));
+        let list = api.get(&format!(
+            "/api/queues?columns=name,messages,memory&disable_stats=true&{query}"
+        ));
         list.as_array().unwrap().clone()
     };
     assert_eq!(names("sort=messages"), [json!({"name": "a"}), json!({"name": "q"})]);
