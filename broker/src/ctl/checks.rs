@@ -115,7 +115,7 @@ mod tests {
 
     fn broker() -> Arc<Broker> {
         let store = Store::in_memory(StoreOptions::default());
-        crate::server::start(Config::default(), store, &Registry::new()).unwrap()
+        crate::startup::start(Config::default(), store, &Registry::new()).unwrap()
     }
 
     fn check(broker: &Broker, request: Request) -> Result<String, CtlError> {

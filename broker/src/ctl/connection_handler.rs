@@ -53,7 +53,7 @@ mod tests {
 
     fn broker() -> Arc<Broker> {
         let store = Store::in_memory(StoreOptions::default());
-        crate::server::start(Config::default(), store, &Registry::new()).unwrap()
+        crate::startup::start(Config::default(), store, &Registry::new()).unwrap()
     }
 
     fn connect(broker: &Broker, user: &str, vhost: &str) -> Arc<ConnectionInfo> {
