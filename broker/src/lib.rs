@@ -34,6 +34,7 @@ pub mod server;
 pub mod service;
 pub mod session;
 pub mod settings;
+pub mod startup;
 pub mod timer;
 pub mod upkeep;
 pub mod vhost;

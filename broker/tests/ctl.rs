@@ -11,6 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use leveret::auth::{HashedPassword, HashingAlgorithm};
 use leveret::ctl::protocol::{MAX_REQUEST_BYTES, PolicyRequest};
 use leveret::ctl::rows::{QueueRow, tabulate};
 use leveret::ctl::{CtlError, CtlHandler, CtlServer, ErrorKind, Reply, Request, Response, Status};
@@ -46,6 +47,7 @@ impl CtlHandler for FakeBroker {
                 ErrorKind::NotFound,
                 format!("virtual host '{name}' does not exist"),
             )),
+            Request::CheckAlarms {} => Response::Error(CtlError::new(ErrorKind::Unhealthy, "low on disk")),
             Request::AddVhost { name } if name == "crash" => panic!("as a bug would"),
             _ => Response::Ok(Reply::Done),
         }
@@ -329,6 +331,82 @@ fn commands_about_policies_and_limits_have_rabbitmqctls_form() {
         assert_eq!(stdout(&served.ctl(arguments)), "", "{arguments:?}");
         assert_eq!(served.last_request(), expected);
     }
+}
+
+#[test]
+fn checks_and_the_closing_of_connections_have_rabbitmqctls_form() {
+    let served = Served::start();
+    let close_all = |vhost: Option<&str>, limit| Request::CloseAllConnections {
+        vhost: vhost.map(str::to_owned),
+        limit,
+        reason: "be gone".to_owned(),
+    };
+    let connect_to = |address: Option<&str>| Request::CheckPortConnectivity {
+        address: address.map(|address| address.parse().unwrap()),
+    };
+    let cases: [(&[&str], Request); 9] = [
+        (&["close_all_connections", "be gone"], close_all(Some("/"), None)),
+        (
+            &["close_all_connections", "--vhost", "shop", "--limit", "7", "be gone"],
+            close_all(Some("shop"), Some(7)),
+        ),
+        (&["close_all_connections", "--global", "be gone"], close_all(None, None)),
+        (
+            &["close_all_user_connections", "app", "be gone"],
+            Request::CloseAllUserConnections {
+                user: "app".to_owned(),
+                reason: "be gone".to_owned(),
+            },
+        ),
+        (&["check_running"], Request::CheckRunning {}),
+        (&["check_virtual_hosts"], Request::CheckVirtualHosts {}),
+        (
+            &["check_port_listener", "5672"],
+            Request::CheckPortListener { port: 5672 },
+        ),
+        (&["check_port_connectivity"], connect_to(None)),
+        (
+            &["check_port_connectivity", "--address", "::1"],
+            connect_to(Some("::1")),
+        ),
+    ];
+    for (arguments, expected) in cases {
+        assert_eq!(stdout(&served.ctl(arguments)), "", "{arguments:?}");
+        assert_eq!(served.last_request(), expected);
+    }
+    for name in ["check_alarms", "check_local_alarms"] {
+        let failed = failure(&served.ctl(&[name]));
+        assert_eq!(failed, "leveret: check_alarms failed: low on disk\n", "{name}");
+    }
+}
+
+#[test]
+fn a_password_is_hashed_without_a_broker() {
+    let empty = tempfile::tempdir().unwrap();
+    let hash = |arguments: &[&str], stdin| {
+        let line = stdout(&ctl(empty.path(), &[&["hash_password"], arguments].concat(), stdin));
+        line.strip_suffix('\n').unwrap().to_owned()
+    };
+    let cases = [
+        (hash(&["-secret-"], ""), HashingAlgorithm::Argon2id),
+        (hash(&[], "-secret-\n"), HashingAlgorithm::Argon2id),
+        (
+            hash(&["-secret-", "--hashing-algorithm", "SHA-256"], ""),
+            HashingAlgorithm::Sha256,
+        ),
+        (
+            hash(&["--hashing-algorithm", "sha512", "-secret-"], ""),
+            HashingAlgorithm::Sha512,
+        ),
+    ];
+    for (hash, algorithm) in cases {
+        let hashed = HashedPassword::decode(algorithm, &hash).unwrap();
+        assert!(hashed.verify(b"-secret-") && !hashed.verify(b"secret"), "{hash}");
+    }
+    assert_eq!(
+        failure(&ctl(empty.path(), &["hash_password", ""], "")),
+        "leveret: cannot hash_password: the password must not be blank\n"
+    );
 }
 
 #[test]

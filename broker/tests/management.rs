@@ -10,6 +10,8 @@ mod api;
 mod bodies;
 #[path = "management/definitions.rs"]
 mod definitions;
+#[path = "management/figures.rs"]
+mod figures;
 #[path = "management/floods.rs"]
 mod floods;
 #[path = "management/limits.rs"]

@@ -140,10 +140,16 @@ impl Broker {
 
     /// Closes the connections whose identity matches, with 320 and this reason; how many.
     pub fn close_connections(&self, reason: &str, matches: impl Fn(&Identity) -> bool) -> usize {
+        self.close_some_connections(usize::MAX, reason, matches)
+    }
+
+    /// As [`Broker::close_connections`], but no more than `limit`, the oldest first.
+    pub fn close_some_connections(&self, limit: usize, reason: &str, matches: impl Fn(&Identity) -> bool) -> usize {
         let chosen: Vec<_> = self
             .connections()
             .into_iter()
             .filter(|info| matches(&info.identity()))
+            .take(limit)
             .collect();
         for info in &chosen {
             info.outbox.notify(Event::Close(AmqpError::new(

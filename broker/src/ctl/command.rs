@@ -1,18 +1,22 @@
 //! The command line of `leveret ctl`.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::check_command::CheckCommand;
 use super::client::{ClientError, CtlClient};
+use super::connection_command::ConnectionCommand;
+use super::error::ErrorKind;
 use super::output::{Formatter, print};
 use super::parameter_command::ParameterCommand;
+use super::password::{HashPassword, given_or_read};
 use super::place::PlaceArgs;
 use super::policy_command::PolicyCommand;
-use super::protocol::{Password, Reply, Request};
+use super::protocol::{Reply, Request};
 use super::topic_permission_command::TopicPermissionCommand;
 use super::vhost_command::VhostCommand;
 
@@ -80,6 +84,8 @@ enum CtlCommand {
         #[arg(allow_hyphen_values = true)]
         password: Option<String>,
     },
+    /// Print the hash of a password, for definitions and configurations. No broker need run.
+    HashPassword(HashPassword),
     /// Replace the tags of a user, such as administrator, monitoring or management.
     SetUserTags { name: String, tags: Vec<String> },
     /// List users and their tags.
@@ -191,12 +197,10 @@ enum CtlCommand {
         #[arg(short = 'u', long = "if-unused")]
         if_unused: bool,
     },
-    /// Close a client's connection, named as in list_connections name.
-    CloseConnection {
-        name: String,
-        /// What the client is told.
-        reason: String,
-    },
+    #[command(flatten)]
+    Connection(ConnectionCommand),
+    #[command(flatten)]
+    Check(CheckCommand),
     /// Write everything that was declared as a definitions file of RabbitMQ's form.
     ExportDefinitions {
         /// Where to; standard output if it is not given or '-'.
@@ -214,6 +218,10 @@ enum CtlCommand {
 
 /// Executes the command and prints the answer. The error is one line.
 pub fn run(args: CtlArgs) -> Result<(), String> {
+    if let CtlCommand::HashPassword(command) = args.command {
+        let hash = Reply::Message(command.hash()?);
+        return show(&hash, args.formatter, args.silent);
+    }
     let place = args.place.place();
     let client = match &args.command {
         CtlCommand::AwaitStartup { timeout } => CtlClient::connect_within(place, Duration::from_secs(*timeout)),
@@ -228,14 +236,22 @@ pub fn run(args: CtlArgs) -> Result<(), String> {
         return Ok(());
     };
     let reply = client.call(&request).map_err(|error| match error {
+        ClientError::Refused(error) if error.kind == ErrorKind::Unhealthy => {
+            format!("{} failed: {error}", request.name())
+        }
         ClientError::Refused(error) => format!("cannot {}: {error}", request.name()),
         other => other.to_string(),
     })?;
     if let Some(path) = into {
         return write_file(&path, &reply, args.formatter);
     }
+    show(&reply, args.formatter, args.silent)
+}
+
+/// Prints the answer, without the names of columns if it is to be `silent`.
+fn show(reply: &Reply, formatter: Formatter, silent: bool) -> Result<(), String> {
     let mut out = io::stdout().lock();
-    match print(&reply, args.formatter, !args.silent, &mut out).and_then(|()| out.flush()) {
+    match print(reply, formatter, !silent, &mut out).and_then(|()| out.flush()) {
         // Whoever read the list has seen enough, as in `leveret ctl list_queues | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(|error| format!("cannot print the answer: {error}")),
@@ -246,7 +262,7 @@ impl CtlCommand {
     /// The request for the broker; none for a command that is done when it is connected.
     fn into_request(self) -> Result<Option<Request>, String> {
         let request = match self {
-            Self::AwaitStartup { .. } => return Ok(None),
+            Self::AwaitStartup { .. } | Self::HashPassword(_) => return Ok(None),
             Self::Status => Request::Status {},
             Self::Drain => Request::Drain {},
             Self::Undrain => Request::Undrain {},
@@ -331,7 +347,8 @@ impl CtlCommand {
                 if_empty,
                 if_unused,
             },
-            Self::CloseConnection { name, reason } => Request::CloseConnection { name, reason },
+            Self::Connection(command) => command.into_request(),
+            Self::Check(command) => command.into_request(),
             Self::ExportDefinitions { .. } => Request::ExportDefinitions {},
             Self::ImportDefinitions { file, dry_run } => Request::ImportDefinitions {
                 definitions: read_json(file.filter(|file| is_file(file)))?,
@@ -366,19 +383,4 @@ fn read_json(file: Option<PathBuf>) -> Result<Value, String> {
     };
     read.map_err(|error| format!("cannot read {name}: {error}"))?;
     serde_json::from_slice(&text).map_err(|error| format!("cannot read {name}: it is no JSON: {error}"))
-}
-
-/// The password of the command line, or else one line of standard input.
-fn given_or_read(password: Option<String>) -> Result<Password, String> {
-    if let Some(password) = password {
-        return Ok(Password(password));
-    }
-    let line = if io::stdin().is_terminal() {
-        rpassword::prompt_password("Password: ")
-    } else {
-        let mut line = String::new();
-        io::stdin().lock().read_line(&mut line).map(|_| line)
-    };
-    let line = line.map_err(|error| format!("cannot read the password from standard input: {error}"))?;
-    Ok(Password(line.trim_end_matches(['\r', '\n']).to_owned()))
 }

@@ -18,6 +18,8 @@ pub enum ErrorKind {
     AlreadyExists,
     /// A condition such as if-empty does not hold.
     Refused,
+    /// A health check found something wrong.
+    Unhealthy,
     /// The broker failed; its log says more.
     Internal,
 }

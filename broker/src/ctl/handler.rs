@@ -6,6 +6,8 @@ use std::sync::Arc;
 use leveret_storage::Ticket;
 use serde_json::Value;
 
+use super::checks;
+use super::connection_handler;
 use super::error::{CtlError, ErrorKind};
 use super::listings;
 use super::policy_handler;
@@ -27,6 +29,8 @@ impl CtlHandler for Broker {
             Ok(response) => response,
             Err(request) => policy_handler::handle(self, request)
                 .or_else(|request| vhost_handler::handle(self, request))
+                .or_else(|request| connection_handler::handle(self, request))
+                .or_else(|request| checks::handle(self, request))
                 .unwrap_or_else(|request| execute(self, request).into()),
         }
     }
@@ -99,7 +103,6 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
             wait(broker, durable)?;
             Ok(Reply::Message(format!("queue deleted with {count} ready messages")))
         }
-        Request::CloseConnection { name, reason } => close_connection(broker, &name, &reason),
         Request::Status {} => Ok(Reply::Status(Box::new(status(broker)))),
         Request::ExportDefinitions {} => {
             let definitions = serde_json::to_value(definitions::export(broker));
@@ -164,13 +167,6 @@ fn cancel_delayed(broker: &Broker, vhost: &str, exchange: &str, id: u64) -> Resu
     }
     wait(broker, durable)?;
     Ok(Reply::Done)
-}
-
-fn close_connection(broker: &Broker, name: &str, reason: &str) -> Result<Reply, CtlError> {
-    match broker.close_connection(name, reason) {
-        true => Ok(Reply::Done),
-        false => Err(CtlError::new(ErrorKind::NotFound, format!("no connection '{name}'"))),
-    }
 }
 
 pub(super) fn wait(broker: &Broker, ticket: Option<Ticket>) -> Result<(), CtlError> {

@@ -3,13 +3,18 @@
 //! [`protocol`] is what goes over the socket, [`server`] the broker's side, [`client`] the other; `command`
 //! is the command line and `output` what is printed.
 
+mod check_command;
+mod checks;
 pub mod client;
 mod command;
+mod connection_command;
+mod connection_handler;
 mod error;
 mod handler;
 mod listings;
 mod output;
 mod parameter_command;
+mod password;
 pub mod place;
 mod policy_command;
 mod policy_handler;

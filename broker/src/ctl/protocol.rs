@@ -6,6 +6,7 @@
 //! ```
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -197,6 +198,26 @@ pub enum Request {
     CloseConnection {
         name: String,
         reason: String,
+    },
+    /// Closes those of a virtual host, or all, the oldest first.
+    CloseAllConnections {
+        vhost: Option<String>,
+        limit: Option<usize>,
+        reason: String,
+    },
+    CloseAllUserConnections {
+        user: String,
+        reason: String,
+    },
+    CheckRunning {},
+    CheckAlarms {},
+    CheckVirtualHosts {},
+    CheckPortListener {
+        port: u16,
+    },
+    /// Connects to this address in place of each listener's own.
+    CheckPortConnectivity {
+        address: Option<IpAddr>,
     },
     Status {},
     ExportDefinitions {},

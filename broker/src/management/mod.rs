@@ -18,9 +18,11 @@ mod openapi;
 mod overview;
 mod parameters;
 mod policies;
+mod queue_view;
 mod queues;
 mod reply;
 mod request;
+mod route;
 mod routes;
 mod server;
 #[cfg(test)]
@@ -31,5 +33,6 @@ mod vhosts;
 mod views;
 
 pub use access::Rights;
-pub use routes::{ROUTES, Route, Verb, VhostRule};
+pub use route::{Route, Verb, VhostRule};
+pub use routes::ROUTES;
 pub use server::Door;

@@ -128,7 +128,7 @@ pub fn overview(request: &Request) -> Outcome {
     totals.connections = connections.len() as u64;
     totals.channels = connections.iter().map(|info| u64::from(info.channels())).sum();
     (totals.queues, totals.consumers) = (sums.queues, sums.consumers);
-    let rates = &request.rates;
+    let (rates, with_figures) = (&request.rates, !request.without_figures());
     let message_stats = if whole {
         MessageStats::new(&Flow::of_broker(&broker.counters), &rates.flow)
     } else {
@@ -144,11 +144,11 @@ pub fn overview(request: &Request) -> Outcome {
         cluster_name: broker.cluster_name(),
         erlang_version: NO_ERLANG,
         erlang_full_version: NO_ERLANG,
-        disable_stats: false,
-        enable_queue_totals: false,
-        message_stats,
-        churn_rates: whole.then(|| ChurnView::new(&Churn::of_broker(&broker.counters), &rates.churn)),
-        queue_totals: DepthView::new(&sums.depth, &sums.depth_rates),
+        disable_stats: !with_figures,
+        enable_queue_totals: request.query_flag("enable_queue_totals"),
+        message_stats: with_figures.then_some(message_stats),
+        churn_rates: (whole && with_figures).then(|| ChurnView::new(&Churn::of_broker(&broker.counters), &rates.churn)),
+        queue_totals: with_figures.then(|| DepthView::new(&sums.depth, &sums.depth_rates)),
         object_totals: totals,
         statistics_db_event_queue: 0,
         node: broker.node_name.clone(),

@@ -9,9 +9,10 @@ use serde_json::Value;
 use super::connections::connection_details;
 use super::consumers::{self, Connections};
 use super::listing::{self, Row};
+use super::queue_view::{QueueFigures, QueueTotals, QueueView};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
-use super::views::{ConnectionDetails, ConsumerView, DepthView, MessageStats, QueueView};
+use super::views::{ConnectionDetails, ConsumerView, DepthView, MessageStats};
 use crate::broker::{Broker, ConnectionId};
 use crate::json::table_json;
 use crate::metrics::rates::{Depth, Flow, QueueRates};
@@ -20,8 +21,31 @@ use crate::queue::{Counts, Totals};
 use crate::vhost::QueueHandle;
 use crate::vhost::queues::{DeleteConditions, QueueDeclaration};
 
+/// What a list tells of its queues, each beside what the one before it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    /// How they were declared.
+    Definition,
+    /// How many messages they have.
+    Totals,
+    /// All of it.
+    Figures,
+}
+
+impl Told {
+    /// Totals have to be asked for, as in RabbitMQ, and only who wants no figures can.
+    fn of(request: &Request) -> Told {
+        match (request.without_figures(), request.query_flag("enable_queue_totals")) {
+            (false, _) => Told::Figures,
+            (true, true) => Told::Totals,
+            (true, false) => Told::Definition,
+        }
+    }
+}
+
 /// A queue at one moment. Its lock is held while its counts are copied, and not while they are written as JSON.
 pub struct QueueRow {
+    told: Told,
     queue: Arc<QueueHandle>,
     node: Arc<str>,
     counts: Counts,
@@ -35,9 +59,8 @@ pub struct QueueRow {
 
 impl QueueRow {
     fn view(&self) -> QueueView<'_> {
-        let QueueRow { queue, counts, .. } = self;
+        let queue = &self.queue;
         let properties = &queue.properties;
-        let capacity = f64::from(u8::from(counts.consumers_keep_up()));
         QueueView {
             name: &queue.name,
             vhost: &queue.vhost,
@@ -51,6 +74,23 @@ impl QueueRow {
             policy: name_of(&self.policies.policy),
             operator_policy: name_of(&self.policies.operator_policy),
             effective_policy_definition: self.policies.definition(),
+            totals: (self.told == Told::Totals).then(|| self.totals_view()),
+            figures: (self.told == Told::Figures).then(|| self.figures()),
+        }
+    }
+
+    fn totals_view(&self) -> QueueTotals {
+        QueueTotals {
+            messages: self.counts.ready + self.counts.unacked,
+            messages_ready: self.counts.ready,
+            messages_unacknowledged: self.counts.unacked,
+        }
+    }
+
+    fn figures(&self) -> QueueFigures<'_> {
+        let counts = &self.counts;
+        let capacity = f64::from(u8::from(counts.consumers_keep_up()));
+        QueueFigures {
             consumers: counts.consumers,
             consumer_capacity: capacity,
             consumer_utilisation: capacity,
@@ -66,6 +106,11 @@ impl QueueRow {
             consumer_details: self.consumers.as_deref(),
         }
     }
+
+    /// A number, if what is told goes so far.
+    fn figure(&self, least: Told, number: impl Into<Value>) -> Option<Value> {
+        (self.told >= least).then(|| number.into())
+    }
 }
 
 impl Serialize for QueueRow {
@@ -80,7 +125,7 @@ impl Row for QueueRow {
     }
 
     fn column(&self, path: &str) -> Option<Value> {
-        let properties = &self.queue.properties;
+        let (properties, counts) = (&self.queue.properties, &self.counts);
         Some(match path {
             "name" => (*self.queue.name).into(),
             "vhost" => (*self.queue.vhost).into(),
@@ -91,12 +136,12 @@ impl Row for QueueRow {
             "auto_delete" => properties.auto_delete.into(),
             "exclusive" => properties.exclusive_owner.is_some().into(),
             "arguments" => table_json(self.queue.arguments().table()),
-            "consumers" => self.counts.consumers.into(),
-            "messages" => (self.counts.ready + self.counts.unacked).into(),
-            "messages_ready" => self.counts.ready.into(),
-            "messages_unacknowledged" => self.counts.unacked.into(),
-            "message_bytes" => (self.counts.ready_bytes + self.counts.unacked_bytes).into(),
-            "memory" => self.counts.memory_bytes.into(),
+            "consumers" => return self.figure(Told::Figures, counts.consumers),
+            "messages" => return self.figure(Told::Totals, counts.ready + counts.unacked),
+            "messages_ready" => return self.figure(Told::Totals, counts.ready),
+            "messages_unacknowledged" => return self.figure(Told::Totals, counts.unacked),
+            "message_bytes" => return self.figure(Told::Figures, counts.ready_bytes + counts.unacked_bytes),
+            "memory" => return self.figure(Told::Figures, counts.memory_bytes),
             _ => return None,
         })
     }
@@ -104,6 +149,7 @@ impl Row for QueueRow {
 
 /// Makes rows of queues that share what has to be looked up once.
 struct Rows<'a> {
+    told: Told,
     request: &'a Request,
     node: Arc<str>,
     owners: HashMap<ConnectionId, ConnectionDetails>,
@@ -111,24 +157,36 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn new(request: &'a Request) -> Rows<'a> {
+        let told = Told::of(request);
+        let owners = if told == Told::Figures {
+            owners(&request.broker)
+        } else {
+            HashMap::new()
+        };
         Rows {
+            told,
             request,
             node: request.broker.node_name.as_str().into(),
-            owners: owners(&request.broker),
+            owners,
         }
     }
 
     fn row(&self, queue: Arc<QueueHandle>) -> QueueRow {
-        let (counts, totals) = queue.counts_and_totals();
+        let (counts, totals) = match self.told {
+            Told::Definition => Default::default(),
+            Told::Totals | Told::Figures => queue.counts_and_totals(),
+        };
         let owner = queue.properties.exclusive_owner;
+        let has_figures = self.told == Told::Figures;
         QueueRow {
+            told: self.told,
             node: self.node.clone(),
             counts,
             totals,
             rates: self.request.rates.queue(queue.id.0),
             policies: queue.in_force().policies.clone(),
             owner: owner.and_then(|owner| self.owners.get(&owner).cloned()),
-            single_active_consumer_tag: consumers::single_active_tag(&queue),
+            single_active_consumer_tag: has_figures.then(|| consumers::single_active_tag(&queue)).flatten(),
             consumers: None,
             queue,
         }
@@ -163,8 +221,10 @@ pub fn list(request: &Request) -> Outcome {
 pub fn get(request: &Request) -> Outcome {
     let queue = find(request)?;
     let mut row = Rows::new(request).row(queue.clone());
-    let connections = Connections::of(&request.broker);
-    row.consumers = Some(consumers::of_queue(&request.broker.node_name, &connections, &queue));
+    if row.told == Told::Figures {
+        let connections = Connections::of(&request.broker);
+        row.consumers = Some(consumers::of_queue(&request.broker.node_name, &connections, &queue));
+    }
     listing::object(request, &row)
 }
 

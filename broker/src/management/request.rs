@@ -67,6 +67,11 @@ impl Request {
         self.query(name) == Some("true")
     }
 
+    /// Whether figures are to be left out of the answer, as tools with many queues ask.
+    pub fn without_figures(&self) -> bool {
+        self.query_flag("disable_stats")
+    }
+
     /// The virtual host in the path. That the caller may see it was checked before.
     pub fn vhost(&self) -> Result<Arc<Vhost>, ApiError> {
         self.broker.vhost(self.part("vhost")).ok_or(ApiError::NotFound)

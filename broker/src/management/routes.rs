@@ -1,113 +1,18 @@
-//! The table of resources: path, method, who may, how large a body, and who answers.
+//! The table of resources.
 
 use axum::Router;
 use axum::extract::{RawPathParams, State};
-use axum::routing::{MethodFilter, on};
+use axum::routing::on;
 
-use super::access::Rights::{self, Administrator, Management, Monitoring, Nobody, Policymaker};
-use super::reply::{ApiError, Outcome};
-use super::request::Request;
+use super::access::Rights::{Administrator, Management, Monitoring, Nobody, Policymaker};
+use super::reply::ApiError;
+use super::route::VhostRule::{Any, Ruled, Seen, Used};
+use super::route::{Route, delete, get, large, post, put};
 use super::server::Door;
 use super::{
     bindings, connections, consumers, definitions, exchanges, health, limits, messages, openapi, overview, parameters,
     policies, queues, topic_permissions, users, vhosts,
 };
-
-/// Most bytes of the body of an ordinary request.
-pub const BODY_BYTES_MAX: usize = 256 << 10;
-/// Most bytes of the body of a publish or of definitions, as in RabbitMQ.
-const LARGE_BODY_BYTES_MAX: usize = 20 << 20;
-
-/// One resource under one method.
-#[derive(Clone, Copy)]
-pub struct Route {
-    /// The method.
-    pub verb: Verb,
-    /// The path, with variable parts in braces.
-    pub path: &'static str,
-    /// The tag that the caller needs.
-    pub rights: Rights,
-    /// What the caller needs in the virtual host that is `{vhost}` in the path.
-    pub vhost: VhostRule,
-    /// Most bytes of the body.
-    pub body_bytes_max: usize,
-    /// Who answers.
-    pub handler: fn(&Request) -> Outcome,
-}
-
-/// A method of HTTP. HEAD goes with GET.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    Get,
-    Put,
-    Post,
-    Delete,
-}
-
-impl Verb {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Verb::Get => "GET",
-            Verb::Put => "PUT",
-            Verb::Post => "POST",
-            Verb::Delete => "DELETE",
-        }
-    }
-
-    fn filter(self) -> MethodFilter {
-        match self {
-            Verb::Get => MethodFilter::GET,
-            Verb::Put => MethodFilter::PUT,
-            Verb::Post => MethodFilter::POST,
-            Verb::Delete => MethodFilter::DELETE,
-        }
-    }
-}
-
-/// What the caller needs in the virtual host of the path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VhostRule {
-    /// None is named, or the tag is enough.
-    Any,
-    /// To see it: permissions there, or the monitoring tag.
-    Seen,
-    /// To act in it: permissions there, whatever the tag. The operation then checks which.
-    Used,
-    /// To rule it: permissions there, or the administrator tag.
-    Ruled,
-}
-
-use VhostRule::{Any, Ruled, Seen, Used};
-
-const fn get(path: &'static str, rights: Rights, vhost: VhostRule, handler: fn(&Request) -> Outcome) -> Route {
-    change(Verb::Get, path, rights, vhost, handler)
-}
-
-const fn change(
-    verb: Verb,
-    path: &'static str,
-    rights: Rights,
-    vhost: VhostRule,
-    handler: fn(&Request) -> Outcome,
-) -> Route {
-    Route {
-        verb,
-        path,
-        rights,
-        vhost,
-        body_bytes_max: BODY_BYTES_MAX,
-        handler,
-    }
-}
-
-/// With a body that may be large.
-const fn large(route: Route) -> Route {
-    Route {
-        body_bytes_max: LARGE_BODY_BYTES_MAX,
-        ..route
-    }
-}
 
 const BINDINGS_BETWEEN: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}";
 const BINDING: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}/{key}";
@@ -125,13 +30,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/overview", Management, Any, overview::overview),
     get("/api/whoami", Management, Any, users::whoami),
     get("/api/cluster-name", Management, Any, overview::cluster_name),
-    change(
-        Verb::Put,
-        "/api/cluster-name",
-        Administrator,
-        Any,
-        parameters::put_cluster_name,
-    ),
+    put("/api/cluster-name", Administrator, Any, parameters::put_cluster_name),
     get("/api/openapi.json", Management, Any, openapi::document),
     get("/api/version", Management, Any, overview::version),
     get("/api/extensions", Management, Any, overview::nothing),
@@ -141,9 +40,9 @@ pub const ROUTES: &[Route] = &[
     get("/api/nodes", Monitoring, Any, overview::nodes),
     get("/api/nodes/{node}", Monitoring, Any, overview::one_node),
     get("/api/nodes/{node}/memory", Monitoring, Any, overview::memory),
-    change(Verb::Delete, "/api/reset", Administrator, Any, overview::done),
-    change(Verb::Delete, "/api/reset/{node}", Administrator, Any, overview::done),
-    change(Verb::Post, "/api/rebalance/queues", Administrator, Any, overview::done),
+    delete("/api/reset", Administrator, Any, overview::done),
+    delete("/api/reset/{node}", Administrator, Any, overview::done),
+    post("/api/rebalance/queues", Administrator, Any, overview::done),
     get("/api/shovels", Monitoring, Any, overview::nothing),
     get("/api/shovels/{vhost}", Monitoring, Seen, overview::nothing),
     get("/api/federation-links", Monitoring, Any, overview::nothing),
@@ -154,8 +53,7 @@ pub const ROUTES: &[Route] = &[
         Any,
         overview::auth_attempts_by_source,
     ),
-    change(
-        Verb::Delete,
+    delete(
         "/api/auth/attempts/{node}/source",
         Administrator,
         Any,
@@ -164,13 +62,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/auth/attempts/{node}", Monitoring, Any, overview::auth_attempts),
     get("/api/connections", Management, Any, connections::list),
     get("/api/connections/{name}", Management, Any, connections::get),
-    change(
-        Verb::Delete,
-        "/api/connections/{name}",
-        Management,
-        Any,
-        connections::delete,
-    ),
+    delete("/api/connections/{name}", Management, Any, connections::delete),
     get(
         "/api/connections/{name}/channels",
         Management,
@@ -183,8 +75,7 @@ pub const ROUTES: &[Route] = &[
         Any,
         connections::list_of_user,
     ),
-    change(
-        Verb::Delete,
+    delete(
         "/api/connections/username/{user}",
         Management,
         Any,
@@ -197,20 +88,8 @@ pub const ROUTES: &[Route] = &[
     get("/api/exchanges", Management, Any, exchanges::list),
     get("/api/exchanges/{vhost}", Management, Seen, exchanges::list),
     get("/api/exchanges/{vhost}/{name}", Management, Seen, exchanges::get),
-    change(
-        Verb::Put,
-        "/api/exchanges/{vhost}/{name}",
-        Management,
-        Used,
-        exchanges::put,
-    ),
-    change(
-        Verb::Delete,
-        "/api/exchanges/{vhost}/{name}",
-        Management,
-        Used,
-        exchanges::delete,
-    ),
+    put("/api/exchanges/{vhost}/{name}", Management, Used, exchanges::put),
+    delete("/api/exchanges/{vhost}/{name}", Management, Used, exchanges::delete),
     get(
         "/api/exchanges/{vhost}/{name}/bindings/source",
         Management,
@@ -223,8 +102,7 @@ pub const ROUTES: &[Route] = &[
         Seen,
         bindings::to_exchange,
     ),
-    large(change(
-        Verb::Post,
+    large(post(
         "/api/exchanges/{vhost}/{name}/publish",
         Management,
         Used,
@@ -234,44 +112,26 @@ pub const ROUTES: &[Route] = &[
     get("/api/queues/detailed", Management, Any, queues::list),
     get("/api/queues/{vhost}", Management, Seen, queues::list),
     get("/api/queues/{vhost}/{name}", Management, Seen, queues::get),
-    change(Verb::Put, "/api/queues/{vhost}/{name}", Management, Used, queues::put),
-    change(
-        Verb::Delete,
-        "/api/queues/{vhost}/{name}",
-        Management,
-        Used,
-        queues::delete,
-    ),
+    put("/api/queues/{vhost}/{name}", Management, Used, queues::put),
+    delete("/api/queues/{vhost}/{name}", Management, Used, queues::delete),
     get(
         "/api/queues/{vhost}/{name}/bindings",
         Management,
         Seen,
         bindings::of_queue,
     ),
-    change(
-        Verb::Delete,
-        "/api/queues/{vhost}/{name}/contents",
-        Management,
-        Used,
-        queues::purge,
-    ),
-    change(
-        Verb::Post,
-        "/api/queues/{vhost}/{name}/get",
-        Management,
-        Used,
-        messages::get,
-    ),
+    delete("/api/queues/{vhost}/{name}/contents", Management, Used, queues::purge),
+    post("/api/queues/{vhost}/{name}/get", Management, Used, messages::get),
     get("/api/bindings", Management, Any, bindings::list),
     get("/api/bindings/{vhost}", Management, Seen, bindings::list),
     get(BINDINGS_BETWEEN, Management, Seen, bindings::between),
-    change(Verb::Post, BINDINGS_BETWEEN, Management, Used, bindings::post),
+    post(BINDINGS_BETWEEN, Management, Used, bindings::post),
     get(BINDING, Management, Seen, bindings::get),
-    change(Verb::Delete, BINDING, Management, Used, bindings::delete),
+    delete(BINDING, Management, Used, bindings::delete),
     get("/api/vhosts", Management, Any, vhosts::list),
     get("/api/vhosts/{vhost}", Management, Seen, vhosts::get),
-    change(Verb::Put, "/api/vhosts/{vhost}", Administrator, Any, vhosts::put),
-    change(Verb::Delete, "/api/vhosts/{vhost}", Administrator, Any, vhosts::delete),
+    put("/api/vhosts/{vhost}", Administrator, Any, vhosts::put),
+    delete("/api/vhosts/{vhost}", Administrator, Any, vhosts::delete),
     get(
         "/api/vhosts/{vhost}/permissions",
         Administrator,
@@ -285,15 +145,9 @@ pub const ROUTES: &[Route] = &[
         Seen,
         connections::list_channels,
     ),
-    change(
-        Verb::Post,
-        "/api/vhosts/{vhost}/start/{node}",
-        Administrator,
-        Any,
-        vhosts::start,
-    ),
-    change(Verb::Post, PROTECTION, Administrator, Any, vhosts::protect),
-    change(Verb::Delete, PROTECTION, Administrator, Any, vhosts::unprotect),
+    post("/api/vhosts/{vhost}/start/{node}", Administrator, Any, vhosts::start),
+    post(PROTECTION, Administrator, Any, vhosts::protect),
+    delete(PROTECTION, Administrator, Any, vhosts::unprotect),
     get("/api/users", Administrator, Any, users::list),
     get(
         "/api/users/without-permissions",
@@ -301,16 +155,10 @@ pub const ROUTES: &[Route] = &[
         Any,
         users::without_permissions,
     ),
-    change(
-        Verb::Post,
-        "/api/users/bulk-delete",
-        Administrator,
-        Any,
-        users::bulk_delete,
-    ),
+    post("/api/users/bulk-delete", Administrator, Any, users::bulk_delete),
     get("/api/users/{user}", Administrator, Any, users::get),
-    change(Verb::Put, "/api/users/{user}", Administrator, Any, users::put),
-    change(Verb::Delete, "/api/users/{user}", Administrator, Any, users::delete),
+    put("/api/users/{user}", Administrator, Any, users::put),
+    delete("/api/users/{user}", Administrator, Any, users::delete),
     get(
         "/api/users/{user}/permissions",
         Administrator,
@@ -324,15 +172,13 @@ pub const ROUTES: &[Route] = &[
         Any,
         users::get_permissions,
     ),
-    change(
-        Verb::Put,
+    put(
         "/api/permissions/{vhost}/{user}",
         Administrator,
         Any,
         users::put_permissions,
     ),
-    change(
-        Verb::Delete,
+    delete(
         "/api/permissions/{vhost}/{user}",
         Administrator,
         Any,
@@ -352,16 +198,9 @@ pub const ROUTES: &[Route] = &[
     ),
     get("/api/topic-permissions", Administrator, Any, topic_permissions::list),
     get(TOPIC_PERMISSIONS, Administrator, Any, topic_permissions::get),
-    change(Verb::Put, TOPIC_PERMISSIONS, Administrator, Any, topic_permissions::put),
-    change(
-        Verb::Delete,
-        TOPIC_PERMISSIONS,
-        Administrator,
-        Any,
-        topic_permissions::delete,
-    ),
-    change(
-        Verb::Delete,
+    put(TOPIC_PERMISSIONS, Administrator, Any, topic_permissions::put),
+    delete(TOPIC_PERMISSIONS, Administrator, Any, topic_permissions::delete),
+    delete(
         "/api/topic-permissions/{vhost}/{user}/{exchange}",
         Administrator,
         Any,
@@ -370,20 +209,8 @@ pub const ROUTES: &[Route] = &[
     get("/api/policies", Policymaker, Any, policies::list),
     get("/api/policies/{vhost}", Policymaker, Ruled, policies::list),
     get("/api/policies/{vhost}/{name}", Policymaker, Ruled, policies::get),
-    change(
-        Verb::Put,
-        "/api/policies/{vhost}/{name}",
-        Policymaker,
-        Ruled,
-        policies::put,
-    ),
-    change(
-        Verb::Delete,
-        "/api/policies/{vhost}/{name}",
-        Policymaker,
-        Ruled,
-        policies::delete,
-    ),
+    put("/api/policies/{vhost}/{name}", Policymaker, Ruled, policies::put),
+    delete("/api/policies/{vhost}/{name}", Policymaker, Ruled, policies::delete),
     get("/api/operator-policies", Policymaker, Any, policies::list_operator),
     get(
         "/api/operator-policies/{vhost}",
@@ -397,15 +224,13 @@ pub const ROUTES: &[Route] = &[
         Ruled,
         policies::get_operator,
     ),
-    change(
-        Verb::Put,
+    put(
         "/api/operator-policies/{vhost}/{name}",
         Administrator,
         Any,
         policies::put_operator,
     ),
-    change(
-        Verb::Delete,
+    delete(
         "/api/operator-policies/{vhost}/{name}",
         Administrator,
         Any,
@@ -420,29 +245,21 @@ pub const ROUTES: &[Route] = &[
         parameters::list,
     ),
     get(PARAMETER, Policymaker, Ruled, parameters::get),
-    change(Verb::Put, PARAMETER, Administrator, Any, parameters::put),
-    change(Verb::Delete, PARAMETER, Administrator, Any, parameters::delete),
+    put(PARAMETER, Administrator, Any, parameters::put),
+    delete(PARAMETER, Administrator, Any, parameters::delete),
     get("/api/global-parameters", Policymaker, Any, parameters::list_global),
     get(GLOBAL_PARAMETER, Policymaker, Any, parameters::get_global),
-    change(Verb::Put, GLOBAL_PARAMETER, Administrator, Any, parameters::put_global),
-    change(
-        Verb::Delete,
-        GLOBAL_PARAMETER,
-        Administrator,
-        Any,
-        parameters::delete_global,
-    ),
+    put(GLOBAL_PARAMETER, Administrator, Any, parameters::put_global),
+    delete(GLOBAL_PARAMETER, Administrator, Any, parameters::delete_global),
     get("/api/vhost-limits", Management, Any, limits::list_of_vhosts),
     get("/api/vhost-limits/{vhost}", Management, Seen, limits::list_of_vhosts),
-    change(
-        Verb::Put,
+    put(
         "/api/vhost-limits/{vhost}/{name}",
         Administrator,
         Any,
         limits::put_of_vhost,
     ),
-    change(
-        Verb::Delete,
+    delete(
         "/api/vhost-limits/{vhost}/{name}",
         Administrator,
         Any,
@@ -450,31 +267,22 @@ pub const ROUTES: &[Route] = &[
     ),
     get("/api/user-limits", Administrator, Any, limits::list_of_users),
     get("/api/user-limits/{user}", Administrator, Any, limits::list_of_user),
-    change(
-        Verb::Put,
+    put(
         "/api/user-limits/{user}/{name}",
         Administrator,
         Any,
         limits::put_of_user,
     ),
-    change(
-        Verb::Delete,
+    delete(
         "/api/user-limits/{user}/{name}",
         Administrator,
         Any,
         limits::delete_of_user,
     ),
     get("/api/definitions", Administrator, Any, definitions::get),
-    large(change(
-        Verb::Post,
-        "/api/definitions",
-        Administrator,
-        Any,
-        definitions::post,
-    )),
+    large(post("/api/definitions", Administrator, Any, definitions::post)),
     get("/api/definitions/{vhost}", Administrator, Any, definitions::get_vhost),
-    large(change(
-        Verb::Post,
+    large(post(
         "/api/definitions/{vhost}",
         Administrator,
         Any,
@@ -581,6 +389,7 @@ pub(super) fn router(door: Door) -> Router {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::management::route::Verb;
 
     #[test]
     fn a_path_with_a_virtual_host_is_for_administrators_or_asks_for_it() {

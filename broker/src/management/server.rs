@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use super::access::{self, Caller, Rights};
 use super::reply::{ApiError, Outcome};
 use super::request::Request;
-use super::routes::{self, BODY_BYTES_MAX, Route, Verb, VhostRule};
+use super::route::{BODY_BYTES_MAX, Route, Verb, VhostRule};
+use super::routes;
 use crate::broker::Broker;
 use crate::net::http::{Peer, Site};
 

@@ -18,7 +18,7 @@ use crate::config::Config;
 /// A new broker with user guest, an administrator, and virtual host `/`.
 pub fn broker() -> Arc<Broker> {
     let store = Store::in_memory(StoreOptions::default());
-    crate::server::start(Config::default(), store, &Registry::new()).unwrap()
+    crate::startup::start(Config::default(), store, &Registry::new()).unwrap()
 }
 
 pub fn door() -> Door {

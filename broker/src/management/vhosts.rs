@@ -47,8 +47,11 @@ impl VhostSums {
 }
 
 fn view(request: &Request, vhost: &Vhost) -> VhostView {
-    let mut sums = VhostSums::default();
-    sums.add(request, vhost);
+    let sums = (!request.without_figures()).then(|| {
+        let mut sums = VhostSums::default();
+        sums.add(request, vhost);
+        sums
+    });
     let About {
         description,
         tags,
@@ -74,8 +77,10 @@ fn view(request: &Request, vhost: &Vhost) -> VhostView {
         },
         tracing: false,
         cluster_state: Map::from_iter([(node, "running".into())]),
-        depth: DepthView::new(&sums.depth, &sums.depth_rates),
-        message_stats: MessageStats::if_any(&sums.flow, &sums.flow_rates),
+        depth: sums.as_ref().map(|sums| DepthView::new(&sums.depth, &sums.depth_rates)),
+        message_stats: sums
+            .as_ref()
+            .and_then(|sums| MessageStats::if_any(&sums.flow, &sums.flow_rates)),
     }
 }
 

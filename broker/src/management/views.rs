@@ -208,10 +208,12 @@ pub struct OverviewView {
     pub erlang_full_version: &'static str,
     pub disable_stats: bool,
     pub enable_queue_totals: bool,
-    pub message_stats: MessageStats,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_stats: Option<MessageStats>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub churn_rates: Option<ChurnView>,
-    pub queue_totals: DepthView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_totals: Option<DepthView>,
     pub object_totals: ObjectTotals,
     pub statistics_db_event_queue: u64,
     pub node: String,
@@ -391,41 +393,6 @@ pub struct ExchangeView {
     pub messages_delayed: Option<u64>,
 }
 
-/// A queue; what is borrowed would cost the most to copy.
-#[derive(Serialize)]
-pub struct QueueView<'a> {
-    pub name: &'a str,
-    pub vhost: &'a str,
-    pub node: &'a str,
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    pub state: &'static str,
-    pub durable: bool,
-    pub auto_delete: bool,
-    pub exclusive: bool,
-    pub arguments: Value,
-    pub policy: Option<&'a str>,
-    pub operator_policy: Option<&'a str>,
-    pub effective_policy_definition: Map<String, Value>,
-    pub consumers: usize,
-    pub consumer_capacity: f64,
-    pub consumer_utilisation: f64,
-    pub exclusive_consumer_tag: Option<&'a str>,
-    pub single_active_consumer_tag: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner_pid_details: Option<&'a ConnectionDetails>,
-    #[serde(flatten)]
-    pub depth: DepthView,
-    pub memory: u64,
-    pub message_bytes: u64,
-    pub message_bytes_ready: u64,
-    pub message_bytes_unacknowledged: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_stats: Option<MessageStats>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub consumer_details: Option<&'a [ConsumerView]>,
-}
-
 /// A binding.
 #[derive(Clone, Serialize)]
 pub struct BindingView {
@@ -451,7 +418,7 @@ pub struct VhostView {
     pub tracing: bool,
     pub cluster_state: Map<String, Value>,
     #[serde(flatten)]
-    pub depth: DepthView,
+    pub depth: Option<DepthView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_stats: Option<MessageStats>,
 }

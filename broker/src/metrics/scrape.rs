@@ -149,7 +149,7 @@ mod tests {
     fn broker() -> (Arc<Broker>, Registry) {
         let counters = Registry::new();
         let store = Store::in_memory(StoreOptions::default());
-        let broker = crate::server::start(Config::default(), store, &counters).unwrap();
+        let broker = crate::startup::start(Config::default(), store, &counters).unwrap();
         broker.add_vhost("other").unwrap();
         declare(&broker, "/", "first");
         declare(&broker, "other", "second");

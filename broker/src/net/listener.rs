@@ -189,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn too_many_sockets_that_are_not_open_connections_hold_the_next_one_back() {
         let store = Store::in_memory(StoreOptions::default());
-        let broker = crate::server::start(Config::default(), store, &Registry::new()).unwrap();
+        let broker = crate::startup::start(Config::default(), store, &Registry::new()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let sockets = UNOPENED_SOCKETS_MAX + 1;

@@ -18,7 +18,7 @@ fn session(pending_bytes_max: usize) -> Session {
         pending_bytes_max,
         ..StoreOptions::default()
     };
-    let broker = crate::server::start(Config::default(), Store::in_memory(options), &Registry::new()).unwrap();
+    let broker = crate::startup::start(Config::default(), Store::in_memory(options), &Registry::new()).unwrap();
     let address = "127.0.0.1:5672".parse().unwrap();
     let now = crate::clock::now();
     let id = broker.next_connection_id();

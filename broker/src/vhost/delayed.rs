@@ -492,7 +492,7 @@ mod tests {
     fn what_need_not_be_stored_is_when_there_is_too_much_of_it_and_ends_with_its_exchange() {
         const MESSAGES: u64 = 40;
         let store = Store::in_memory(StoreOptions::default());
-        let start = || crate::server::start(Config::default(), store.clone(), &Registry::new()).unwrap();
+        let start = || crate::startup::start(Config::default(), store.clone(), &Registry::new()).unwrap();
         let far = crate::timer::unix_millis() + 1_000_000;
         {
             let vhost = start().vhost("/").unwrap();
@@ -540,7 +540,7 @@ mod tests {
     #[test]
     fn what_an_older_version_kept_in_the_order_of_arrival_is_put_in_the_order_of_time() {
         let store = Store::in_memory(StoreOptions::default());
-        let broker = crate::server::start(Config::default(), store.clone(), &Registry::new()).unwrap();
+        let broker = crate::startup::start(Config::default(), store.clone(), &Registry::new()).unwrap();
         let vhost = broker.vhost("/").unwrap();
         declare(&vhost, "later", true);
         let delayed = Delayed {

@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn nothing_is_set_in_a_virtual_host_that_is_deleted() {
         let store = Store::in_memory(StoreOptions::default());
-        let broker = crate::server::start(Config::default(), store, &Registry::new()).unwrap();
+        let broker = crate::startup::start(Config::default(), store, &Registry::new()).unwrap();
         let vhost = broker.vhost("/").unwrap();
         vhost.delete_everything();
         let spec = PolicySpec {

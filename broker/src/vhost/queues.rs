@@ -360,7 +360,7 @@ mod tests {
     use crate::vhost::exchanges::ExchangeDeclaration;
 
     fn broker() -> Arc<Broker> {
-        crate::server::start(
+        crate::startup::start(
             Config::default(),
             Store::in_memory(StoreOptions::default()),
             &Registry::new(),

@@ -63,7 +63,7 @@ impl Api {
             .build()
             .unwrap();
         let store = Store::in_memory(StoreOptions::default());
-        let broker = leveret::server::start(config, store, &Registry::new()).unwrap();
+        let broker = leveret::startup::start(config, store, &Registry::new()).unwrap();
         let (stop, stopped) = watch::channel(false);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use leveret::auth::HashingAlgorithm;
 use leveret::broker::Broker;
 use leveret::config::Config;
-use leveret::server;
+use leveret::startup;
 use leveret::vhost::Vhost;
 use leveret_storage::{Crash, MemoryDisk, Store, StoreOptions};
 use prometheus::Registry;
@@ -128,5 +128,5 @@ impl World {
 
 fn start(config: &Config, options: &StoreOptions, disk: &MemoryDisk) -> Arc<Broker> {
     let store = Store::on_memory_disk(disk, options.clone()).unwrap();
-    server::start(config.clone(), store, &Registry::new()).unwrap()
+    startup::start(config.clone(), store, &Registry::new()).unwrap()
 }

@@ -1,0 +1,40 @@
+//! The health checks of `leveret ctl`: success, or exit code 1 and what is wrong.
+
+use std::net::IpAddr;
+
+use clap::Subcommand;
+
+use super::protocol::Request;
+
+#[derive(Debug, Subcommand)]
+#[command(rename_all = "snake_case")]
+#[allow(clippy::enum_variant_names, reason = "they are the names of the commands")]
+pub(super) enum CheckCommand {
+    /// Fail unless the broker has started and its store works.
+    CheckRunning,
+    /// Fail while an alarm, or a store in trouble, keeps publishers waiting.
+    #[command(visible_alias = "check_local_alarms")]
+    CheckAlarms,
+    /// Fail unless every virtual host can be used.
+    CheckVirtualHosts,
+    /// Fail unless the broker listens on this port.
+    CheckPortListener { port: u16 },
+    /// Fail unless every listener of the broker takes a TCP connection.
+    CheckPortConnectivity {
+        /// Connect to this address in place of the one that each listener has.
+        #[arg(short, long)]
+        address: Option<IpAddr>,
+    },
+}
+
+impl CheckCommand {
+    pub(super) fn into_request(self) -> Request {
+        match self {
+            Self::CheckRunning => Request::CheckRunning {},
+            Self::CheckAlarms => Request::CheckAlarms {},
+            Self::CheckVirtualHosts => Request::CheckVirtualHosts {},
+            Self::CheckPortListener { port } => Request::CheckPortListener { port },
+            Self::CheckPortConnectivity { address } => Request::CheckPortConnectivity { address },
+        }
+    }
+}
