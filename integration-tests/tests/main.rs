@@ -4,6 +4,7 @@ mod access;
 mod alarms;
 mod altering;
 mod catalogue;
+mod commands;
 mod configuration;
 mod connections;
 mod consuming;

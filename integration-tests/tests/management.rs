@@ -207,3 +207,23 @@ fn a_list_of_ten_thousand_queues_does_not_take_seconds() {
         assert!(began.elapsed().as_secs() < 20, "{query}");
     }
 }
+
+#[test]
+fn a_list_is_asked_for_by_page_name_order_and_columns() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    for name in ["a1", "b1", "b2", "b3", "c1"] {
+        call(api, "PUT", &format!("/api/queues/%2F/{name}"), "{}");
+    }
+    let page = get(
+        api,
+        "/api/queues?page=1&page_size=2&name=%5Eb&use_regex=true&sort=name&sort_reverse=true&columns=name",
+    );
+    assert_eq!(page["items"], json!([{"name": "b3"}, {"name": "b2"}]));
+    assert_eq!(
+        (&page["filtered_count"], &page["total_count"], &page["page_count"]),
+        (&json!(3), &json!(5), &json!(2))
+    );
+}
