@@ -1,6 +1,6 @@
 //! What an operator sets while the broker runs, as it is stored: policies and limits.
 
-use leveret_storage::{Definition, DefinitionKey, SettingRecord};
+use leveret_storage::{Definition, DefinitionKey, NamedLog, QueueId, SettingRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -101,6 +101,21 @@ impl Setting {
             Setting::GlobalParameter { name, .. } => global_parameter_key(name),
             Setting::TopicPermission(record) => topic_permission_key(&record.user, &record.vhost, &record.exchange),
         }
+    }
+}
+
+/// Which log of the store a setting names, for who checks the store.
+pub fn log_of(record: &SettingRecord) -> Option<NamedLog> {
+    match Setting::from_record(record).ok()? {
+        Setting::DelayedLog { log, by_time, .. } => (!by_time).then_some(NamedLog {
+            queue: QueueId(log),
+            has_messages: true,
+        }),
+        Setting::DeduplicationLog { log, .. } => Some(NamedLog {
+            queue: QueueId(log),
+            has_messages: false,
+        }),
+        _ => None,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::ctl::client::{ClientError, CtlClient};
 use crate::ctl::place::PlaceArgs;
 use crate::ctl::{Reply, Request};
 use crate::net::tls::{Tls, TlsSettings};
+use crate::settings;
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -35,9 +36,9 @@ pub struct BackupArgs {
 pub fn run_check(args: &CheckArgs) -> Result<bool, String> {
     let directory = &args.directory;
     let looked = if args.repair {
-        repair(directory)
+        repair(directory, &settings::log_of)
     } else {
-        check(directory)
+        check(directory, &settings::log_of)
     };
     let report = looked.map_err(|error| format!("cannot check {}: {error}", directory.display()))?;
     match print(directory, &report) {
@@ -54,6 +55,7 @@ fn print(directory: &Path, report: &CheckReport) -> io::Result<()> {
         queues,
         chunks,
         messages,
+        entries,
         message_bytes,
         bodies,
         orphans,
@@ -64,6 +66,9 @@ fn print(directory: &Path, report: &CheckReport) -> io::Result<()> {
         "{}: {definitions} definitions, {queues} queues, {chunks} chunks, {messages} messages of {message_bytes} bytes",
         directory.display()
     )?;
+    if *entries > 0 {
+        writeln!(out, "{entries} keys of messages that came, to know duplicates by")?;
+    }
     if *bodies > 0 {
         writeln!(
             out,

@@ -1,9 +1,12 @@
 //! Duplicates, seen from outside: they are acked, go nowhere, and are known for what they are after kill -9.
 
+use std::process::Command;
+
 use lapin::options::*;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, ExchangeKind};
 use leveret_integration_tests::Broker;
+use leveret_integration_tests::broker::binary;
 use leveret_integration_tests::client::*;
 use leveret_integration_tests::scrape::Metrics;
 use leveret_integration_tests::wait::within;
@@ -44,6 +47,30 @@ async fn publish(channel: &Channel, keys: std::ops::Range<u32>) {
     }
     let returned = within("confirms", channel.wait_for_confirms()).await.unwrap();
     assert!(returned.is_empty());
+}
+
+#[tokio::test]
+async fn a_store_with_keys_of_duplicates_is_sound() {
+    let Some(mut broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (connection, channel) = open(broker.amqp()).await;
+    declare(&channel).await;
+    publish(&channel, 0..300).await;
+    connection.close(200, "Goodbye".into()).await.unwrap();
+    // An orderly stop and start writes what the index has of them.
+    broker.stop();
+    let checked = Command::new(binary())
+        .arg("check")
+        .arg(broker.data_dir())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success(), "{printed}");
+    assert!(
+        printed.contains("300 messages") && printed.contains("300 keys"),
+        "{printed}"
+    );
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ mod store;
 mod varint;
 mod writer;
 
-pub use check::{CheckReport, check, repair};
+pub use check::{CheckReport, LogOfSetting, NamedLog, check, repair};
 pub use commit::CommitListener;
 pub use error::StorageError;
 pub use expiry::ExpiredFound;

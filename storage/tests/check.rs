@@ -7,9 +7,9 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{append, manual, positions, write};
+use common::{append, check, manual, positions, repair, write};
 use leveret_storage::{
-    CheckReport, Definition, Position, QueueId, QueueRecord, StorageError, Store, VhostRecord, check, repair,
+    CheckReport, Definition, NamedLog, Position, QueueId, QueueRecord, SettingRecord, StorageError, Store, VhostRecord,
 };
 use rocksdb::{ColumnFamilyDescriptor, DB, Options};
 
@@ -67,6 +67,14 @@ fn damage_chunk(db: &DB, first: u64) {
     let middle = value.len() / 2;
     value[middle] ^= 1;
     db.put_cf(chunks, chunk_key(first), value).unwrap();
+}
+
+fn table_files(dir: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(dir.join("db")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .collect()
 }
 
 #[track_caller]
@@ -192,11 +200,7 @@ fn a_damaged_table_file_costs_no_more_than_what_was_in_its_damaged_block() {
     let dir = filled();
     // Opening and closing puts the log into table files.
     drop(Store::open(dir.path(), manual()).unwrap());
-    let tables: Vec<PathBuf> = std::fs::read_dir(dir.path().join("db"))
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
-        .collect();
+    let tables = table_files(dir.path());
     assert!(!tables.is_empty());
     for table in tables {
         let mut bytes = std::fs::read(&table).unwrap();
@@ -209,6 +213,64 @@ fn a_damaged_table_file_costs_no_more_than_what_was_in_its_damaged_block() {
     assert!(report.kept_as.is_some());
     assert_eq!(check(dir.path()).unwrap().problems, [""; 0]);
     Store::open(dir.path(), manual()).unwrap();
+}
+
+#[test]
+fn of_thousands_of_definitions_only_those_in_a_damaged_block_are_lost() {
+    const QUEUES: usize = 3_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    write(&store, |writer| {
+        for number in 0..QUEUES {
+            writer.put(&Definition::Queue(QueueRecord {
+                id: QueueId(number as u64 + 1),
+                vhost: "/".into(),
+                name: format!("orders of {number}"),
+                ..QueueRecord::default()
+            }));
+        }
+    });
+    store.close().unwrap();
+    drop(store);
+    // Opening and closing puts the log into table files.
+    drop(Store::open(dir.path(), manual()).unwrap());
+    let tables = table_files(dir.path());
+    let largest = tables.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(largest).unwrap();
+    let somewhere = bytes.len() / 4;
+    bytes[somewhere] ^= 1;
+    std::fs::write(largest, bytes).unwrap();
+
+    assert_only_problem(&check(dir.path()).unwrap(), &["cannot be read"]);
+    repair(dir.path()).unwrap();
+    let left = Store::open(dir.path(), manual()).unwrap().definitions().unwrap().len();
+    assert!((QUEUES * 9 / 10..QUEUES).contains(&left), "{left} of {QUEUES}");
+}
+
+#[test]
+fn a_log_that_a_setting_names_is_no_queue_that_lost_its_name() {
+    let dir = filled();
+    let store = Store::open(dir.path(), manual()).unwrap();
+    let log = QueueId(8);
+    append(&store, log, 0..10);
+    write(&store, |writer| {
+        writer.put(&Definition::Setting(SettingRecord {
+            key: "keys of orders".into(),
+            value: log.0.into(),
+        }));
+    });
+    store.close().unwrap();
+    drop(store);
+    assert_only_problem(&check(dir.path()).unwrap(), &["queue 8 has messages and no definition"]);
+    let named = |setting: &SettingRecord| {
+        Some(NamedLog {
+            queue: QueueId(setting.value.as_u64()?),
+            has_messages: false,
+        })
+    };
+    let report = leveret_storage::check(dir.path(), &named).unwrap();
+    assert_eq!(report.problems, [""; 0]);
+    assert_eq!((report.queues, report.messages, report.entries), (1, 45, 10));
 }
 
 #[test]

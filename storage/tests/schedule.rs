@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::ops::ControlFlow;
 
-use leveret_storage::{Moment, QueueId, Store, StoreOptions, check};
+use common::check;
+use leveret_storage::{Moment, QueueId, Store, StoreOptions};
 
 fn at(time: u64, number: u64) -> Moment {
     Moment { time, number }

@@ -6,10 +6,9 @@ mod common;
 
 use std::path::Path;
 
-use common::{Disk, manual, recover, write};
+use common::{Disk, check, manual, recover, repair, write};
 use leveret_storage::{
-    BodyId, Crash, Definition, MemoryDisk, Position, QueueId, QueueRecord, Store, StoreOptions, VhostRecord, check,
-    repair,
+    BodyId, Crash, Definition, MemoryDisk, Position, QueueId, QueueRecord, Store, StoreOptions, VhostRecord,
 };
 use rocksdb::{ColumnFamilyDescriptor, DB, Options};
 

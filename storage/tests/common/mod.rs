@@ -2,9 +2,12 @@
 
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
+use std::path::Path;
 use std::time::Duration;
 
-use leveret_storage::{Crash, Fsync, MemoryDisk, Position, QueueId, Store, StoreOptions, Ticket, Writer};
+use leveret_storage::{
+    CheckReport, Crash, Fsync, MemoryDisk, Position, QueueId, StorageError, Store, StoreOptions, Ticket, Writer,
+};
 use tempfile::TempDir;
 
 /// Where a store under test lives.
@@ -92,4 +95,14 @@ pub fn append(store: &Store, queue: QueueId, range: std::ops::Range<u64>) -> Tic
             writer.append(queue, Position(position), &[position.to_string().as_bytes()]);
         }
     })
+}
+
+/// Checks a store whose settings name no logs.
+pub fn check(directory: &Path) -> Result<CheckReport, StorageError> {
+    leveret_storage::check(directory, &|_| None)
+}
+
+/// Repairs a store whose settings name no logs.
+pub fn repair(directory: &Path) -> Result<CheckReport, StorageError> {
+    leveret_storage::repair(directory, &|_| None)
 }
