@@ -9,11 +9,13 @@ use super::life::{self, Lives, declare_exchange, declare_queue};
 use super::transactions::{self, Transactions};
 use super::workers::{Publisher, Target, consume, open, publish_transient, purge, settle, take_all};
 use crate::Broker;
+use crate::broker::binary;
 use crate::client::arguments;
 use crate::random::Random;
 use lapin::options::*;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ExchangeKind};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -28,6 +30,9 @@ const BUDGETS: [&str; 3] = ["0", "200000", "134217728"];
 
 /// So often the store rewrites chunks and frees disk space all the time, where it is most likely killed in the middle of it.
 const RESTLESS_PERCENT: usize = 60;
+
+/// So often `leveret check` looks at the store before the broker does.
+const CHECKED_PERCENT: usize = 25;
 
 /// Bound to the queues of [`Books::fanned`].
 const FANOUT: &str = "fan";
@@ -260,6 +265,9 @@ pub async fn run(cycles: u64, random: &mut Random, findings: &mut Findings, prog
             findings.object(format!("an orderly stop ended with {ended}"));
         }
         books.crashed(crashed_at, orderly);
+        if random.chance(CHECKED_PERCENT) {
+            look_at_store(&broker, findings);
+        }
         broker.set("QUEUE_MEMORY_BUDGET", BUDGETS[random.below(BUDGETS.len())]);
         broker.set_restless(random.chance(RESTLESS_PERCENT));
         while random.chance(15) {
@@ -285,6 +293,16 @@ pub async fn run(cycles: u64, random: &mut Random, findings: &mut Findings, prog
             ));
             return;
         }
+    }
+}
+
+/// Whatever moment the broker was killed at, its store must be sound.
+fn look_at_store(broker: &Broker, findings: &mut Findings) {
+    let checked = Command::new(binary()).arg("check").arg(broker.data_dir()).output();
+    match checked {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => findings.object(format!("the store: {}", String::from_utf8_lossy(&output.stdout))),
+        Err(error) => findings.object(format!("the store cannot be checked: {error}")),
     }
 }
 
