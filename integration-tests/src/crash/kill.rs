@@ -4,8 +4,10 @@ use super::Findings;
 use super::attempts::Attempts;
 use super::dead_letters::{DeadLetters, GRAVES};
 use super::given_up::{GivenUp, Rule};
+use super::later::Later;
 use super::ledger::QueueLedger;
 use super::life::{self, Lives, declare_exchange, declare_queue};
+use super::once::Once;
 use super::transactions::{self, Transactions};
 use super::workers::{Publisher, Target, consume, open, publish_transient, purge, settle, take_all};
 use crate::Broker;
@@ -55,6 +57,8 @@ struct Books {
     dead_letters: DeadLetters,
     given_up: [GivenUp; 3],
     attempts: [Attempts; 2],
+    once: Once,
+    later: Later,
     transient: Publisher,
     publishers: [Publisher; 4],
 }
@@ -77,6 +81,8 @@ impl Books {
                 GivenUp::new(Rule::TimeOfMessage, "mortal", 11),
             ],
             attempts: [Attempts::new("tries", false, 12), Attempts::new("retries", true, 13)],
+            once: Once::new(15),
+            later: Later::new(16),
             transient: Publisher::new(8),
             publishers: [1, 2, 3, 14].map(Publisher::new),
         }
@@ -117,6 +123,8 @@ impl Books {
         for attempts in &self.attempts {
             attempts.declare(&channel).await?;
         }
+        self.once.declare(&channel).await?;
+        self.later.declare(&channel).await?;
         connection.close(200, "Goodbye".into()).await
     }
 
@@ -162,11 +170,16 @@ impl Books {
             mortal.run(amqp, seeded()),
             tries.run(amqp, seeded()),
             retries.run(amqp, seeded()),
+            self.once.run(amqp, seeded()),
+            self.later.run(amqp, seeded()),
         );
     }
 
     fn crashed(&self, at: Instant, orderly: bool) {
-        for ledger in self.ledgers().chain([&self.ranked]) {
+        for ledger in self
+            .ledgers()
+            .chain([&self.ranked, &self.once.ledger, &self.later.ledger])
+        {
             ledger.lock().unwrap().crashed(at, orderly);
         }
         self.lives.crashed(at, orderly);
@@ -206,6 +219,8 @@ impl Books {
                 attempts.check(&connection, findings).await?;
             }
         }
+        self.once.check(&connection, findings).await?;
+        self.later.check(broker, &connection, findings).await?;
         self.lives.check(broker.amqp(), findings).await?;
         connection.close(200, "Goodbye".into()).await
     }
@@ -216,6 +231,8 @@ impl Books {
             &self.transactions.publisher,
             &self.lives.publisher,
             &self.dead_letters.publisher,
+            &self.once.publisher,
+            &self.later.publisher,
         ]);
         let all = all.chain(self.given_up.iter().map(|given_up| &given_up.publisher));
         let all = all.chain(self.attempts.iter().map(|attempts| &attempts.publisher));

@@ -74,9 +74,18 @@ impl Publisher {
         for queue in target.queues {
             queue.lock().unwrap().sending(number);
         }
+        Ok((number, self.publish_as(channel, target, number).await?))
+    }
+
+    /// Publishes the message with this number, perhaps again.
+    pub async fn publish_as(
+        &self,
+        channel: &Channel,
+        target: &Target<'_>,
+        number: u64,
+    ) -> lapin::Result<PublisherConfirm> {
         let properties = (target.properties)(number);
-        let confirm = publish_with(channel, target.exchange, target.routing_key, number, properties).await?;
-        Ok((number, confirm))
+        publish_with(channel, target.exchange, target.routing_key, number, properties).await
     }
 
     /// Waits for a confirm and writes it down.
