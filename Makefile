@@ -7,6 +7,8 @@ RUN_ARGS ?=
 BENCH_ARGS ?=
 # For the crash test, as in: make crash CRASH_ARGS="--cycles 1000 --power-cuts 20000 --seed 42"
 CRASH_ARGS ?=
+# Builds of the broker to compare, as in: make bench-instructions PROGRAMS="/tmp/before target/release/leveret"
+PROGRAMS ?=
 
 # rustup puts cargo here, and not every shell has it in its path.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -18,7 +20,7 @@ TARGET_DIR = cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_d
 WITH_BROKER = LEVERET_BIN="$${LEVERET_BIN:-$$($(TARGET_DIR))/debug/leveret}"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run build deb try-packages debug-broker test crash tutorials interop definitions fuzz differential lint fmt-check clippy doc bench-route bench-pieces bench bench-scaling clean
+.PHONY: help setup run build deb try-packages debug-broker test crash tutorials interop definitions fuzz differential lint fmt-check clippy doc bench-route bench-pieces bench-instructions bench bench-scaling clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -93,6 +95,9 @@ bench-route: setup ## Measure routing: nanoseconds per route for each kind of ex
 bench-pieces: setup ## Measure the pieces of the hot path: decoding, encoding, queue, sessions, commit (and routing: bench-route)
 	cargo bench $(CARGO_FLAGS) --package leveret --bench '*' -- $(BENCH_ARGS)
 	cargo bench $(CARGO_FLAGS) --package leveret-storage --bench '*' -- $(BENCH_ARGS)
+
+bench-instructions: setup ## Count the instructions that the broker executes per message (valgrind); or compare programs: PROGRAMS="old new"
+	@scripts/bench-instructions.sh $(PROGRAMS)
 
 bench: setup ## Measure Leveret beside Debian's RabbitMQ (installed if need be) and write BENCHMARKS.md; with plots; at most 20 minutes after the build
 	@scripts/bench.sh

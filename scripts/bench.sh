@@ -17,24 +17,6 @@ readonly ROUNDS=${ROUNDS:-3} SECONDS_EACH=${SECONDS_EACH:-4}
 readonly ALL_WORKLOADS="idle auto16 ack100 2q1k fanout10 topic conf1k conf1k8p conf1 lat5k filldrain"
 readonly WORKLOADS=${WORKLOADS:-$ALL_WORKLOADS}
 
-# The generator's options for a workload; the names are those of the tables in docs/perf.md.
-options() {
-  case $1 in
-    auto16)   echo throughput --size 16 ;;
-    ack100)   echo throughput --size 100 --prefetch 200 --ack-every 1 ;;
-    2q1k)     echo throughput --size 1024 --queues 2 --publishers 2 --consumers 2 --prefetch 200 --ack-every 10 ;;
-    fanout10) echo throughput --size 100 --exchange fanout --queues 10 --consumers 10 ;;
-    topic)    echo throughput --size 100 --exchange topic --queues 4 --consumers 4 --extra-bindings 1000 ;;
-    conf1k)   echo throughput --size 1024 --persistent --confirm 1000 --prefetch 200 --ack-every 10 ;;
-    conf1k8p) echo throughput --size 1024 --persistent --confirm 200 --queues 8 --publishers 8 --consumers 8 --prefetch 200 --ack-every 10 ;;
-    conf1)    echo throughput --size 100 --persistent --confirm 1 --consumers 0 ;;
-    lat5k)    echo latency --rate 5000 --size 100 --prefetch 200 --ack-every 1 ;;
-    filldrain) echo fill-drain --count 500000 --size 100 --persistent ;;
-    idle)     echo connections --connections 3000 --queue --consumer ;;
-    *)        die "there is no workload $1; there are: $ALL_WORKLOADS" ;;
-  esac
-}
-
 # Seconds a workload is measured; those that end by themselves take none.
 timing() {
   case $1 in
