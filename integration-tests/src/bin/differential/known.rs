@@ -146,6 +146,16 @@ pub const KNOWN: &[Known] = &[
         },
     },
     Known {
+        name: "rejected-by-consumer",
+        reason: "what is rejected at once RabbitMQ gives up consumer by consumer, in order of their tags; Leveret all together, in its order",
+        is: |case, it| {
+            let rejected = |line: &String| line.contains("reason=\"rejected\"");
+            case.step.into_iter().chain(case.before).any(rejects_several)
+                && it.leveret.iter().any(rejected)
+                && messages(&it.rabbitmq) == messages(&it.leveret)
+        },
+    },
+    Known {
         name: "expired-beside-others",
         reason: "what expires in one queue comes to another before or after what that gets otherwise; nobody's order",
         is: |_, it| {
@@ -168,6 +178,10 @@ fn returns_several(step: &Step) -> bool {
         Operation::Method(AMQPClass::Tx(method)) => matches!(method, tx::AMQPMethod::Commit(_)),
         _ => false,
     }
+}
+
+fn rejects_several(step: &Step) -> bool {
+    matches!(&step.operation, Operation::Settle(settle) if settle.multiple && settle.verb == (Verb::Nack { requeue: false }))
 }
 
 /// What was delivered or left, to whomever and in whatever order.
