@@ -271,24 +271,17 @@ impl Translation {
             ["default_vhost"] => self.text("default_vhost", line),
             ["loopback_users"] if value == "none" => self.loopback_users = Some((Vec::new(), line.place)),
             ["loopback_users", user] => self.loopback_user(user, boolean(value)?, line.place),
-            // Its password is of no use: the name alone lets in.
-            ["anonymous_login_user"] if value == "none" => self.put("anonymous_login_user", line, ""),
-            ["anonymous_login_user"] => self.text("anonymous_login_user", line),
+            ["anonymous_login_user"] => {
+                let nobody = value == "none";
+                self.put("anonymous_login_user", line, if nobody { "" } else { value });
+            }
+            // The name alone lets in.
             ["anonymous_login_pass"] => {}
             ["heartbeat"] => self.text("heartbeat", line),
             ["frame_max"] => self.text("frame_max", line),
             ["channel_max"] => self.text("channel_max", line),
             ["max_message_size"] => self.text("max_message_size", line),
-            ["message_interceptors", "incoming", stamp, "overwrite"] => {
-                let key = one_of(
-                    stamp,
-                    &[
-                        ("set_header_timestamp", "set_header_timestamp"),
-                        ("set_header_routing_node", "set_header_routing_node"),
-                    ],
-                )?;
-                self.put(key, line, if boolean(value)? { "overwrite" } else { "missing" });
-            }
+            ["message_interceptors", "incoming", stamp, "overwrite"] => self.stamp(stamp, line)?,
             ["cluster_name"] => self.text("cluster_name", line),
             ["product", "name"] => self.text("product", line),
             ["product", "version"] => self.text("product_version", line),
@@ -327,6 +320,15 @@ impl Translation {
             ["proxy_protocol"] => {}
             _ => return Err(Refusal::Unknown),
         }
+        Ok(())
+    }
+
+    /// A message interceptor, which may leave what publishers say.
+    fn stamp(&mut self, stamp: &str, line: &Line) -> Result<(), Refusal> {
+        let keys = ["set_header_timestamp", "set_header_routing_node"];
+        let key = one_of(stamp, &keys.map(|key| (key, key)))?;
+        let overwrites = boolean(&line.value)?;
+        self.put(key, line, if overwrites { "overwrite" } else { "missing" });
         Ok(())
     }
 
