@@ -67,6 +67,8 @@ log.console = true
 log.console.level = warning
 log.console.formatter = json
 cluster_name = warren
+anonymous_login_user = sensor
+anonymous_login_pass = sensor
 auth_backends.1 = internal
 load_definitions = /etc/definitions.json
 ",
@@ -104,6 +106,7 @@ load_definitions = /etc/definitions.json
         ("warn", LogFormat::Json)
     );
     assert_eq!(config.cluster_name, "warren");
+    assert_eq!(config.anonymous_login_user, "sensor");
     assert_eq!(config.load_definitions, Some(PathBuf::from("/etc/definitions.json")));
 }
 

@@ -21,6 +21,10 @@ fn connection_start_names_the_product_the_mechanisms_and_what_the_broker_can_do(
         !mechanisms.contains(&"EXTERNAL"),
         "needs a client certificate: {mechanisms:?}"
     );
+    assert!(
+        !mechanisms.contains(&"ANONYMOUS"),
+        "nobody said who that is: {mechanisms:?}"
+    );
     for property in ["product", "version", "platform", "cluster_name"] {
         assert!(
             matches!(property_of(&start, property), AMQPValue::LongString(_)),
@@ -59,6 +63,33 @@ fn assert_all_capabilities(capabilities: &FieldTable) {
             "{name}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_a_password_is_whom_the_configuration_takes_it_for() {
+    let Some(broker) = Broker::start_configured(&[("ANONYMOUS_LOGIN_USER", "guest")]) else {
+        return;
+    };
+    let url = format!("amqp://nobody:nothing@{}/%2f?auth_mechanism=anonymous", broker.amqp());
+    let connection = lapin::Connection::connect(&url, lapin::ConnectionProperties::default());
+    let connection = wait::within("a connection opens", connection).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let queue = channel.own_queue().await;
+    // Its name is the one that counts for user_id.
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let properties = lapin::BasicProperties::default().with_user_id("guest".into());
+    let options = BasicPublishOptions::default();
+    let publish = channel.basic_publish("".into(), queue.as_str().into(), options, b"hello", properties);
+    publish.await.unwrap().await.unwrap();
+    assert_eq!(channel.drain(&queue).await, ["hello"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_let_in_without_a_password_unless_the_configuration_says_as_whom() {
+    let broker = TestBroker::get();
+    let url = format!("amqp://guest:guest@{}/%2f?auth_mechanism=anonymous", broker.amqp());
+    let connection = lapin::Connection::connect(&url, lapin::ConnectionProperties::default());
+    wait::within("it ends", connection).await.unwrap_err();
 }
 
 #[test]

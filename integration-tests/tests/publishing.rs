@@ -8,7 +8,7 @@ use leveret_integration_tests::raw::{
     self, AMQPClass, BODY, HEADER, RawClient, basic, confirm, header_payload, long_string, queue, raw_table,
     short_string,
 };
-use leveret_integration_tests::{TestBroker, wait};
+use leveret_integration_tests::{Broker, TestBroker, wait};
 use std::collections::BTreeSet;
 
 #[tokio::test]
@@ -279,6 +279,53 @@ fn contents_on_different_channels_may_be_interleaved() {
     let mut bodies = [client.expect_content(1).body, client.expect_content(1).body];
     bodies.sort();
     assert_eq!(bodies, [b"first".to_vec(), b"second".to_vec()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_stamped_with_time_and_node_where_that_is_asked_for() {
+    let settings = [
+        ("SET_HEADER_TIMESTAMP", "missing"),
+        ("SET_HEADER_ROUTING_NODE", "overwrite"),
+        ("NODE_NAME", "rabbit@burrow"),
+    ];
+    let Some(broker) = Broker::start_configured(&settings) else {
+        return;
+    };
+    let (_connection, channel) = open(broker.amqp()).await;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let queue = channel.own_queue().await;
+    let since_1970 = || {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+    };
+    let before = since_1970();
+    let said = lapin::BasicProperties::default()
+        .with_timestamp(7)
+        .with_headers(arguments([("x-routed-by", text("elsewhere"))]));
+    // The second of two that are alike takes the short way.
+    for properties in [
+        said,
+        lapin::BasicProperties::default(),
+        lapin::BasicProperties::default(),
+    ] {
+        let options = BasicPublishOptions::default();
+        let publish = channel.basic_publish("".into(), queue.as_str().into(), options, b"m", properties);
+        publish.await.unwrap().await.unwrap();
+    }
+    let after = since_1970();
+    for timestamp in [Some(7), None, None] {
+        let got = channel.get(&queue).await.expect("a message");
+        let headers = got.properties.headers().as_ref().expect("headers").inner();
+        assert_eq!(headers.get("x-routed-by"), Some(&text("rabbit@burrow")));
+        let Some(AMQPValue::LongLongInt(millis)) = headers.get("timestamp_in_ms") else {
+            panic!("{headers:?}");
+        };
+        let millis = *millis as u128;
+        assert!((before.as_millis()..=after.as_millis()).contains(&millis), "{millis}");
+        let seconds = timestamp.unwrap_or((millis / 1000) as u64);
+        assert_eq!(*got.properties.timestamp(), Some(seconds));
+    }
 }
 
 /// Declares an exclusive queue on channel 1.

@@ -8,7 +8,12 @@ use thiserror::Error;
 use super::Secret;
 
 /// The mechanisms this broker knows, in the order of `connection.start`.
-const KNOWN: [Mechanism; 3] = [Mechanism::Plain, Mechanism::AmqPlain, Mechanism::External];
+const KNOWN: [Mechanism; 4] = [
+    Mechanism::Plain,
+    Mechanism::AmqPlain,
+    Mechanism::External,
+    Mechanism::Anonymous,
+];
 
 /// A SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +22,8 @@ pub enum Mechanism {
     AmqPlain,
     /// The client's certificate has said who it is; the response says nothing.
     External,
+    /// The client is whom the configuration takes strangers for; the response says nothing.
+    Anonymous,
 }
 
 impl Mechanism {
@@ -26,6 +33,7 @@ impl Mechanism {
             Self::Plain => "PLAIN",
             Self::AmqPlain => "AMQPLAIN",
             Self::External => "EXTERNAL",
+            Self::Anonymous => "ANONYMOUS",
         }
     }
 
@@ -37,11 +45,14 @@ impl Mechanism {
             .ok_or_else(|| SaslError::UnknownMechanism { name: name.to_owned() })
     }
 
-    /// The space-separated list for `connection.start`, with EXTERNAL for those whose certificate names a user.
-    pub fn offered(has_certificate: bool) -> String {
-        let offered = KNOWN
-            .into_iter()
-            .filter(|mechanism| has_certificate || *mechanism != Self::External);
+    /// The space-separated list for `connection.start`: EXTERNAL for those whose certificate names a user, ANONYMOUS where
+    /// strangers are somebody.
+    pub fn offered(has_certificate: bool, takes_strangers: bool) -> String {
+        let offered = KNOWN.into_iter().filter(|mechanism| match mechanism {
+            Self::Plain | Self::AmqPlain => true,
+            Self::External => has_certificate,
+            Self::Anonymous => takes_strangers,
+        });
         offered.map(Self::name).collect::<Vec<_>>().join(" ")
     }
 
@@ -50,7 +61,7 @@ impl Mechanism {
         match self {
             Self::Plain => parse_plain(response).map(Some),
             Self::AmqPlain => parse_amqplain(response).map(Some),
-            Self::External => Ok(None),
+            Self::External | Self::Anonymous => Ok(None),
         }
     }
 }
@@ -71,6 +82,9 @@ pub enum SaslError {
     /// The same.
     #[error("invalid authentication mechanism 'EXTERNAL': {reason}")]
     NoCertificate { reason: &'static str },
+    /// The same.
+    #[error("authentication mechanism 'ANONYMOUS' is not allowed: anonymous_login_user names nobody")]
+    NoStrangers,
     /// 502 in RabbitMQ's log.
     #[error("{mechanism} response: {reason}")]
     Malformed {
@@ -193,8 +207,9 @@ mod tests {
 
     #[test]
     fn mechanisms_are_offered_and_found_by_name() {
-        assert_eq!(Mechanism::offered(false), "PLAIN AMQPLAIN");
-        assert_eq!(Mechanism::offered(true), "PLAIN AMQPLAIN EXTERNAL");
+        assert_eq!(Mechanism::offered(false, false), "PLAIN AMQPLAIN");
+        assert_eq!(Mechanism::offered(true, false), "PLAIN AMQPLAIN EXTERNAL");
+        assert_eq!(Mechanism::offered(false, true), "PLAIN AMQPLAIN ANONYMOUS");
         assert_eq!(Mechanism::from_name("PLAIN"), Ok(Mechanism::Plain));
         assert_eq!(Mechanism::from_name("AMQPLAIN"), Ok(Mechanism::AmqPlain));
         assert_eq!(Mechanism::from_name("EXTERNAL"), Ok(Mechanism::External));

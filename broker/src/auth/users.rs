@@ -151,8 +151,8 @@ impl Users {
         Ok(Arc::clone(user))
     }
 
-    /// The user whose name a certificate has proven. No password is asked for.
-    pub fn authenticate_by_certificate(&self, name: &str, peer: IpAddr) -> Result<Arc<User>, LoginRefused> {
+    /// The user of a name that a certificate has proven, or that strangers get. No password is asked for.
+    pub fn authenticate_by_name(&self, name: &str, peer: IpAddr) -> Result<Arc<User>, LoginRefused> {
         let unknown = || LoginRefused::UnknownUser { name: name.to_owned() };
         let user = self.get(name).ok_or_else(unknown)?;
         self.check_source(name, peer)?;

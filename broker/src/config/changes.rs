@@ -3,7 +3,7 @@
 use super::{Config, keys};
 
 /// Keys that take effect while the broker runs; on new connections where they concern connections.
-const RELOADED: [&str; 22] = [
+const RELOADED: [&str; 25] = [
     "log_level",
     "tls_certificate",
     "tls_key",
@@ -21,10 +21,13 @@ const RELOADED: [&str; 22] = [
     "heartbeat",
     "handshake_timeout",
     "max_message_size",
+    "set_header_timestamp",
+    "set_header_routing_node",
     "connection_max",
     "memory_high_watermark",
     "disk_free_limit",
     "loopback_users",
+    "anonymous_login_user",
     "shutdown_deadline",
 ];
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use toml::Value;
 
 use super::{Config, networks, seeds, tls, value};
+use crate::protocol::stamp::Stamping;
 use crate::vhost::redeclare::RedeclareRule;
 
 /// Smallest frame every AMQP peer must be able to handle; less cannot be offered.
@@ -77,6 +78,8 @@ keys! {
     max_message_size: |v| value::size(v, 1..=MOST_MESSAGE_BYTES),
     connection_max: value::limit,
     consumer_max_per_channel: value::limit,
+    set_header_timestamp: |v| value::one_of(v, &Stamping::ALL),
+    set_header_routing_node: |v| value::one_of(v, &Stamping::ALL),
     redeclare_rule: |v| value::one_of(v, &RedeclareRule::ALL),
     fsync: value::fsync,
     fsync_interval: |v| value::duration(v, LEAST_TIMEOUT..=MOST_TIMEOUT),
@@ -87,6 +90,7 @@ keys! {
     default_pass: value::password,
     default_vhost: value::some_text,
     loopback_users: value::texts,
+    anonymous_login_user: value::text,
     password_hashing: value::password_hashing,
     oauth_resource_server_id: value::text,
     oauth_jwks_file: value::optional_path,

@@ -32,6 +32,7 @@ pub use sources::{Flag, Loaded, Sources};
 pub use tls::{LoginFrom, TlsFiles, TlsHost, TlsVerify, TlsVersion};
 
 use crate::auth::{HashingAlgorithm, Secret};
+use crate::protocol::stamp::{Stamping, Stamps};
 use crate::vhost::redeclare::RedeclareRule;
 
 /// Everything an operator can choose. `Config::default()` is what a broker without any configuration does.
@@ -102,6 +103,11 @@ pub struct Config {
     /// Most consumers of a channel; `None`, the default, is no limit.
     pub consumer_max_per_channel: Option<u32>,
 
+    /// Whether messages get the time of their publish. Default off.
+    pub set_header_timestamp: Stamping,
+    /// Whether messages get the name of this node. Default off.
+    pub set_header_routing_node: Stamping,
+
     /// What becomes of declarations that differ from what is there, in virtual hosts without a rule of their own. Default strict.
     pub redeclare_rule: RedeclareRule,
 
@@ -125,6 +131,8 @@ pub struct Config {
     pub default_vhost: String,
     /// Users that may connect only from this machine. Default `guest`.
     pub loopback_users: Vec<String>,
+    /// Who clients are that log in with ANONYMOUS; nobody may if it is empty. Default empty.
+    pub anonymous_login_user: String,
     /// How new passwords are hashed. Default argon2id.
     pub password_hashing: HashingAlgorithm,
     /// How tokens of OAuth 2 call this broker; none are accepted if it is empty. Default empty.
@@ -200,6 +208,19 @@ impl Config {
             .unwrap_or_else(|| self.data_dir.join(CTL_SOCKET_FILE))
     }
 
+    /// Whether messages get any stamp.
+    pub fn stamps_messages(&self) -> bool {
+        self.set_header_timestamp != Stamping::Off || self.set_header_routing_node != Stamping::Off
+    }
+
+    /// What is put on messages that are published now.
+    pub fn stamps(&self, now_millis: u64) -> Stamps<'_> {
+        Stamps {
+            timestamp: (self.set_header_timestamp, now_millis),
+            routed_by: (self.set_header_routing_node, &self.node_name),
+        }
+    }
+
     /// Names of the virtual hosts to make at the first start: the default, the listed ones and those in which
     /// a listed user gets permissions; each once.
     pub fn seed_vhost_names(&self) -> Vec<&str> {
@@ -259,6 +280,8 @@ impl Default for Config {
             max_message_size: 128 << 20,
             connection_max: None,
             consumer_max_per_channel: None,
+            set_header_timestamp: Stamping::Off,
+            set_header_routing_node: Stamping::Off,
             redeclare_rule: RedeclareRule::Strict,
             fsync: FsyncPolicy::Always,
             fsync_interval: Duration::from_millis(200),
@@ -269,6 +292,7 @@ impl Default for Config {
             default_pass: Secret::from("guest"),
             default_vhost: "/".to_owned(),
             loopback_users: vec!["guest".to_owned()],
+            anonymous_login_user: String::new(),
             password_hashing: HashingAlgorithm::Argon2id,
             oauth_resource_server_id: String::new(),
             oauth_jwks_file: None,

@@ -137,7 +137,7 @@ pub(super) enum Refusal {
 }
 
 /// Keys as they are written, for suggestions.
-const KNOWN: [&str; 55] = [
+const KNOWN: [&str; 58] = [
     "listeners.tcp",
     "listeners.tcp.default",
     "listeners.ssl",
@@ -163,6 +163,7 @@ const KNOWN: [&str; 55] = [
     "default_vhost",
     "loopback_users",
     "loopback_users.guest",
+    "anonymous_login_user",
     "heartbeat",
     "frame_max",
     "channel_max",
@@ -170,6 +171,8 @@ const KNOWN: [&str; 55] = [
     "consumer_max_per_channel",
     "handshake_timeout",
     "max_message_size",
+    "message_interceptors.incoming.set_header_timestamp.overwrite",
+    "message_interceptors.incoming.set_header_routing_node.overwrite",
     "disk_free_limit.absolute",
     "disk_free_limit.relative",
     "vm_memory_high_watermark.relative",
@@ -268,10 +271,17 @@ impl Translation {
             ["default_vhost"] => self.text("default_vhost", line),
             ["loopback_users"] if value == "none" => self.loopback_users = Some((Vec::new(), line.place)),
             ["loopback_users", user] => self.loopback_user(user, boolean(value)?, line.place),
+            ["anonymous_login_user"] => {
+                let nobody = value == "none";
+                self.put("anonymous_login_user", line, if nobody { "" } else { value });
+            }
+            // The name alone lets in.
+            ["anonymous_login_pass"] => {}
             ["heartbeat"] => self.text("heartbeat", line),
             ["frame_max"] => self.text("frame_max", line),
             ["channel_max"] => self.text("channel_max", line),
             ["max_message_size"] => self.text("max_message_size", line),
+            ["message_interceptors", "incoming", stamp, "overwrite"] => self.stamp(stamp, line)?,
             ["cluster_name"] => self.text("cluster_name", line),
             ["product", "name"] => self.text("product", line),
             ["product", "version"] => self.text("product_version", line),
@@ -310,6 +320,15 @@ impl Translation {
             ["proxy_protocol"] => {}
             _ => return Err(Refusal::Unknown),
         }
+        Ok(())
+    }
+
+    /// A message interceptor, which may leave what publishers say.
+    fn stamp(&mut self, stamp: &str, line: &Line) -> Result<(), Refusal> {
+        let keys = ["set_header_timestamp", "set_header_routing_node"];
+        let key = one_of(stamp, &keys.map(|key| (key, key)))?;
+        let overwrites = boolean(&line.value)?;
+        self.put(key, line, if overwrites { "overwrite" } else { "missing" });
         Ok(())
     }
 

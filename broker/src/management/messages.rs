@@ -93,6 +93,13 @@ fn publish_one(
         headers: without_bcc.as_deref().or(properties.headers),
         ..properties
     };
+    let live = request.broker.live();
+    let stamped = live.stamps(request.broker.timer.now_millis()).put_on(&sent);
+    let sent = Properties {
+        headers: stamped.headers.as_deref().or(sent.headers),
+        timestamp: stamped.timestamp.or(sent.timestamp),
+        ..sent
+    };
     let too_long = || ApiError::bad("a routing key or property is longer than 255 bytes");
     let header = sent.encode(body.len() as u64).ok_or_else(too_long)?;
     let names = wire::exchange_and_key(exchange, routing_key).ok_or_else(too_long)?;
@@ -107,7 +114,7 @@ fn publish_one(
     let publication = Publication {
         exchange,
         routing_keys: &keys,
-        properties,
+        properties: sent,
         message: &message,
     };
     let targets = vhost.route(&publication, &mut RouteBuffer::new())?;

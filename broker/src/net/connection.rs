@@ -361,8 +361,8 @@ async fn log_in(broker: &Arc<Broker>, info: &ConnectionInfo, login: Login) -> Re
     let ip = info.peer.ip();
     let result = match login {
         Login::Password(credentials) => logins::check(broker, credentials, ip).await,
-        Login::Certificate(name) => {
-            let user = broker.users.authenticate_by_certificate(&name, ip);
+        Login::Name(name) => {
+            let user = broker.users.authenticate_by_name(&name, ip);
             user.map(Authenticated::from)
         }
     };

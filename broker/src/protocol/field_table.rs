@@ -260,14 +260,25 @@ pub fn without_key(table: &[u8], key: &str) -> Option<Vec<u8>> {
 
 /// The table with this key set to a signed 64-bit integer, all other octets untouched.
 pub fn with_long(table: &[u8], key: &str, value: i64) -> Vec<u8> {
-    let mut out = Vec::with_capacity(table.len() + 16);
+    with_entry(table, key, b'l', |out| out.extend_from_slice(&value.to_be_bytes()))
+}
+
+/// The table with this key set to a long string, all other octets untouched.
+pub fn with_longstr(table: &[u8], key: &str, value: &str) -> Vec<u8> {
+    with_entry(table, key, b'S', |out| {
+        with_length(out, |out| out.extend_from_slice(value.as_bytes()));
+    })
+}
+
+fn with_entry(table: &[u8], key: &str, type_id: u8, put_value: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(table.len() + 64);
     with_length(&mut out, |out| {
         for entry in entries(table).filter(|entry| entry.key != key) {
             out.extend_from_slice(entry.octets);
         }
         put_shortstr(out, key);
-        out.push(b'l');
-        out.extend_from_slice(&value.to_be_bytes());
+        out.push(type_id);
+        put_value(out);
     });
     out
 }

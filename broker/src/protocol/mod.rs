@@ -25,6 +25,7 @@ pub mod octets;
 pub mod protocol_header;
 pub mod reply_code;
 pub mod rewrite;
+pub mod stamp;
 pub mod wire;
 
 #[cfg(test)]

@@ -89,8 +89,8 @@ impl Session {
             "" => self.broker.names.consumer_tag().into(),
             tag => tag.into(),
         };
-        let is_reply = consume.queue.as_str() == reply_to::PSEUDO_QUEUE;
         let name = self.queue_name(number, consume.queue.as_str())?;
+        let is_reply = *name == *reply_to::PSEUDO_QUEUE;
         let consumers_max = self.broker.config.consumer_max_per_channel;
         let Some(channel) = self.channel_slot(number) else {
             return Ok(());

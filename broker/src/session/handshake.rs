@@ -47,8 +47,8 @@ enum Step {
 pub enum Login {
     /// By name and password.
     Password(Credentials),
-    /// By a name that its certificate has proven.
-    Certificate(String),
+    /// By a name that needs no proof any more: its certificate has given it, or it is the one for strangers.
+    Name(String),
 }
 
 impl Handshake {
@@ -116,11 +116,15 @@ impl Session {
     }
 
     fn send_start(&self) {
+        let takes_strangers = !self.config.anonymous_login_user.is_empty();
         let start = Start {
             version_major: 0,
             version_minor: 9,
             server_properties: self.server_properties(),
-            mechanisms: LongString::from(Mechanism::offered(self.info.certificate_login().is_ok())),
+            mechanisms: LongString::from(Mechanism::offered(
+                self.info.certificate_login().is_ok(),
+                takes_strangers,
+            )),
             locales: LongString::from("en_US"),
         };
         self.reply(0, AMQPClass::Connection(AMQPMethod::Start(start)));
@@ -227,8 +231,14 @@ impl Session {
         if let Some(credentials) = mechanism.credentials(response)? {
             return Ok(Login::Password(credentials));
         }
+        if mechanism == Mechanism::Anonymous {
+            return match self.config.anonymous_login_user.as_str() {
+                "" => Err(SaslError::NoStrangers),
+                name => Ok(Login::Name(name.to_owned())),
+            };
+        }
         match self.info.certificate_login() {
-            Ok(name) => Ok(Login::Certificate(name.to_owned())),
+            Ok(name) => Ok(Login::Name(name.to_owned())),
             Err(reason) => Err(SaslError::NoCertificate { reason }),
         }
     }

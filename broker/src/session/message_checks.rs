@@ -11,6 +11,7 @@ use crate::protocol::error::AmqpError;
 use crate::protocol::field_table::{decode_table, without_key};
 use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::rewrite::{Change, HeaderChanges, rewrite};
+use crate::protocol::stamp::Stamped;
 
 /// Longest time to live in a message's expiration: ten years, as in RabbitMQ.
 const EXPIRATION_MILLIS_MAX: i128 = 315_360_000_000;
@@ -62,7 +63,9 @@ impl Session {
             }
         }
         let without_bcc = properties.headers.and_then(|headers| without_key(headers, "BCC"));
-        if reply_name.is_none() && without_bcc.is_none() {
+        let stamped = self.stamp(properties, without_bcc.as_deref());
+        let headers = stamped.headers.or(without_bcc);
+        if reply_name.is_none() && headers.is_none() && stamped.timestamp.is_none() {
             return Ok(Adjustments {
                 header: None,
                 further_keys,
@@ -70,7 +73,8 @@ impl Session {
         }
         let changes = HeaderChanges {
             reply_to: reply_name.as_deref().map_or(Change::Keep, Change::Set),
-            headers: without_bcc.as_deref().map_or(Change::Keep, Change::Set),
+            headers: headers.as_deref().map_or(Change::Keep, Change::Set),
+            timestamp: stamped.timestamp.map_or(Change::Keep, Change::Set),
             ..HeaderChanges::default()
         };
         let header = rewrite(header.payload, &changes).map_err(|cause| properties_error(cause, header.properties))?;
@@ -78,6 +82,20 @@ impl Session {
             header: Some(header),
             further_keys,
         })
+    }
+}
+
+impl Session {
+    /// What the configured stamps change about a message; `headers` are its headers if they have changed already.
+    fn stamp(&self, properties: &Properties<'_>, headers: Option<&[u8]>) -> Stamped {
+        if !self.config.stamps_messages() {
+            return Stamped::default();
+        }
+        let properties = Properties {
+            headers: headers.or(properties.headers),
+            ..*properties
+        };
+        self.config.stamps(self.broker.timer.now_millis()).put_on(&properties)
     }
 }
 

@@ -151,7 +151,9 @@ impl Session {
             self.flush_publishes();
             self.flush_settles();
         }
-        if let (Some(route), Some(_)) = (cached, only_delivery_mode(header.properties)) {
+        if let (Some(route), Some(_)) = (cached, only_delivery_mode(header.properties))
+            && !self.config.stamps_messages()
+        {
             let message = make(header.payload);
             return self.accept(incoming, message, route, header.body_size);
         }
@@ -187,6 +189,11 @@ impl Session {
         if let (Some(route), true) = (cached, adjustments.further_keys.is_empty()) {
             return self.accept(incoming, message, route, header.body_size);
         }
+        let properties = match self.config.stamps_messages() {
+            // Exchanges may go by what was put on it.
+            true => Properties::parse(message.properties()).unwrap_or(properties),
+            false => properties,
+        };
         let reply_token = reply_to::token(routing_key).filter(|_| exchange.is_empty());
         let further = adjustments.further_keys.iter().map(String::as_str);
         let keys: Vec<&str> = std::iter::once(routing_key).chain(further).collect();

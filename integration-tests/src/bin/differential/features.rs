@@ -15,6 +15,8 @@ pub enum Feature {
     SingleActive,
     /// Time to live of queues. Everything in them has expired at the end of a step.
     QueueTtl,
+    /// Time to live of `q0` and `q1` by policy. Everything in them has expired at the end of a step.
+    PolicyTtl,
     /// Time to live of messages. Everything in `q0` and `q1` has expired at the end of a step.
     MessageTtl,
     /// Queues that end when nobody uses them.
@@ -114,7 +116,7 @@ impl Features {
         }
         if self.has(Feature::MessageTtl) {
             properties = properties.with_expiration(any(random, &["0", "10"]).into());
-        } else if self.has(Feature::QueueTtl) && random.chance(50) {
+        } else if (self.has(Feature::QueueTtl) || self.has(Feature::PolicyTtl)) && random.chance(50) {
             properties = properties.with_expiration(any(random, &["0", "10", "3600000"]).into());
         }
         properties
@@ -122,7 +124,8 @@ impl Features {
 
     /// The queue of a message that is published to one.
     pub fn queue_to_publish(self, random: &mut Random) -> Option<&'static str> {
-        let expires = self.has(Feature::QueueTtl) || self.has(Feature::MessageTtl);
+        let of_time = [Feature::QueueTtl, Feature::PolicyTtl, Feature::MessageTtl];
+        let expires = of_time.into_iter().any(|feature| self.has(feature));
         expires.then(|| any(random, &["q0", "q1"]))
     }
 }

@@ -103,6 +103,10 @@ impl Generator {
             declare.arguments = self.features.queue_arguments_table(&mut self.random, name);
             steps.push(self.step(queue_method(queue::AMQPMethod::Declare(declare))));
         }
+        if self.theme == Theme::PolicyTtl {
+            let policy = policies::set_ttl_of_clients(&mut self.random);
+            steps.push(self.step(policy));
+        }
         steps.extend(self.modes());
         if !self.theme.has_exchanges() {
             return steps;
@@ -556,6 +560,10 @@ impl Generator {
 
     pub fn set_policy(&mut self) -> Operation {
         policies::set(&mut self.random)
+    }
+
+    pub fn set_ttl_policy(&mut self) -> Operation {
+        policies::set_ttl(&mut self.random)
     }
 
     pub fn clear_policy(&mut self) -> Operation {

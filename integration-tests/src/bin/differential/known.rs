@@ -31,15 +31,16 @@ pub struct Known {
 /// Where it differed.
 #[derive(Clone, Copy)]
 pub struct Case<'a> {
-    step: &'a Step,
+    /// None at the end of the sequence.
+    step: Option<&'a Step>,
     before: &'a [Step],
 }
 
 /// The first of the list that the difference at a step of a sequence is.
 pub fn find(steps: &[Step], number: usize, difference: &Difference) -> Option<&'static Known> {
     let case = Case {
-        step: steps.get(number)?,
-        before: &steps[..number],
+        step: steps.get(number),
+        before: &steps[..number.min(steps.len())],
     };
     KNOWN.iter().find(|known| (known.is)(&case, difference))
 }
@@ -130,8 +131,8 @@ pub const KNOWN: &[Known] = &[
         is: |case, it| {
             let is_request = |step: &Step| matches!(step.operation, Operation::Request(_));
             let refusing = |step: &Step| is_request(step) && step.to_string().contains("reject-publish");
-            is_request(case.step)
-                && (refusing(case.step) || case.before.iter().any(refusing))
+            case.step.is_some_and(is_request)
+                && case.step.into_iter().chain(case.before).any(refusing)
                 && ready(&it.rabbitmq) < ready(&it.leveret)
         },
     },
@@ -139,7 +140,27 @@ pub const KNOWN: &[Known] = &[
         name: "requeued-by-consumer",
         reason: "what comes back at once RabbitMQ puts back consumer by consumer, in order of their tags; Leveret all together, in its order",
         is: |case, it| {
-            returns_several(case.step) && !it.leveret.is_empty() && messages(&it.rabbitmq) == messages(&it.leveret)
+            case.step.is_some_and(returns_several)
+                && !it.leveret.is_empty()
+                && messages(&it.rabbitmq) == messages(&it.leveret)
+        },
+    },
+    Known {
+        name: "rejected-by-consumer",
+        reason: "what is rejected at once RabbitMQ gives up consumer by consumer, in order of their tags; Leveret all together, in its order",
+        is: |case, it| {
+            let rejected = |line: &String| line.contains("reason=\"rejected\"");
+            case.step.into_iter().chain(case.before).any(rejects_several)
+                && it.leveret.iter().any(rejected)
+                && messages(&it.rabbitmq) == messages(&it.leveret)
+        },
+    },
+    Known {
+        name: "expired-beside-others",
+        reason: "what expires in one queue comes to another before or after what that gets otherwise; nobody's order",
+        is: |_, it| {
+            let expired = |line: &String| line.contains("reason=\"expired\"");
+            it.leveret.iter().any(expired) && messages(&it.rabbitmq) == messages(&it.leveret)
         },
     },
 ];
@@ -159,14 +180,22 @@ fn returns_several(step: &Step) -> bool {
     }
 }
 
-/// What was delivered, to whomever.
+fn rejects_several(step: &Step) -> bool {
+    matches!(&step.operation, Operation::Settle(settle) if settle.multiple && settle.verb == (Verb::Nack { requeue: false }))
+}
+
+/// What was delivered or left, to whomever and in whatever order.
 fn messages(lines: &[String]) -> Vec<&str> {
-    let delivered = lines.iter().filter_map(|line| line.split_once(" basic.deliver tag="));
-    let mut messages: Vec<&str> = delivered
-        .filter_map(|(_, rest)| Some(rest.split_once(' ')?.1))
-        .collect();
+    let mut messages: Vec<&str> = lines.iter().filter_map(|line| message(line)).collect();
     messages.sort_unstable();
     messages
+}
+
+fn message(line: &str) -> Option<&str> {
+    let (_, rest) = line
+        .split_once(" basic.deliver tag=")
+        .or_else(|| line.split_once(" left="))?;
+    Some(rest.split_once(' ')?.1)
 }
 
 /// Messages that are ready in queues of which one broker has more than the other.
@@ -190,9 +219,9 @@ fn leveret(difference: &Difference, text: &str) -> bool {
 }
 
 fn is_reply(case: &Case) -> bool {
-    matches!(&case.step.operation, Operation::Publish { publish, .. } if publish.routing_key.as_str().starts_with(REPLY))
+    matches!(case.step.map(|step| &step.operation), Some(Operation::Publish { publish, .. }) if publish.routing_key.as_str().starts_with(REPLY))
 }
 
 fn is_odd(case: &Case, what: &str) -> bool {
-    matches!(&case.step.operation, Operation::Odd(odd) if odd.what.starts_with(what))
+    matches!(case.step.map(|step| &step.operation), Some(Operation::Odd(odd)) if odd.what.starts_with(what))
 }

@@ -24,6 +24,16 @@ pub struct Step {
     pub rest: Duration,
 }
 
+impl Step {
+    /// The same with a longer rest.
+    pub fn resting(&self, times: u32) -> Self {
+        Self {
+            rest: self.rest * times,
+            ..self.clone()
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum Operation {
     /// Any method that carries no content and no delivery tag.

@@ -1,5 +1,6 @@
 //! Policies, set and cleared over the management API of both brokers.
 
+use crate::features::TTL_MILLIS;
 use crate::operations::{Operation, Request};
 use crate::values::any;
 use leveret_integration_tests::random::Random;
@@ -41,6 +42,38 @@ pub fn set(random: &mut Random) -> Operation {
     Operation::Request(Request {
         method: "PUT",
         path: path(kind, NAMES[number]),
+        body: body.to_string(),
+    })
+}
+
+/// Gives `q0` and `q1` another time to live, which is over when a step has rested. None of these policies is ever cleared: a
+/// message that lives for ever would shield at RabbitMQ those behind it.
+pub fn set_ttl(random: &mut Random) -> Operation {
+    if random.chance(70) {
+        return set_ttl_of_clients(random);
+    }
+    let definition = json!({"message-ttl": any(random, &TTL_MILLIS)});
+    ttl_request(KINDS[1], definition)
+}
+
+/// The same by a policy of clients, which may say where dead letters go.
+pub fn set_ttl_of_clients(random: &mut Random) -> Operation {
+    let mut definition = json!({"message-ttl": any(random, &TTL_MILLIS)});
+    if random.chance(70) {
+        definition["dead-letter-exchange"] = "".into();
+        if random.chance(80) {
+            let key = any(random, &["q0", "q1", "q1", "q2", "q2", "missing"]);
+            definition["dead-letter-routing-key"] = key.into();
+        }
+    }
+    ttl_request(KINDS[0], definition)
+}
+
+fn ttl_request(kind: &str, definition: Value) -> Operation {
+    let body = json!({"pattern": "^q[01]$", "apply-to": "queues", "definition": definition});
+    Operation::Request(Request {
+        method: "PUT",
+        path: path(kind, NAMES[0]),
         body: body.to_string(),
     })
 }

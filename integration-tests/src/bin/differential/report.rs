@@ -14,6 +14,8 @@ pub enum Verdict {
     Different,
     /// It differed once, but not when it was played again.
     Unsteady,
+    /// It differed, but not when it rested longer: one of the brokers was late with what has its time.
+    Late,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +26,7 @@ pub struct Report {
     known: BTreeMap<&'static str, usize>,
     different: usize,
     unsteady: usize,
+    late: usize,
 }
 
 impl Report {
@@ -35,6 +38,7 @@ impl Report {
             Verdict::Known(name) => *self.known.entry(name).or_default() += 1,
             Verdict::Different => self.different += 1,
             Verdict::Unsteady => self.unsteady += 1,
+            Verdict::Late => self.late += 1,
         }
     }
 
@@ -63,6 +67,9 @@ impl Report {
         if self.unsteady > 0 {
             let _ = writeln!(text, "{} differed once, but not when played again", self.unsteady);
         }
+        if self.late > 0 {
+            let _ = writeln!(text, "{} differed until they rested longer", self.late);
+        }
         let passed = self.sequences - self.differing();
         let _ = writeln!(text, "{passed} passed, {} failed", self.differing());
         text
@@ -78,6 +85,7 @@ mod tests {
         let mut report = Report::default();
         report.add(10, Verdict::Same);
         report.add(10, Verdict::Known(KNOWN[0].name));
+        report.add(10, Verdict::Late);
         assert!(report.is_clean());
         report.add(10, Verdict::Different);
         assert!(!report.is_clean());

@@ -34,6 +34,8 @@ pub enum Theme {
     /// Queues that end when nobody uses them.
     Leases,
     Policies,
+    /// Short times to live, set by policies.
+    PolicyTtl,
     Alternates,
     /// CC and BCC.
     Copies,
@@ -45,7 +47,7 @@ pub enum Theme {
 
 impl Theme {
     /// With the names by which they are chosen.
-    pub const ALL: [(&str, Self); 23] = [
+    pub const ALL: [(&str, Self); 24] = [
         ("topology", Self::Topology),
         ("routing", Self::Routing),
         ("consuming", Self::Consuming),
@@ -65,6 +67,7 @@ impl Theme {
         ("consumer-priorities", Self::ConsumerPriorities),
         ("leases", Self::Leases),
         ("policies", Self::Policies),
+        ("policy-ttl", Self::PolicyTtl),
         ("alternates", Self::Alternates),
         ("copies", Self::Copies),
         ("plugins", Self::Plugins),
@@ -84,6 +87,7 @@ impl Theme {
             Self::ReplyTo => REPLY_TO,
             Self::Errors => ERRORS,
             Self::QueueTtl | Self::MessageTtl => EXPIRY,
+            Self::PolicyTtl => return [EXPIRY, POLICY_TTL].concat(),
             Self::Limits => LIMITS,
             Self::Refusals => REFUSALS,
             Self::Leases => LEASES,
@@ -108,6 +112,7 @@ impl Theme {
             Self::ConsumerPriorities => &[Feature::ConsumerPriorities],
             Self::Leases => &[Feature::Leases],
             Self::Policies => &[],
+            Self::PolicyTtl => &[Feature::PolicyTtl],
             Self::Alternates => &[Feature::Alternates],
             Self::Copies => &[Feature::Copies, Feature::DeadLetters],
             Self::Plugins => &[Feature::Plugins],
@@ -142,7 +147,7 @@ impl Theme {
     /// How long a broker is left alone after each step, so that everything has expired that will.
     pub fn rest(self) -> Duration {
         match self {
-            Self::QueueTtl | Self::MessageTtl => Duration::from_millis(80),
+            Self::QueueTtl | Self::MessageTtl | Self::PolicyTtl => Duration::from_millis(80),
             _ => Duration::ZERO,
         }
     }
@@ -335,6 +340,8 @@ const POLICIES: &[Weighted] = &[
     (3, Generator::delete_queue),
     (3, Generator::bind),
 ];
+
+const POLICY_TTL: &[Weighted] = &[(15, Generator::set_ttl_policy)];
 
 const PLUGINS: &[Weighted] = &[
     (25, Generator::publish_to_plugin),
