@@ -378,7 +378,10 @@ pub(super) fn router(door: Door) -> Router {
                 .collect();
             door.answer(*route, path, request).await
         };
-        router = router.route(route.path, on(route.verb.filter(), handler));
+        // With a slash behind it, as some tools write it, a path means the same.
+        for path in [route.path.to_owned(), format!("{}/", route.path)] {
+            router = router.route(&path, on(route.verb.filter(), handler));
+        }
     }
     router
         .fallback(|| async { ApiError::NotFound })
