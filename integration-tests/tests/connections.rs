@@ -167,17 +167,16 @@ async fn a_channel_error_leaves_the_other_channels_alone() {
 }
 
 #[test]
-fn row_027_a_renewed_secret_is_checked() {
+fn a_password_has_nothing_to_renew() {
     let broker = TestBroker::get();
     let update = |secret: &str| connection::UpdateSecret {
         new_secret: secret.into(),
         reason: "it is time".into(),
     };
     let mut client = RawClient::with_channel(broker.amqp());
-    let _ok = client.call(0, update("guest"));
-    client.send(0, update("wrong"));
-    let text = "NOT_ALLOWED - New secret was refused by one of the backends";
-    client.expect_connection_close(530, (10, 70), text);
+    for secret in ["guest", "another"] {
+        let _ok = client.call(0, update(secret));
+    }
 }
 
 #[test]

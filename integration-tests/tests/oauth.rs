@@ -44,7 +44,7 @@ async fn a_token_is_a_password_and_says_what_its_bearer_may_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn row_026_a_connection_ends_with_its_token_unless_it_brought_a_new_one() {
+async fn rows_026_and_027_a_connection_ends_with_its_token_unless_it_brought_a_new_one() {
     let Some(issuer) = Issuer::new() else { return };
     let Some(broker) = start(&issuer) else { return };
     let short = issuer.token("app", SCOPE, 8);

@@ -38,8 +38,13 @@ impl Session {
         }
     }
 
-    /// A new password or token for a long-lived connection, which is checked as at the login.
+    /// A new token for a long-lived connection is checked as at the login. A password does not expire, so there is nothing to renew, and
+    /// nothing is looked at, as in RabbitMQ.
     fn update_secret(&mut self, secret: &[u8]) {
+        if self.open.as_ref().is_none_or(|opened| opened.who.token.is_none()) {
+            self.reply(0, AMQPClass::Connection(AMQPMethod::UpdateSecretOk(UpdateSecretOk {})));
+            return;
+        }
         self.new_secret = Some(Credentials {
             username: self.info.user().to_string(),
             password: Secret::new(secret),

@@ -141,18 +141,12 @@ fn commit_unnoticed(session: &mut Session) {
     session.watch_commits();
 }
 
-/// connection.update-secret, and what was found out about the new secret.
+/// connection.update-secret of one who has come with a token, and what was found out about the new one.
 fn update_secret(session: &mut Session, name: &str, scope: &str) {
     let update = connection::UpdateSecret {
         new_secret: "secret".into(),
         reason: "".into(),
     };
-    say(
-        session,
-        0,
-        AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(update)),
-    );
-    assert!(session.take_login().is_some() && !session.accepts_input());
     let user = User {
         name: name.to_owned(),
         password: HashedPassword::none(),
@@ -170,6 +164,13 @@ fn update_secret(session: &mut Session, name: &str, scope: &str) {
         token: Some(Arc::new(token)),
         lasts: Some(Duration::from_secs(60)),
     };
+    session.open.as_mut().unwrap().who.token = who.token.clone();
+    say(
+        session,
+        0,
+        AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(update)),
+    );
+    assert!(session.take_login().is_some() && !session.accepts_input());
     session.login_result(crate::clock::now(), Ok(who));
 }
 
