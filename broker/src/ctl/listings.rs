@@ -29,7 +29,7 @@ pub fn vhosts(broker: &Broker, columns: &[String]) -> Result<Table, CtlError> {
             default_queue_type: about.default_queue_type,
             redeclare_rule: vhost.redeclare_rule().name().to_owned(),
             protected_from_deletion: about.protected_from_deletion,
-            tracing: false,
+            tracing: vhost.is_traced(),
         }
     });
     tabulate(rows, columns)

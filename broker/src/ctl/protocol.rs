@@ -35,6 +35,10 @@ pub enum Request {
         name: String,
         protected: bool,
     },
+    TraceVhost {
+        vhost: String,
+        on: bool,
+    },
     ListVhosts {
         columns: Vec<String>,
     },

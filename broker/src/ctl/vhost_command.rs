@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::command::List;
+use super::command::{InVhost, List};
 use super::protocol::Request;
 
 #[derive(Debug, Subcommand)]
@@ -16,6 +16,10 @@ pub(super) enum VhostCommand {
     EnableVhostDeletionProtection { name: String },
     /// Let a protected virtual host be deleted again.
     DisableVhostDeletionProtection { name: String },
+    /// Publish copies of all messages that are published and delivered to amq.rabbitmq.trace, until trace_off or a restart.
+    TraceOn(InVhost),
+    /// Publish no copies any more.
+    TraceOff(InVhost),
     /// List virtual hosts.
     ListVhosts(List),
     /// Change what is said about a virtual host, and how it takes declarations that differ from what is there.
@@ -43,6 +47,8 @@ impl VhostCommand {
             Self::DeleteVhost { name } => Request::DeleteVhost { name },
             Self::EnableVhostDeletionProtection { name } => Request::ProtectVhost { name, protected: true },
             Self::DisableVhostDeletionProtection { name } => Request::ProtectVhost { name, protected: false },
+            Self::TraceOn(InVhost { vhost }) => Request::TraceVhost { vhost, on: true },
+            Self::TraceOff(InVhost { vhost }) => Request::TraceVhost { vhost, on: false },
             Self::ListVhosts(List { columns }) => Request::ListVhosts { columns },
             Self::UpdateVhostMetadata {
                 name,

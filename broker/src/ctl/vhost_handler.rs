@@ -3,7 +3,7 @@
 use leveret_storage::Ticket;
 
 use super::error::{CtlError, ErrorKind};
-use super::handler::{admin_error, wait};
+use super::handler::{admin_error, find, wait};
 use super::listings;
 use super::protocol::{Reply, Request, Response};
 use crate::broker::Broker;
@@ -25,6 +25,10 @@ pub fn handle(broker: &Broker, request: Request) -> Result<Response, Request> {
         Request::ProtectVhost { name, protected } => broker
             .describe_vhost(&name, |about| about.protected_from_deletion = protected)
             .map_err(admin_error),
+        Request::TraceVhost { vhost, on } => {
+            let traced = find(broker, &vhost).map(|vhost| vhost.set_tracing(on, &broker.node_name));
+            return Ok(traced.map(|()| Reply::Done).into());
+        }
         Request::ListVhosts { columns } => return Ok(listings::vhosts(broker, &columns).into()),
         other => return Err(other),
     };

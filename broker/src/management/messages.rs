@@ -26,6 +26,7 @@ use crate::session::message_checks::{check_expiration, further_routing_keys};
 use crate::session::outbox::Outbox;
 use crate::session::reply_to;
 use crate::vhost::effects::Scratch;
+use crate::vhost::firehose::Who;
 use crate::vhost::queue_handle::Settlement;
 use crate::vhost::routes::Publication;
 use crate::vhost::{QueueHandle, Vhost};
@@ -118,6 +119,8 @@ fn publish_one(
         message: &message,
     };
     let targets = vhost.route(&publication, &mut RouteBuffer::new())?;
+    let user = &request.caller()?.user.name;
+    vhost.trace_publish(&publication, &targets, || Who::Http(user.clone()));
     let delivered = vhost.deliver(&targets, &message, &mut Scratch::default(), |_, _| {});
     let taken_by = delivered.taken_by + usize::from(replied);
     counters.routed.inc_by(taken_by as u64);
@@ -292,12 +295,14 @@ fn take(
     let mut scratch = Scratch::default();
     let (mut taken, mut bytes) = (Vec::new(), 0);
     let no_ack = mode == AckMode::Taken;
+    let user = &request.caller()?.user.name;
     for _ in 0..count {
         let Some(got) = next(queue, no_ack, &mut scratch)? else {
             request.broker.counters.get_empty.inc();
             break;
         };
         request.broker.counters.got(no_ack, got.redelivered);
+        queue.trace_delivery(&got.message, got.redelivered, || Who::Http(user.clone()));
         bytes += got.message.body_len();
         taken.push(got);
         if bytes > GET_BYTES_MAX {

@@ -75,7 +75,7 @@ fn view(request: &Request, vhost: &Vhost) -> VhostView {
             redeclare_rule: vhost.redeclare_rule().name(),
             protected_from_deletion,
         },
-        tracing: false,
+        tracing: vhost.is_traced(),
         cluster_state: Map::from_iter([(node, "running".into())]),
         depth: sums.as_ref().map(|sums| DepthView::new(&sums.depth, &sums.depth_rates)),
         message_stats: sums
@@ -102,9 +102,7 @@ pub fn put(request: &Request) -> Outcome {
     let (description, tags) = (fields.text("description")?, fields.texts("tags")?);
     let (queue_type, rule) = (queue_type(&fields)?, redeclare_rule(&fields)?);
     let protected = fields.flag_if_any("protected_from_deletion")?;
-    if fields.flag("tracing", false)? {
-        return Err(ApiError::bad("tracing is not supported"));
-    }
+    let tracing = fields.flag_if_any("tracing")?;
     let is_said = [
         description.is_some(),
         tags.is_some(),
@@ -129,12 +127,14 @@ pub fn put(request: &Request) -> Outcome {
         if is_said.contains(&true) {
             request.wait(Some(broker.describe_vhost(name, say)?))?;
         }
+        set_tracing(request, tracing);
         return Ok(Reply::done());
     }
     let mut about = About::default();
     say(&mut about);
     let ticket = broker.add_vhost_with(name, about)?;
     request.wait(Some(ticket))?;
+    set_tracing(request, tracing);
     let caller = request.caller()?;
     // What the bearer of a token may do, its token says.
     if caller.who.token.is_none() {
@@ -143,6 +143,16 @@ pub fn put(request: &Request) -> Outcome {
         request.commit_users(edit)?;
     }
     Ok(Reply::created())
+}
+
+/// Begins or ends tracing, if the body says so.
+fn set_tracing(request: &Request, tracing: Option<bool>) {
+    let broker = &request.broker;
+    if let (Some(vhost), Some(on)) = (broker.vhost(request.part("vhost")), tracing)
+        && vhost.is_traced() != on
+    {
+        vhost.set_tracing(on, &broker.node_name);
+    }
 }
 
 /// The usual type of queues, if the body names one.

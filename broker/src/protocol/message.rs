@@ -163,6 +163,15 @@ impl Message {
         }
     }
 
+    /// The same body in a message of the broker's own. A large body is shared.
+    pub fn with_names(&self, exchange_and_key: &[u8], header_payload: &[u8]) -> Message {
+        let names_and_header = (exchange_and_key, header_payload);
+        match &self.head().large_body {
+            Some(body) => Message::build(STORED_VERSION, names_and_header, &[], Some(Arc::clone(body))),
+            None => Message::build(STORED_VERSION, names_and_header, self.body(), None),
+        }
+    }
+
     /// The same message with another content header, which must announce the same body. A large body is shared, and what
     /// the broker recorded of its deaths stays so.
     pub fn with_header(&self, header_payload: &[u8]) -> Message {

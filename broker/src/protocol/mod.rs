@@ -26,6 +26,7 @@ pub mod protocol_header;
 pub mod reply_code;
 pub mod rewrite;
 pub mod stamp;
+pub mod trace;
 pub mod wire;
 
 #[cfg(test)]

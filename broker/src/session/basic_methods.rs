@@ -18,6 +18,7 @@ use crate::protocol::hot;
 use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::rewrite::with_delivery_count;
 use crate::queue::{ConsumerArguments, ConsumerSpec, GetOutcome};
+use crate::vhost::firehose::Who;
 use crate::vhost::{OperationError, Resource};
 
 impl Session {
@@ -126,6 +127,7 @@ impl Session {
         let spec = ConsumerSpec {
             handle: Consumer {
                 outbox: self.outbox.clone(),
+                connection: self.info.clone(),
                 channel: number,
                 origin,
                 no_ack: consume.no_ack,
@@ -304,6 +306,9 @@ impl Session {
             }
         };
         counters.got(get.no_ack, got.redelivered);
+        queue.trace_delivery(&got.message, got.redelivered, || {
+            Who::Connection(self.info.clone(), number)
+        });
         let message = if got.delivery_count > 0 && queue.tells_delivery_count() {
             with_delivery_count(&got.message, got.delivery_count)
         } else {

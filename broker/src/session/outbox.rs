@@ -26,6 +26,7 @@ use parking_lot::{Mutex, RawMutex};
 
 use super::deliveries::{ChannelDeliveries, Origin, Shown};
 use super::stock;
+use crate::broker::ConnectionInfo;
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
 use crate::protocol::message::Message;
@@ -118,8 +119,10 @@ pub enum Event {
 
 /// How a queue reaches one consumer.
 pub struct Consumer {
-    /// The consumer's connection.
+    /// The way to its client.
     pub outbox: Outbox,
+    /// Its connection.
+    pub connection: Arc<ConnectionInfo>,
     /// The channel it consumes on.
     pub channel: u16,
     /// Its place among the channel's origins.

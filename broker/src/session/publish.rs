@@ -26,6 +26,7 @@ use crate::protocol::wire::exchange_and_key_texts;
 use crate::vhost::QueueHandle;
 use crate::vhost::delayed::Delay;
 use crate::vhost::delivery::share_among;
+use crate::vhost::firehose::Who;
 use crate::vhost::routes::{Publication, Targets};
 
 /// Collected publishes of one connection.
@@ -204,6 +205,9 @@ impl Session {
             message: &message,
         };
         let targets = vhost.route(&publication, &mut self.publisher.route_buffer)?;
+        vhost.trace_publish(&publication, &targets, || {
+            Who::Connection(self.info.clone(), incoming.channel)
+        });
         if reply_token.is_some() || targets.varies || !adjustments.further_keys.is_empty() {
             let publish = BufferedPublish {
                 targets,

@@ -87,16 +87,19 @@ fn at_a_tick(millis: u64) -> u64 {
 }
 
 impl Vhost {
-    /// When there is something to do next: a delayed message to deliver, or a queue to call.
+    /// When there is something to do next: a delayed message to deliver, a queue to call, or a copy to publish.
     pub fn next_due_millis(&self) -> Option<u64> {
         let delayed = self.delayed.next_due_millis();
         let queues = self.deadlines.next_millis();
+        if self.has_seen() {
+            return Some(0);
+        }
         delayed.into_iter().chain(queues).min()
     }
 
-    /// Delivers delayed messages and calls queues whose time has come, some of them; how many.
+    /// Delivers delayed messages and calls queues whose time has come, and publishes copies for the firehose: some of them; how many.
     pub fn do_what_is_due(&self, now_millis: u64) -> usize {
-        self.deliver_due(now_millis) + self.call_queues(now_millis)
+        self.deliver_due(now_millis) + self.call_queues(now_millis) + self.publish_what_was_seen()
     }
 
     fn call_queues(&self, now_millis: u64) -> usize {

@@ -8,6 +8,7 @@ use std::task::Waker;
 use leveret_storage::{BodyId, QueueId, RecoveredMessage, Store, Ticket, Weighed, Weight};
 
 use super::QueueHandle;
+use super::firehose::Who;
 use crate::metrics::Counters;
 use crate::protocol::message::{Message, StoredMessageError};
 use crate::queue::{Accept, Delivery, DropReason, ExpiresAt, Load, Position, QueueMessage, Search, Sink};
@@ -169,6 +170,8 @@ pub struct Effects<'a> {
     pub(super) scratch: &'a mut Scratch,
     guard: Option<OutboxGuard>,
     durable: bool,
+    /// Somebody wants to see what is delivered.
+    traced: bool,
     queue: &'a QueueHandle,
     /// Read when it was first asked for.
     now_millis: Option<u64>,
@@ -181,6 +184,7 @@ impl<'a> Effects<'a> {
             scratch,
             guard: None,
             durable: queue.properties.durable,
+            traced: queue.firehose.is_on(),
             queue,
             now_millis: None,
         }
@@ -215,6 +219,10 @@ impl Sink<Message, Consumer> for Effects<'_> {
                 counts.manual_ack += 1;
             }
             counts.redelivered += u64::from(delivery.redelivered);
+            if self.traced {
+                let who = || Who::Connection(consumer.connection.clone(), consumer.channel);
+                self.queue.trace_delivery(delivery.message, delivery.redelivered, who);
+            }
         }
         accept
     }

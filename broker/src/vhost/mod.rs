@@ -18,6 +18,7 @@ pub mod delivery;
 pub mod effects;
 pub mod error;
 pub mod exchanges;
+pub mod firehose;
 pub mod flow;
 pub mod history;
 pub mod paging;
@@ -140,6 +141,7 @@ pub struct Vhost {
     histories: history::Histories,
     delayed: delayed::DelayedMessages,
     deadlines: Arc<deadlines::Deadlines>,
+    firehose: Arc<firehose::Firehose>,
     deduplication: deduplication::Windows,
     limits: RwLock<VhostLimits>,
     store: Store,
@@ -189,6 +191,7 @@ impl Vhost {
             generation: AtomicU64::new(1),
             histories: history::Histories::default(),
             delayed: delayed::DelayedMessages::new(timer.clone()),
+            firehose: Arc::new(firehose::Firehose::new(timer.clone())),
             deadlines: Arc::new(deadlines::Deadlines::new(timer)),
             deduplication: deduplication::Windows::default(),
             limits: RwLock::default(),

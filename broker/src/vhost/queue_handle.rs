@@ -12,8 +12,10 @@ use std::sync::{Arc, Weak};
 use leveret_storage::{QueueId, Store, Ticket};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock};
 
+use super::Vhost;
 use super::deadlines::{Deadlines, NEVER};
 use super::effects::{Effects, Scratch};
+use super::firehose::Firehose;
 use super::paging::{ExpiredOnDisk, Paging};
 use crate::broker::ConnectionId;
 use crate::metrics::Counters;
@@ -73,6 +75,7 @@ pub struct QueueHandle {
     counters: Arc<Counters>,
     paging: Arc<Paging>,
     pub(super) deadlines: Arc<Deadlines>,
+    pub(super) firehose: Arc<Firehose>,
     /// For loads and deadlines, which outlive the call that asks for them.
     this: Weak<QueueHandle>,
 }
@@ -127,22 +130,15 @@ pub enum Settlement {
 }
 
 impl QueueHandle {
-    /// A new, empty queue.
+    /// A new, empty queue of a virtual host.
     pub fn new(
         id: QueueId,
         index: u32,
         name: Arc<str>,
-        vhost: Arc<str>,
         properties: QueueProperties,
-        services: Services,
-        deadlines: Arc<Deadlines>,
+        vhost: &Vhost,
     ) -> Arc<QueueHandle> {
-        let Services {
-            store,
-            counters,
-            paging,
-        } = services;
-        let first_position = Position(store.next_position(id).0);
+        let first_position = Position(vhost.store.next_position(id).0);
         let options = QueueOptions {
             durable: properties.durable,
             max_priority: properties.arguments.max_priority.unwrap_or(0),
@@ -165,7 +161,7 @@ impl QueueHandle {
             id,
             index,
             name,
-            vhost,
+            vhost: vhost.name.clone(),
             properties,
             policies: RwLock::new(Arc::new(in_force)),
             state: Mutex::new(state),
@@ -173,10 +169,11 @@ impl QueueHandle {
             refuses_when_full: AtomicBool::new(false),
             overflows_to_dead_letters: AtomicBool::new(false),
             dead_letter_lane: Mutex::new(()),
-            store,
-            counters,
-            paging,
-            deadlines,
+            store: vhost.store.clone(),
+            counters: vhost.counters.clone(),
+            paging: vhost.paging.clone(),
+            deadlines: vhost.deadlines.clone(),
+            firehose: vhost.firehose.clone(),
             this: this.clone(),
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amq_protocol::types::FieldTable;
 use leveret_storage::{Definition, DefinitionKey, QueueRecord};
 
-use super::queue_handle::{QueueProperties, Services, notify_cancelled};
+use super::queue_handle::{QueueProperties, notify_cancelled};
 use super::{Actor, Durable, OperationError, QueueHandle, Topology, Vhost, stripped};
 use crate::auth::permissions::Operation;
 use crate::broker::ConnectionId;
@@ -141,20 +141,7 @@ impl Vhost {
         properties: QueueProperties,
     ) -> Arc<QueueHandle> {
         let index = topology.queues.vacant_key() as u32;
-        let services = Services {
-            store: self.store.clone(),
-            counters: self.counters.clone(),
-            paging: self.paging.clone(),
-        };
-        let queue = QueueHandle::new(
-            id,
-            index,
-            name.into(),
-            self.name.clone(),
-            properties,
-            services,
-            self.deadlines.clone(),
-        );
+        let queue = QueueHandle::new(id, index, name.into(), properties, self);
         topology.apply_to_queue(&queue);
         topology.queues.insert(queue.clone());
         topology.by_name.insert(queue.name.clone(), queue.clone());

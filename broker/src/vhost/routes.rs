@@ -34,7 +34,7 @@ pub struct Targets {
     /// Each queue once.
     pub queues: Vec<Arc<QueueHandle>>,
     /// The next message of the same exchange and keys must be asked for again: headers, properties or chance had a say,
-    /// or an exchange wants to keep the message, or duplicates are dropped.
+    /// or an exchange wants to keep the message, or duplicates are dropped, or somebody traces.
     pub varies: bool,
     /// The delayed exchanges that are to keep it.
     pub delays: Vec<Delay>,
@@ -157,7 +157,7 @@ impl Vhost {
             queues,
             delays,
             claims,
-            varies: drops_duplicates || buffer.varies() || buffer.keeps_history(),
+            varies: drops_duplicates || self.is_traced() || buffer.varies() || buffer.keeps_history(),
         })
     }
 }

@@ -692,7 +692,12 @@ fn a_virtual_host_keeps_the_usual_type_of_its_queues() {
     assert_eq!(other.get("/api/definitions")["vhosts"], exported["vhosts"]);
     api.expect(204, "PUT", "/api/vhosts/v", r#"{"default_queue_type":"undefined"}"#);
     api.expect(400, "PUT", "/api/vhosts/v", r#"{"default_queue_type":"stream"}"#);
-    api.expect(400, "PUT", "/api/vhosts/v", r#"{"tracing":true}"#);
+    api.expect(204, "PUT", "/api/vhosts/v", r#"{"tracing":true}"#);
+    assert_eq!(api.get("/api/vhosts/v")["tracing"], true);
+    api.expect(204, "PUT", "/api/vhosts/v", r#"{"description":"d"}"#);
+    assert_eq!(api.get("/api/vhosts/v")["tracing"], true);
+    api.expect(204, "PUT", "/api/vhosts/v", r#"{"tracing":false}"#);
+    assert_eq!(api.get("/api/vhosts/v")["tracing"], false);
 }
 
 #[test]
