@@ -156,6 +156,24 @@ pub const KNOWN: &[Known] = &[
         },
     },
     Known {
+        name: "delivered-while-closing",
+        reason: "what a closing channel gives back may expire into a queue that delivers it to that channel once more; Leveret's queues know of the close before",
+        is: |case, it| {
+            let closes = |step: &Step| matches!(step.operation, Operation::CloseChannel | Operation::CloseConnection);
+            let expired = |line: &String| line.contains(" basic.deliver tag=") && line.contains("reason=\"expired\"");
+            case.step.is_none_or(closes) && it.rabbitmq.iter().any(expired) && delivered(&it.leveret) == 0
+        },
+    },
+    Known {
+        name: "endless-circle",
+        reason: "a message that was rejected may go round for ever as it expires; where it is at the end is nobody's",
+        is: |case, it| {
+            let goes_round =
+                |line: &String| line.contains("reason=\"rejected\"") && line.contains("reason=\"expired\"");
+            case.step.is_none() && it.rabbitmq.iter().chain(&it.leveret).any(goes_round)
+        },
+    },
+    Known {
         name: "expired-beside-others",
         reason: "what expires in one queue comes to another before or after what that gets otherwise; nobody's order",
         is: |_, it| {
