@@ -49,6 +49,42 @@ async fn publish_with_mode(channel: &Channel, exchange: &str, body: &str, delay_
 }
 
 #[tokio::test]
+async fn an_exchange_of_any_type_delays_by_argument_and_by_policy() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (_connection, channel) = open(broker.amqp()).await;
+    let options = ExchangeDeclareOptions::default();
+    let delays = arguments([("x-delayed-exchange", AMQPValue::Boolean(true))]);
+    for (name, arguments) in [("by argument", delays), ("by policy", FieldTable::default())] {
+        let declare = channel.exchange_declare(name.into(), ExchangeKind::Direct, options, arguments);
+        declare.await.unwrap();
+        let queue = channel.own_queue().await;
+        channel.bind(&queue, name, "k").await;
+        if name == "by policy" {
+            publish(&channel, name, "at once", 200).await;
+            assert_eq!(channel.counts(&queue).await.0, 1);
+            let policy = r#"{"delayed-message": true}"#;
+            let command = ["set_policy", "later", "^by policy$", policy, "--apply-to", "exchanges"];
+            broker.ctl().run(&command);
+            channel.drain(&queue).await;
+        }
+        let before = Instant::now();
+        publish(&channel, name, "later", 200).await;
+        channel.wait_for_messages(&queue, 1).await;
+        assert!(before.elapsed() >= Duration::from_millis(200), "{name}");
+    }
+    // What waits is delivered, whatever the policy becomes.
+    let queue = channel.own_queue().await;
+    channel.bind(&queue, "by policy", "k").await;
+    publish(&channel, "by policy", "later", 300).await;
+    broker.ctl().run(&["clear_policy", "later"]);
+    publish(&channel, "by policy", "at once", 3_600_000).await;
+    channel.wait_for_messages(&queue, 2).await;
+    assert_eq!(channel.drain(&queue).await, ["at once", "later"]);
+}
+
+#[tokio::test]
 async fn delayed_messages_come_in_the_order_of_their_times_and_not_before() {
     let Some(broker) = Broker::start_unless_external() else {
         return;

@@ -20,16 +20,20 @@ pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 /// Name of the argument that says by which kind a delayed exchange routes.
 pub const DELAYED_TYPE_ARGUMENT: &str = "x-delayed-type";
 
+/// Name of LavinMQ's argument that makes an exchange of any kind delay messages.
+pub const DELAYED_ARGUMENT: &str = "x-delayed-exchange";
+
 /// Name of the argument that says how many messages a recent-history exchange keeps.
 pub const HISTORY_LENGTH_ARGUMENT: &str = "x-recent-history-length";
 
 /// The arguments that exchanges of some kind obey.
-pub const EXCHANGE_ARGUMENTS: [&str; 10] = [
+pub const EXCHANGE_ARGUMENTS: [&str; 11] = [
     ALTERNATE_EXCHANGE,
     HASH_HEADER,
     HASH_PROPERTY,
     X_HASH_ON,
     DELAYED_TYPE_ARGUMENT,
+    DELAYED_ARGUMENT,
     HISTORY_LENGTH_ARGUMENT,
     DEDUPLICATION_ARGUMENT,
     CACHE_SIZE_ARGUMENT,
@@ -135,6 +139,8 @@ pub struct ExchangeOptions {
     pub alternate_exchange: Option<String>,
     /// The kind by which a delayed exchange routes.
     pub delayed_kind: Option<ExchangeKind>,
+    /// Whether messages that ask for it are delivered later, by its kind or by an argument.
+    pub delays: bool,
     /// What a consistent-hash exchange hashes.
     pub hash_on: HashOn,
     /// How many messages a recent-history exchange keeps. The table keeps the number and does nothing with it.
@@ -156,6 +162,7 @@ impl ExchangeOptions {
             internal: false,
             alternate_exchange: None,
             delayed_kind: None,
+            delays: kind == ExchangeKind::Delayed,
             hash_on: HashOn::default(),
             history_length: HISTORY_LENGTH,
             deduplication: None,
@@ -191,6 +198,8 @@ impl ExchangeOptions {
         if self.kind == ExchangeKind::Delayed {
             self.delayed_kind = Some(delayed_kind(&arguments)?);
         }
+        let asks = arguments.inner().get(DELAYED_ARGUMENT) == Some(&AMQPValue::Boolean(true));
+        self.delays = asks || self.kind == ExchangeKind::Delayed;
         self.deduplication = Deduplication::of(&arguments, self.kind == ExchangeKind::Deduplication)?;
         match self.routing_kind() {
             ExchangeKind::ConsistentHash => self.hash_on = HashOn::of(&arguments)?,
@@ -307,6 +316,8 @@ pub struct ExchangeRef<'a> {
     pub options: &'a ExchangeOptions,
     /// The alternate exchange in force: the declared one, else the policy's.
     pub alternate_exchange: Option<&'a str>,
+    /// Whether it delays messages, by its declaration or by a policy.
+    pub delays: bool,
     /// Number of bindings that have it as source.
     pub bindings_from: usize,
     /// Number of bindings that have it as destination.
@@ -321,13 +332,21 @@ impl ExchangeRef<'_> {
     }
 }
 
+/// What a policy gives an exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExchangePolicy {
+    /// Where messages go that reach no queue, unless the declaration says it.
+    pub alternate_exchange: Option<String>,
+    /// Messages that ask for it are delivered later.
+    pub delays: bool,
+}
+
 /// An exchange as the table keeps it.
 #[derive(Debug)]
 pub(crate) struct Exchange<Q> {
     pub(crate) name: Arc<str>,
     pub(crate) options: ExchangeOptions,
-    /// From a policy; the declared argument goes before it.
-    pub(crate) policy_alternate: Option<String>,
+    pub(crate) policy: ExchangePolicy,
     pub(crate) matcher: Matcher<Q>,
     /// Ids of the bindings that have it as source.
     pub(crate) bindings_from: Vec<u32>,
@@ -341,7 +360,7 @@ impl<Q: Copy + Eq + Hash + fmt::Debug> Exchange<Q> {
         Self {
             name,
             options,
-            policy_alternate: None,
+            policy: ExchangePolicy::default(),
             matcher,
             bindings_from: Vec::new(),
             bindings_to: Vec::new(),
@@ -352,7 +371,11 @@ impl<Q: Copy + Eq + Hash + fmt::Debug> Exchange<Q> {
         self.options
             .alternate_exchange
             .as_deref()
-            .or(self.policy_alternate.as_deref())
+            .or(self.policy.alternate_exchange.as_deref())
+    }
+
+    pub(crate) fn delays(&self) -> bool {
+        self.options.delays || self.policy.delays
     }
 
     /// Any binding that has the exchange at one of its ends.
@@ -365,6 +388,7 @@ impl<Q: Copy + Eq + Hash + fmt::Debug> Exchange<Q> {
             name: &self.name,
             options: &self.options,
             alternate_exchange: self.alternate(),
+            delays: self.delays(),
             bindings_from: self.bindings_from.len(),
             bindings_to: self.bindings_to.len(),
         }

@@ -70,8 +70,8 @@ pub use deduplication::{
 };
 pub use error::{ArgumentValue, Inequivalence, RoutingError, WeightError};
 pub use exchange::{
-    ALTERNATE_EXCHANGE, DELAYED_TYPE_ARGUMENT, Declared, EXCHANGE_ARGUMENTS, ExchangeKind, ExchangeOptions,
-    ExchangeRef, HISTORY_LENGTH_ARGUMENT, IGNORED_EXCHANGE_ARGUMENTS,
+    ALTERNATE_EXCHANGE, DELAYED_ARGUMENT, DELAYED_TYPE_ARGUMENT, Declared, EXCHANGE_ARGUMENTS, ExchangeKind,
+    ExchangeOptions, ExchangePolicy, ExchangeRef, HISTORY_LENGTH_ARGUMENT, IGNORED_EXCHANGE_ARGUMENTS,
 };
 pub use hash_on::{HASH_HEADER, HASH_PROPERTY, HashOn, HashProperty, X_HASH_ON};
 pub use headers::{MatchMode, X_MATCH};

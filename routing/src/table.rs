@@ -14,7 +14,7 @@ use crate::{
     arena::Arena,
     binding::{BindingRecord, Removed, RemovedExchange},
     error::RoutingError,
-    exchange::{Declared, Exchange, ExchangeKind, ExchangeOptions},
+    exchange::{Declared, Exchange, ExchangeKind, ExchangeOptions, ExchangePolicy},
     key::KeyMap,
 };
 
@@ -165,17 +165,13 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
         Ok(())
     }
 
-    /// Sets or clears the alternate exchange that a policy gives an exchange. One named by the
-    /// exchange's own arguments goes before it.
+    /// Sets what a policy gives an exchange, in place of what one gave it before. An alternate exchange named by the exchange's own
+    /// arguments goes before it.
     ///
     /// # Errors
     /// [`RoutingError::NotFound`], [`RoutingError::DefaultExchange`].
-    pub fn set_policy_alternate_exchange(
-        &mut self,
-        name: &str,
-        alternate_exchange: Option<String>,
-    ) -> Result<(), RoutingError> {
-        self.named_exchange_mut(name)?.policy_alternate = alternate_exchange;
+    pub fn set_policy(&mut self, name: &str, policy: ExchangePolicy) -> Result<(), RoutingError> {
+        self.named_exchange_mut(name)?.policy = policy;
         Ok(())
     }
 

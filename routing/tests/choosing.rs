@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use amq_protocol_types::{AMQPValue, FieldTable};
 use leveret_routing::{
-    Destination, ExchangeKind, ExchangeOptions, HASH_PROPERTY, MessageHeaders, NoHeaders, RouteBuffer, RoutingTable,
+    Destination, ExchangeKind, ExchangeOptions, ExchangePolicy, HASH_PROPERTY, MessageHeaders, NoHeaders, RouteBuffer,
+    RoutingTable,
 };
 use proptest::{collection::btree_map, prelude::*, sample::Index};
 
@@ -219,6 +220,33 @@ impl MessageHeaders for Later {
     fn is_delayed(&self) -> bool {
         self.0
     }
+}
+
+#[test]
+fn an_exchange_of_any_kind_delays_by_argument_or_by_policy() {
+    let mut table = RoutingTable::<u32>::new();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-delayed-exchange".into(), AMQPValue::Boolean(true));
+    let options = ExchangeOptions::new(ExchangeKind::Fanout);
+    let asking = options.clone().with_arguments(arguments).unwrap();
+    table.declare_exchange("by-argument", asking).unwrap();
+    table.declare_exchange("by-policy", options).unwrap();
+    let delays = |table: &RoutingTable<u32>, exchange: &str| {
+        let mut buffer = RouteBuffer::new();
+        table
+            .route_by_keys(exchange, &["k"], &Later(true), &mut buffer)
+            .unwrap();
+        table.delays(&buffer).count() == 1 && buffer.varies()
+    };
+    assert!(delays(&table, "by-argument") && !delays(&table, "by-policy"));
+    let policy = ExchangePolicy {
+        delays: true,
+        ..ExchangePolicy::default()
+    };
+    table.set_policy("by-policy", policy).unwrap();
+    assert!(delays(&table, "by-policy"));
+    table.set_policy("by-policy", ExchangePolicy::default()).unwrap();
+    assert!(!delays(&table, "by-policy"));
 }
 
 #[test]

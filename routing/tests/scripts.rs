@@ -24,8 +24,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use amq_protocol_types::{AMQPValue, FieldTable};
 use leveret_routing::{
-    ALTERNATE_EXCHANGE, Binding, Declared, Destination, ExchangeKind, ExchangeOptions, NoHeaders, Removed, RouteBuffer,
-    RoutingError, RoutingTable, value_text,
+    ALTERNATE_EXCHANGE, Binding, Declared, Destination, ExchangeKind, ExchangeOptions, ExchangePolicy, NoHeaders,
+    Removed, RouteBuffer, RoutingError, RoutingTable, value_text,
 };
 
 #[test]
@@ -99,9 +99,11 @@ impl Script {
             ["declare", name, rest @ ..] => self.declare(name, rest),
             ["policy", name, rest @ ..] => {
                 let alternate = rest.first().and_then(|word| word.strip_prefix("alternate="));
-                let set = self
-                    .table
-                    .set_policy_alternate_exchange(name, alternate.map(str::to_owned));
+                let policy = ExchangePolicy {
+                    alternate_exchange: alternate.map(str::to_owned),
+                    ..ExchangePolicy::default()
+                };
+                let set = self.table.set_policy(name, policy);
                 answer(set.map(|()| String::new()), name)
             }
             ["delete", name, rest @ ..] => {

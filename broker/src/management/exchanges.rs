@@ -1,6 +1,6 @@
 //! Exchanges: lists, one exchange, declare, delete.
 
-use leveret_routing::{ExchangeKind, ExchangeOptions};
+use leveret_routing::ExchangeOptions;
 
 use super::listing::{self, Row};
 use super::reply::{ApiError, Outcome, Reply};
@@ -17,12 +17,11 @@ impl Row for ExchangeView {
 }
 
 fn view(vhost: &Vhost, name: String, options: &ExchangeOptions) -> ExchangeView {
+    let applied = vhost.policies_of_exchange(&name);
+    let delays = options.delays || applied.of_exchange().delays;
     ExchangeView {
-        policy: vhost
-            .policies_of_exchange(&name)
-            .policy
-            .map(|policy| policy.spec.name.clone()),
-        messages_delayed: (options.kind == ExchangeKind::Delayed).then(|| vhost.delayed_count(&name)),
+        policy: applied.policy.map(|policy| policy.spec.name.clone()),
+        messages_delayed: delays.then(|| vhost.delayed_count(&name)),
         name,
         vhost: vhost.name.to_string(),
         kind: options.kind.as_str(),

@@ -33,6 +33,8 @@ const LIMITS: [&str; 7] = [
     "max-in-memory-bytes",
     DELIVERY_LIMIT,
 ];
+/// LavinMQ's key that makes exchanges of any kind delay messages.
+const DELAYED_MESSAGE: &str = "delayed-message";
 const DELIVERY_LIMIT: &str = "delivery-limit";
 
 /// Every key of policies, with what the broker does with it.
@@ -43,7 +45,7 @@ pub fn policy_keys() -> impl Iterator<Item = (&'static str, Support, ByPolicy)> 
     let ignored = IGNORED.iter().map(|key| (*key, Support::Ignored, ByPolicy::Users));
     of_queues
         .chain(ignored)
-        .chain([(ALTERNATE_EXCHANGE, Support::Works, ByPolicy::Users)])
+        .chain([ALTERNATE_EXCHANGE, DELAYED_MESSAGE].map(|key| (key, Support::Works, ByPolicy::Users)))
 }
 
 /// What a definition means.
@@ -53,6 +55,8 @@ pub struct Definition {
     pub queue: QueueArguments,
     /// For exchanges.
     pub alternate_exchange: Option<String>,
+    /// For exchanges: messages that ask for it are delivered later.
+    pub delayed_message: bool,
 }
 
 impl Definition {
@@ -89,6 +93,11 @@ impl Definition {
                 Ok(())
             }
             (None, _) if key == ALTERNATE_EXCHANGE => Err(invalid("expected a string".to_owned())),
+            (None, Value::Bool(delays)) if key == DELAYED_MESSAGE => {
+                self.delayed_message = *delays;
+                Ok(())
+            }
+            (None, _) if key == DELAYED_MESSAGE => Err(invalid("expected a boolean".to_owned())),
             (None, _) if IGNORED.contains(&key) => Ok(()),
             (None, _) => Err(PolicyError::UnknownKey {
                 key: key.to_owned(),

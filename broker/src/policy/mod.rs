@@ -8,6 +8,7 @@ mod error;
 
 use std::sync::Arc;
 
+use leveret_routing::ExchangePolicy;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -254,9 +255,15 @@ impl Applied {
         EffectiveArguments::merge(arguments, policy.as_ref(), operator_policy.as_ref())
     }
 
-    /// The alternate exchange for an exchange that names none itself.
-    pub fn alternate_exchange(&self) -> Option<&str> {
-        self.policy.as_ref()?.definition.alternate_exchange.as_deref()
+    /// What an exchange has by them: an alternate exchange if it names none itself, and whether it delays messages.
+    pub fn of_exchange(&self) -> ExchangePolicy {
+        let Some(policy) = &self.policy else {
+            return ExchangePolicy::default();
+        };
+        ExchangePolicy {
+            alternate_exchange: policy.definition.alternate_exchange.clone(),
+            delays: policy.definition.delayed_message,
+        }
     }
 }
 

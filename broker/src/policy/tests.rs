@@ -101,6 +101,7 @@ fn every_key_has_its_check() {
         json!({"delivery-limit": -1, "consumer-timeout": 1000}),
         json!({"delayed-retry-type": "failed", "delayed-retry-min": 1, "delayed-retry-max": 2}),
         json!({"alternate-exchange": "ae"}),
+        json!({"delayed-message": true}),
         json!({"queue-mode": "lazy", "queue-version": 2, "ha-mode": "all", "max-age": "1D"}),
     ] {
         Policy::new(PolicyKind::User, spec("p", "", definition)).unwrap();
@@ -121,6 +122,10 @@ fn every_key_has_its_check() {
         (
             json!({"overflow": "burst"}),
             "\"burst\" is not a valid value of 'overflow': invalid_overflow",
+        ),
+        (
+            json!({"delayed-message": "yes"}),
+            "\"yes\" is not a valid value of 'delayed-message': expected a boolean",
         ),
         (
             json!({"alternate-exchange": 1}),

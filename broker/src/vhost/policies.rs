@@ -142,9 +142,8 @@ impl Topology {
     /// Lets the policy that matches an exchange take effect on it.
     pub(super) fn apply_to_exchange(&mut self, exchange: &str) {
         let applied = self.policies.matching(exchange, Target::Exchange);
-        let alternate = applied.alternate_exchange().map(str::to_owned);
-        // The default exchange refuses: it has no alternate, whatever a policy says.
-        let _ = self.routing.set_policy_alternate_exchange(exchange, alternate);
+        // The default exchange refuses, whatever a policy says.
+        let _ = self.routing.set_policy(exchange, applied.of_exchange());
     }
 }
 

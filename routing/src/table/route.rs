@@ -100,7 +100,7 @@ impl<Q: Copy + Eq + Hash + Ord + Debug> RoutingTable<Q> {
             let Some(exchange) = self.exchanges.get(id) else {
                 continue;
             };
-            if exchange.options.kind == ExchangeKind::Delayed {
+            if exchange.delays() {
                 out.found.varies = true;
                 if headers.is_delayed() {
                     out.found.delayed.push(id);
