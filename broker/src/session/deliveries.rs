@@ -1,6 +1,6 @@
 //! The delivery side of one channel: delivery tags, what is unacked, and where it came from.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -24,6 +24,8 @@ pub struct Origin {
     pub consuming: bool,
     /// Deliveries not yet settled.
     pub outstanding: u32,
+    /// When it got its last delivery, as its connection counts turns.
+    pub served: u64,
 }
 
 /// One delivery that waits for its acknowledgement.
@@ -233,6 +235,7 @@ impl ChannelDeliveries {
             consumer_tag,
             consuming: true,
             outstanding: 0,
+            served: 0,
         }) as u32
     }
 
@@ -252,6 +255,7 @@ impl ChannelDeliveries {
                 consumer_tag,
                 consuming: false,
                 outstanding: 0,
+                served: 0,
             })
         }) as u32
     }
@@ -272,12 +276,28 @@ impl ChannelDeliveries {
         self.find(delivery_tag).is_some()
     }
 
-    /// Takes all deliveries of living consumers off the list, with the index of their origin, to be delivered again.
-    pub fn take_redeliverable(&mut self, mut take: impl FnMut(&Origin, u32, Unacked)) {
+    /// Takes all deliveries but those with tags in `kept`, in tag order.
+    pub fn settle_all_but(&mut self, kept: &HashSet<u64>, mut settled: impl FnMut(&Origin, Unacked)) {
+        if kept.is_empty() {
+            self.settle_front(u64::MAX, &mut settled);
+            return;
+        }
+        let is_kept = |entry: &Unacked| kept.contains(&entry.delivery_tag);
+        let (kept, taken) = std::mem::take(&mut self.unacked).into_iter().partition(is_kept);
+        (self.unacked, self.tombstones) = (kept, 0);
+        let taken: VecDeque<Unacked> = taken;
+        for entry in taken {
+            self.release(entry, &mut settled);
+        }
+    }
+
+    /// Takes all deliveries of living consumers but those with tags in `settled` off the list, with the index of their origin, to be
+    /// delivered again.
+    pub fn take_redeliverable(&mut self, settled: &HashSet<u64>, mut take: impl FnMut(&Origin, u32, Unacked)) {
         let mut kept = VecDeque::new();
         for entry in std::mem::take(&mut self.unacked) {
             match self.origins.get_mut(entry.origin as usize) {
-                Some(origin) if origin.consuming => {
+                Some(origin) if origin.consuming && !settled.contains(&entry.delivery_tag) => {
                     origin.outstanding -= 1;
                     self.consumer_unacked -= 1;
                     take(origin, entry.origin, entry);

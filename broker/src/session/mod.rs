@@ -63,7 +63,7 @@ use channel::{Channel, ChannelPhase};
 use flow::Flow;
 use handshake::{Handshake, Login};
 use heartbeat::Heartbeat;
-use outbox::{Event, Outbox};
+use outbox::{Event, Outbox, Stalled};
 use pause::Pause;
 use publish::Publisher;
 use settle::SettleBatch;
@@ -332,9 +332,12 @@ impl Session {
             }
             outbox.take_stalled()
         };
-        // Consumers of one queue are resumed together, else the first of them would take everything.
+        // Consumers of one queue are resumed together, else the first of them would take everything. The queue whose consumers have
+        // waited longest comes first, else a queue before it would take all the room there is.
         stalled.sort_by_key(|consumer| Arc::as_ptr(&consumer.queue).addr());
-        for consumers in stalled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
+        let mut queues: Vec<&[Stalled]> = stalled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)).collect();
+        queues.sort_by_key(|consumers| consumers.iter().map(|consumer| consumer.turns).min());
+        for consumers in queues {
             if let [first, ..] = consumers {
                 first
                     .queue

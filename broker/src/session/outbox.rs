@@ -66,6 +66,8 @@ pub struct OutboxState {
     bytes: Vec<u8>,
     channels: Vec<Option<Box<ChannelDeliveries>>>,
     stalled: Vec<Stalled>,
+    /// Deliveries to consumers and refusals until now, which tells who has waited longest.
+    turn: u64,
     events: VecDeque<Event>,
     waker: Option<Waker>,
     frame_max: u32,
@@ -82,6 +84,8 @@ pub struct Stalled {
     pub channel: u16,
     /// It does not count towards the channel's prefetch limit.
     pub no_ack: bool,
+    /// When it got its last delivery, and when it was refused the next, as its connection counts turns.
+    pub turns: (u64, u64),
 }
 
 /// A channel as listings show it.
@@ -139,6 +143,7 @@ impl Outbox {
                 bytes: Vec::new(),
                 channels: Vec::new(),
                 stalled: Vec::new(),
+                turn: 0,
                 events: VecDeque::new(),
                 waker: None,
                 frame_max,
@@ -364,20 +369,23 @@ impl OutboxState {
             if let Some(origin) = channel.origins.get(consumer.origin as usize)
                 && let Some(key) = origin.key
             {
-                let (queue, channel, no_ack) = (origin.queue.clone(), consumer.channel, consumer.no_ack);
+                self.turn += 1;
                 self.stalled.push(Stalled {
-                    queue,
+                    queue: origin.queue.clone(),
                     key,
-                    channel,
-                    no_ack,
+                    channel: consumer.channel,
+                    no_ack: consumer.no_ack,
+                    turns: (origin.served, self.turn),
                 });
             }
             return Accept::Refused;
         }
         let delivery_tag = channel.next_tag();
-        let Some(origin) = channel.origins.get(consumer.origin as usize) else {
+        let Some(origin) = channel.origins.get_mut(consumer.origin as usize) else {
             return Accept::Refused;
         };
+        self.turn += 1;
+        origin.served = self.turn;
         let told = match delivery.delivery_count {
             0 => None,
             count => told_delivery_count(origin, delivery.message, count),

@@ -1,5 +1,6 @@
 //! basic.ack, nack, reject and recover: deliveries go back to their queues, one batch per queue.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -166,25 +167,33 @@ impl Session {
         self.flush_settles();
     }
 
-    /// basic.recover: all unacked deliveries again, from their queues or to the same consumers.
+    /// basic.recover: all unacked deliveries again, from their queues or to the same consumers; but for those that an uncommitted
+    /// transaction has settled, which wait for its end.
     pub(super) fn recover(&mut self, number: u16, requeue: bool) {
-        if requeue {
-            // Tag 0 with multiple cannot fail.
-            let _ = self.settle_now(number, 0, true, Settlement::Requeue { failed: false });
-            self.flush_settles();
+        let settled = self.uncommitted_tags(number);
+        if !requeue {
+            self.redeliver(number, &settled);
             return;
         }
-        self.redeliver(number);
+        let again = Settlement::Requeue { failed: false };
+        if let Some(channel) = self.outbox.lock().channel(number) {
+            channel.settle_all_but(&settled, |origin, unacked| {
+                self.settles.add(again, &origin.queue, unacked);
+            });
+        }
+        self.flush_settles();
     }
 
     /// Sends each unacked delivery again to the consumer that has it, under a new delivery tag. What would be more than
     /// may wait for a client goes back to its queue, from where it comes when the client has read.
-    fn redeliver(&mut self, number: u16) {
+    fn redeliver(&mut self, number: u16, settled: &HashSet<u64>) {
         let mut again = Vec::new();
         {
             let mut outbox = self.outbox.lock();
             let Some(channel) = outbox.channel(number) else { return };
-            channel.take_redeliverable(|origin, index, unacked| again.push((origin.queue.clone(), index, unacked)));
+            channel.take_redeliverable(settled, |origin, index, unacked| {
+                again.push((origin.queue.clone(), index, unacked));
+            });
         }
         for (queue, origin, unacked) in again {
             // Never hold the outbox while asking the queue: it may be delivering to this very connection.

@@ -116,6 +116,12 @@ impl Session {
         }
     }
 
+    /// Deliveries that a transaction has settled and not committed.
+    pub(super) fn uncommitted_tags(&mut self, number: u16) -> HashSet<u64> {
+        let transaction = self.transaction(number);
+        transaction.map(|it| it.settled_tags.clone()).unwrap_or_default()
+    }
+
     pub(super) fn buffer_publish(&mut self, number: u16, publish: BufferedPublish) -> Result<(), AmqpError> {
         let Some(transaction) = self.transaction(number) else {
             return Ok(());
