@@ -117,15 +117,19 @@ fn row_025_deleting_a_user_or_virtual_host_closes_its_connections() {
 fn row_022_an_operator_closes_a_connection_with_a_reason() {
     let broker = TestBroker::get();
     let Some(tenant) = Tenant::new(&broker) else { return };
-    let mut client = tenant.client(&broker);
-    let connections = tenant.ctl.run(&["list_connections", "name", "user"]);
-    let line = connections
-        .lines()
-        .find(|line| line.ends_with(&tenant.user))
-        .expect("a line for the connection");
-    let name = line.strip_suffix(&tenant.user).unwrap().trim();
-    tenant.ctl.run(&["close_connection", name, "for a reason"]);
-    client.expect_connection_close(320, (0, 0), "CONNECTION_FORCED - for a reason");
+    for column in ["name", "pid"] {
+        let mut client = tenant.client(&broker);
+        let connections = tenant
+            .ctl
+            .run(&["-n", "rabbit@here", "list_connections", column, "user"]);
+        let line = connections
+            .lines()
+            .find(|line| line.ends_with(&tenant.user))
+            .expect("a line for the connection");
+        let name = line.strip_suffix(&tenant.user).unwrap().trim();
+        tenant.ctl.run(&["close_connection", name, "for a reason"]);
+        client.expect_connection_close(320, (0, 0), "CONNECTION_FORCED - for a reason");
+    }
 }
 
 #[test]

@@ -160,9 +160,15 @@ impl Broker {
         chosen.len()
     }
 
-    /// Closes the connection of this name; false when there is none.
+    /// What stands for a connection where rabbitmqctl shows an Erlang process. It is never given again.
+    pub fn pid_of(&self, info: &ConnectionInfo) -> String {
+        format!("<{}.1.{}.0>", self.config.node_name, info.id.0)
+    }
+
+    /// Closes the connection of this name or [`pid`](Self::pid_of); false when there is none.
     pub fn close_connection(&self, name: &str, reason: &str) -> bool {
-        let found = self.connections().into_iter().find(|info| info.name == name);
+        let is_it = |info: &Arc<ConnectionInfo>| info.name == name || self.pid_of(info) == name;
+        let found = self.connections().into_iter().find(is_it);
         if let Some(info) = &found {
             info.outbox.notify(Event::Close(AmqpError::new(
                 ReplyCode::ConnectionForced,

@@ -30,6 +30,9 @@ pub struct CtlArgs {
     /// Accepted for scripts made for rabbitmqctl; nothing but results is printed anyway.
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// Accepted for scripts made for rabbitmqctl: the broker is found by its data directory or socket.
+    #[arg(short, long, global = true, value_name = "NODE")]
+    node: Option<String>,
     /// Leave the line with the names of the columns out.
     #[arg(short, long, visible_alias = "no-table-headers", global = true)]
     silent: bool,

@@ -214,6 +214,7 @@ fn connection_row(broker: &Broker, info: &ConnectionInfo) -> ConnectionRow {
         client_properties.insert("product".to_owned(), Value::String(product.clone()));
     }
     ConnectionRow {
+        pid: broker.pid_of(info),
         name: info.name.clone(),
         user_provided_name: identity.connection_name.clone().unwrap_or_default(),
         user: identity.user.to_string(),

@@ -199,8 +199,9 @@ row! {
 }
 
 row! {
-    /// A client connection. `name` is what `close_connection` takes; `user_provided_name` is the client's own.
+    /// A client connection. `name` and `pid` are what `close_connection` takes; `user_provided_name` is the client's own.
     ConnectionRow {
+        pid: String,
         name: String,
         user_provided_name: String,
         user: String,
