@@ -24,7 +24,7 @@ use crate::protocol::message::Message;
 use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::wire::exchange_and_key_texts;
 use crate::vhost::QueueHandle;
-use crate::vhost::delayed::Delay;
+use crate::vhost::delay::Delay;
 use crate::vhost::delivery::share_among;
 use crate::vhost::firehose::Who;
 use crate::vhost::routes::{Publication, Targets};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use leveret_storage::Ticket;
 
-use super::delayed::Delay;
+use super::delay::Delay;
 use super::effects::Scratch;
 use super::queue_handle::Published;
 use super::routes::Targets;

@@ -13,7 +13,9 @@ pub mod consumers;
 pub mod dead_letters;
 pub mod deadlines;
 pub mod deduplication;
+pub mod delay;
 pub mod delayed;
+pub mod delayed_messages;
 pub mod delivery;
 pub mod effects;
 pub mod error;
@@ -139,7 +141,7 @@ pub struct Vhost {
     topology: RwLock<Topology>,
     generation: AtomicU64,
     histories: history::Histories,
-    delayed: delayed::DelayedMessages,
+    delayed: delayed_messages::DelayedMessages,
     deadlines: Arc<deadlines::Deadlines>,
     firehose: Arc<firehose::Firehose>,
     deduplication: deduplication::Windows,
@@ -190,7 +192,7 @@ impl Vhost {
             }),
             generation: AtomicU64::new(1),
             histories: history::Histories::default(),
-            delayed: delayed::DelayedMessages::new(timer.clone()),
+            delayed: delayed_messages::DelayedMessages::new(timer.clone()),
             firehose: Arc::new(firehose::Firehose::new(timer.clone())),
             deadlines: Arc::new(deadlines::Deadlines::new(timer)),
             deduplication: deduplication::Windows::default(),

@@ -7,7 +7,7 @@ use amq_protocol::types::FieldTable;
 use leveret_routing::{ExchangeRef, MessageHeaders, RouteBuffer};
 
 use super::deduplication::{Claim, claims};
-use super::delayed::{Delay, due_millis};
+use super::delay::{Delay, due_millis};
 use super::exchanges::exchange_permission_name;
 use super::{Actor, OperationError, QueueHandle, Topology, Vhost};
 use crate::auth::permissions::Operation;

@@ -140,7 +140,8 @@ pub const KNOWN: &[Known] = &[
         name: "requeued-by-consumer",
         reason: "what comes back at once RabbitMQ puts back consumer by consumer, in order of their tags; Leveret all together, in its order",
         is: |case, it| {
-            case.step.is_some_and(returns_several)
+            case.step.into_iter().chain(case.before).any(returns_several)
+                && it.leveret.iter().all(|line| message(line).is_some())
                 && !it.leveret.is_empty()
                 && messages(&it.rabbitmq) == messages(&it.leveret)
         },
