@@ -217,7 +217,7 @@ impl Session {
                 .origins
                 .get(origin as usize)
                 .map(|origin| origin.consumer_tag.clone());
-            channel.track(tag, origin, unacked.slot, unacked.position);
+            channel.track(tag, origin, unacked.slot, unacked.position, unacked.held_bytes);
             let Some(consumer_tag) = consumer_tag else { continue };
             hot::write_deliver(
                 outbox.bytes_mut(),
