@@ -45,7 +45,7 @@ impl Sink<Message, ()> for Taken {
 
     fn late(&mut self, _consumer: &(), _slot: Slot, _position: Position) {}
 
-    fn settle(&mut self, _position: Position, _message: &Message) {}
+    fn settle(&mut self, _position: Position, _body_len: usize) {}
 
     fn purge(&mut self, _below: Position, _kept: Vec<(Position, usize)>) {}
 

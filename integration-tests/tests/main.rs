@@ -60,4 +60,5 @@ mod stress;
 mod tls;
 mod transactions;
 mod turns;
+mod unacked;
 mod upkeep;

@@ -2,10 +2,11 @@
 
 use super::consumers::{ConsumerKey, Taker};
 use super::expiry::has_expired;
+use super::kept::{Kept, Sizes, Stub};
 use super::ready::Entry;
 use super::unacked::UnackedMessage;
 use super::{
-    Delivery, DropReason, History, Load, Loaded, NO_SLOT, Position, Queue, QueueGone, QueueMessage, Sink, Slot,
+    Delivery, DropReason, History, Load, LoadOf, Loaded, NO_SLOT, Position, Queue, QueueGone, QueueMessage, Sink, Slot,
 };
 
 /// A load asks for so much, and the next is asked for when less than this is left, if the queue may hold it: enough for
@@ -130,7 +131,12 @@ impl<M: QueueMessage, C> Queue<M, C> {
 
     /// Takes back what [`Sink::load`] asked for, and hands it out. What nobody waits for any more is dropped.
     pub fn loaded<S: Sink<M, C> + ?Sized>(&mut self, load: Load, loaded: Loaded<M>, sink: &mut S) {
-        if !self.deleted && self.ready.loaded(load, loaded) {
+        if self.deleted {
+            return;
+        }
+        if load.of == LoadOf::GivenUp {
+            self.loaded_given_up(load, loaded);
+        } else if self.ready.loaded(load, loaded) {
             self.drop_overflow(sink);
             self.dispatch(sink);
         }
@@ -179,22 +185,58 @@ impl<M: QueueMessage, C> Queue<M, C> {
 
     pub(super) fn settle_if_persisted<S: Sink<M, C> + ?Sized>(&self, position: Position, message: &M, sink: &mut S) {
         if self.is_persisted(message) {
-            sink.settle(position, message);
+            sink.settle(position, message.body_len());
+        }
+    }
+
+    #[inline]
+    pub(super) fn settle_kept<S: Sink<M, C> + ?Sized>(&self, position: Position, kept: &Kept<M>, sink: &mut S) {
+        match kept {
+            Kept::Memory(message) => self.settle_if_persisted(position, message, sink),
+            Kept::Disk(stub) => sink.settle(position, stub.body_len as usize),
+        }
+    }
+
+    /// What to keep of a message that was handed out: no more than its place, if what was handed out takes too much memory and it is
+    /// on disk anyway.
+    #[inline]
+    pub(super) fn keep(&self, message: M, memory_size: u64) -> Kept<M> {
+        let handed_out = self.unacked.memory_bytes() + self.waiting.memory_bytes + memory_size;
+        let reads_letters = self.given_up.as_ref().is_some_and(|leaving| leaving.is_reading());
+        if handed_out <= self.room.persisted_bytes && !reads_letters {
+            return Kept::Memory(message);
+        }
+        self.keep_place(message)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn keep_place(&self, message: M) -> Kept<M> {
+        match u32::try_from(message.body_len()) {
+            Ok(body_len) if self.is_persisted(&message) => Kept::Disk(Stub {
+                body_len,
+                level: self.ready.level_of(&message),
+            }),
+            _ => Kept::Memory(message),
         }
     }
 
     pub(super) fn ask_for_load<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
-        let bytes = self.room.persisted_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX);
+        let bytes = self.load_bytes();
         if let Some(load) = self.ready.next_load(bytes) {
             sink.load(load);
         }
     }
 
     pub(super) fn ask_for_load_of_lowest<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
-        let bytes = self.room.persisted_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX);
+        let bytes = self.load_bytes();
         if let Some(load) = self.ready.next_load_of_lowest(bytes) {
             sink.load(load);
         }
+    }
+
+    pub(super) fn load_bytes(&self) -> u64 {
+        self.room.persisted_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX)
     }
 
     fn publish_one<S: Sink<M, C> + ?Sized>(&mut self, message: M, sink: &mut S) {
@@ -222,6 +264,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         match taker {
             Some(Taker::Settles(consumer)) => self.keep_unacked(position, message, history, Some(consumer), sink),
             Some(Taker::NoAck) | None if has_expired(history.expires_at, sink) => {
+                // It is in the store until it is released, and no load must bring it.
+                self.ready.end_stretch(self.ready.level_of(&message));
                 self.put_aside(position, message, DropReason::Expired);
             }
             Some(Taker::NoAck) | None if self.must_page(persisted, &message) => {
@@ -310,12 +354,18 @@ impl<M: QueueMessage, C> Queue<M, C> {
             self.delivered_up_to = Some(position);
             self.delivered_up_to_is_news = true;
         }
-        self.unacked.insert(UnackedMessage {
-            message,
+        let sizes = Sizes::of(&message);
+        let (kept, sizes) = match self.keep(message, sizes.memory) {
+            kept @ Kept::Memory(_) => (kept, sizes),
+            kept @ Kept::Disk(_) => (kept, Sizes { memory: 0, ..sizes }),
+        };
+        let entry = UnackedMessage {
+            kept,
             position,
             consumer,
             history,
-        });
+        };
+        self.unacked.insert(entry, sizes);
     }
 
     fn count_delivery(&mut self, taker: Taker, history: History) {

@@ -2,39 +2,19 @@
 //!
 //! An expired message is never handed out. What is in memory leaves when it has expired, wherever it stands: a message that
 //! lives longer does not shield those behind it. A queue in which nothing expires never asks for the time.
-//!
-//! What a queue gives up for a reason of its own is put aside until [`Queue::release_given_up`], because whoever publishes it as
-//! a dead letter must have made sure first that leaving this queue and entering another become one write.
 
 use std::num::NonZeroU64;
 
+use super::kept::Kept;
+use super::leaving::Place;
 use super::ready::Entry;
-use super::{DropReason, Found, Position, Queue, QueueMessage, Search, Sink};
+use super::{DropReason, Found, Queue, QueueMessage, Search, Sink};
 
 /// So many expired messages leave in one operation, before others have their turn.
 const EXPIRED_BATCH_MESSAGES: usize = 4096;
 
 /// When a message expires, in milliseconds since 1970; `None` is never.
 pub type ExpiresAt = Option<NonZeroU64>;
-
-/// A message that has left the queue, though the world does not know yet.
-pub(super) struct GivenUp<M> {
-    position: Position,
-    message: M,
-    reason: DropReason,
-    place: Place,
-}
-
-/// Where a message is that has left the queue.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// In memory, and in the store if it is persisted.
-    Memory,
-    /// In the store only.
-    Paged,
-    /// It never entered the queue.
-    Outside,
-}
 
 impl<M: QueueMessage, C> Queue<M, C> {
     /// Says how long messages live that are published from now on. What a message itself asks for counts if it is less.
@@ -45,7 +25,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// When the queue has something to do by itself, in milliseconds since 1970: the time to call [`Queue::do_what_is_due`]. The
     /// highest number is never.
     pub fn next_due_millis(&self) -> u64 {
-        if !self.given_up.is_empty() {
+        if self.has_given_up() {
             return 0;
         }
         let others = self.next_return_millis().into_iter().chain(self.lease_ends());
@@ -62,7 +42,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             let Some(entry) = self.ready.take_expired(now) else {
                 break;
             };
-            self.put_aside(entry.position, entry.message, DropReason::Expired);
+            self.put_aside_from(Place::Here, entry.position, entry.message, DropReason::Expired);
         }
         if let Some(search) = self.ready.next_search(now) {
             sink.search(search);
@@ -80,7 +60,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         }
         let (messages, is_complete) = self.ready.found(found);
         for (position, message) in messages {
-            self.put_aside_from(Place::Paged, position, message, DropReason::Expired);
+            self.put_aside_from(Place::Paged, position, Kept::Memory(message), DropReason::Expired);
         }
         self.dispatch(sink);
         is_complete
@@ -89,57 +69,6 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// Whether an answer to this search is wanted.
     pub fn waits_for(&self, search: &Search) -> bool {
         self.ready.waits_for(search)
-    }
-
-    /// Whether there is something to [release](Queue::release_given_up).
-    pub fn has_given_up(&self) -> bool {
-        !self.given_up.is_empty()
-    }
-
-    /// Settles and drops what the queue has given up.
-    pub fn release_given_up<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
-        for GivenUp {
-            position,
-            message,
-            reason,
-            place,
-        } in std::mem::take(&mut self.given_up)
-        {
-            match (place, self.is_persisted(&message)) {
-                (Place::Memory | Place::Paged, true) => sink.settle(position, &message),
-                (Place::Paged, false) => sink.settle_spilled(position, &message),
-                (Place::Memory, false) | (Place::Outside, _) => {}
-            }
-            sink.dropped(message, reason);
-        }
-    }
-
-    pub(super) fn put_aside(&mut self, position: Position, message: M, reason: DropReason) {
-        self.put_aside_from(Place::Memory, position, message, reason);
-    }
-
-    fn put_aside_from(&mut self, place: Place, position: Position, message: M, reason: DropReason) {
-        match reason {
-            DropReason::Rejected | DropReason::DeliveryLimit => {}
-            DropReason::Expired => self.totals.expired += 1,
-            DropReason::MaxLength => self.totals.overflowed += 1,
-        }
-        self.given_up.push(GivenUp {
-            position,
-            message,
-            reason,
-            place,
-        });
-    }
-
-    /// Gives up a message that was refused.
-    pub(super) fn put_refused_aside(&mut self, message: M) {
-        self.given_up.push(GivenUp {
-            position: self.next_position,
-            message,
-            reason: DropReason::MaxLength,
-            place: Place::Outside,
-        });
     }
 
     /// When a message that is published now expires.

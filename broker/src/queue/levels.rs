@@ -10,6 +10,7 @@
 //!                          Ready Ready Ready    Ready
 //! ```
 
+use super::kept::Kept;
 use super::ready::{Entry, Ready};
 use super::{ExpiresAt, Found, History, Load, Loaded, Position, QueueMessage, Search};
 
@@ -78,9 +79,12 @@ impl<M: QueueMessage> Levels<M> {
     }
 
     /// Puts a message back to its place.
-    pub(super) fn put_back(&mut self, position: Position, history: History, message: M) {
-        let level = self.level_of(&message);
-        self.change(level, |ready| ready.put_back(position, history, message));
+    pub(super) fn put_back(&mut self, position: Position, history: History, kept: Kept<M>) {
+        let level = match &kept {
+            Kept::Memory(message) => self.level_of(message),
+            Kept::Disk(stub) => stub.level,
+        };
+        self.change(level, |ready| ready.put_back(position, history, kept));
     }
 
     /// Counts messages that are in the store. They stand behind all of their level that were appended before.
@@ -94,6 +98,13 @@ impl<M: QueueMessage> Levels<M> {
         expires: ExpiresAt,
     ) {
         self.change(level, |ready| ready.page(first, until, count, body_bytes, expires));
+    }
+
+    /// What is paged from now on stands behind something else.
+    pub(super) fn end_stretch(&mut self, level: u8) {
+        if self.level(level).is_some() {
+            self.change(level, Ready::end_stretch);
+        }
     }
 
     /// Takes the message that leaves next.
@@ -214,7 +225,7 @@ impl<M: QueueMessage> Levels<M> {
     }
 
     /// Takes a message whose time is over.
-    pub(super) fn take_expired(&mut self, now_millis: u64) -> Option<Entry<M>> {
+    pub(super) fn take_expired(&mut self, now_millis: u64) -> Option<Entry<Kept<M>>> {
         let entry = self.lowest.take_expired(now_millis);
         if entry.is_some() || self.higher.is_none() {
             return entry;
@@ -254,6 +265,11 @@ impl<M: QueueMessage> Levels<M> {
 
     pub(super) fn memory_bytes(&self) -> u64 {
         self.lowest.memory_bytes() + self.sums().memory_bytes
+    }
+
+    #[cfg(test)]
+    pub(super) fn waits_for_load(&self, level: u8, load: Load) -> bool {
+        self.level(level).is_some_and(|ready| ready.waits_for_load(load))
     }
 
     #[cfg(test)]

@@ -23,7 +23,9 @@ mod equivalence;
 mod erlang_term;
 mod expiry;
 mod fresh;
+mod kept;
 mod lease;
+mod leaving;
 mod length;
 mod levels;
 mod ready;
@@ -38,10 +40,12 @@ mod unacked;
 use thiserror::Error;
 
 use self::consumers::Consumers;
-use self::expiry::GivenUp;
+use self::kept::Kept;
 use self::lease::Lease;
+use self::leaving::Leaving;
 use self::levels::Levels;
 use self::retry::{Timeouts, Waiting};
+use self::sink::LoadOf;
 use self::unacked::Unacked;
 
 pub use self::argument_table::{ByPolicy, PolicyArgument, Support, altered_arguments, known_arguments};
@@ -209,7 +213,8 @@ pub struct Queue<M, C> {
     lease: Option<Lease>,
     timeouts: Option<Box<Timeouts>>,
     /// Messages on their way out.
-    given_up: Vec<GivenUp<M>>,
+    given_up: Option<Box<Leaving<M>>>,
+    wants_dead_letters: bool,
     length_limit: Option<LengthLimit>,
     /// A ready message left in the operation that is under way.
     handed_out: bool,
@@ -253,7 +258,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
             may_be_late: false,
             lease: None,
             timeouts: None,
-            given_up: Vec::new(),
+            given_up: None,
+            wants_dead_letters: false,
             length_limit: None,
             handed_out: false,
             totals: Totals::default(),
@@ -371,7 +377,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         self.ready.first_paged()
     }
 
-    /// An outstanding message with its history, to be sent again to the consumer that has it.
+    /// An outstanding message with its history, to be sent again to the consumer that has it; if it is in memory.
     pub fn unacked_message(&self, slot: Slot, position: Position) -> Option<(&M, History)> {
         self.unacked.get(slot, position)
     }
@@ -409,5 +415,12 @@ impl<M: QueueMessage, C> Queue<M, C> {
 
     fn is_persisted(&self, message: &M) -> bool {
         self.durable && message.is_persistent()
+    }
+
+    fn is_kept_persisted(&self, kept: &Kept<M>) -> bool {
+        match kept {
+            Kept::Memory(message) => self.is_persisted(message),
+            Kept::Disk(_) => true,
+        }
     }
 }

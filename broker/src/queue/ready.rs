@@ -4,13 +4,16 @@
 //! runs of consecutive numbers. Messages that came back, and those that expire, stand apart: they carry their history and are
 //! merged in by position, and any of them can leave at any time.
 //!
-//! When there are more than memory allows, the later ones are *paged*: see [`Behind`].
+//! When there are more than memory allows, the later ones are *paged*: see [`Behind`]. Of those that came back some may be on disk
+//! only as well: see [`Kept`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 
 use super::behind::Behind;
 use super::fresh::Fresh;
+use super::kept::{Kept, Stubs};
+use super::sink::LoadOf;
 use super::{ExpiresAt, Load, Loaded, Position, QueueMessage};
 
 /// What a message has been through before it became ready.
@@ -33,7 +36,9 @@ pub(super) struct Entry<T> {
 
 pub(super) struct Ready<M> {
     fresh: Fresh<M>,
-    apart: BTreeMap<Position, (M, History)>,
+    apart: BTreeMap<Position, (Kept<M>, History)>,
+    /// Those of them that are on disk only, if any are.
+    stubs: Option<Box<Stubs>>,
     /// Those of them that expire.
     expiring: BTreeSet<(NonZeroU64, Position)>,
     behind: Behind<M>,
@@ -47,6 +52,7 @@ impl<M: QueueMessage> Ready<M> {
         Self {
             fresh: Fresh::new(),
             apart: BTreeMap::new(),
+            stubs: None,
             expiring: BTreeSet::new(),
             behind: Behind::new(),
             body_bytes: 0,
@@ -69,18 +75,36 @@ impl<M: QueueMessage> Ready<M> {
         self.behind.page(first, until, count, body_bytes, expires);
     }
 
-    pub(super) fn is_paging(&self) -> bool {
-        !self.behind.is_empty()
+    /// What is paged from now on stands behind something else.
+    pub(super) fn end_stretch(&mut self) {
+        self.behind.end_stretch();
     }
 
-    /// Whether the message that leaves next is paged.
+    /// Whether anything is on disk only, here or behind.
+    pub(super) fn is_paging(&self) -> bool {
+        !self.behind.is_empty() || self.stubs.is_some()
+    }
+
+    /// Whether the message that leaves next is on disk only.
     pub(super) fn is_head_paged(&self) -> bool {
-        self.is_paging() && self.fresh.messages.is_empty() && !self.apart_is_next()
+        self.is_paging() && !self.is_empty() && self.peek().is_none()
+    }
+
+    #[cfg(test)]
+    pub(super) fn waits_for_load(&self, load: Load) -> bool {
+        match load.of {
+            LoadOf::Stubs => self.stubs.as_ref().is_some_and(|stubs| stubs.waits_for(load)),
+            _ => self.behind.waits_for(load),
+        }
     }
 
     #[cfg(test)]
     pub(super) fn paged_ranges(&self) -> Vec<std::ops::Range<u64>> {
-        self.behind.paged_ranges()
+        let stubs = self.apart.iter().filter(|(_, (kept, _))| kept.message().is_none());
+        let mut ranges: Vec<_> = stubs.map(|(position, _)| position.0..position.0 + 1).collect();
+        ranges.extend(self.behind.paged_ranges());
+        ranges.sort_unstable_by_key(|range| range.start);
+        ranges
     }
 
     /// The next load to ask for, unless one is under way or there is more than `ahead_bytes` to hand out before.
@@ -88,11 +112,18 @@ impl<M: QueueMessage> Ready<M> {
         if !self.is_head_paged() && self.memory_bytes - self.behind.memory_bytes() > ahead_bytes {
             return None;
         }
-        self.behind.next_load(ahead_bytes)
+        match &mut self.stubs {
+            // What came back stands before all that was never handed out.
+            Some(stubs) if stubs.len() > 0 => stubs.next_load(ahead_bytes),
+            _ => self.behind.next_load(ahead_bytes),
+        }
     }
 
     /// Takes in what a load brought. False if nobody waits for it any more.
     pub(super) fn loaded(&mut self, load: Load, loaded: Loaded<M>) -> bool {
+        if load.of == LoadOf::Stubs {
+            return self.loaded_stubs(load, loaded);
+        }
         if !self.behind.waits_for(load) {
             return false;
         }
@@ -102,12 +133,36 @@ impl<M: QueueMessage> Ready<M> {
                 self.count_in(&message);
                 self.fresh.push(position, message);
             } else {
-                self.put_back(position, history, message);
+                self.put_back(position, history, Kept::Memory(message));
             }
         }
         if let Some(kept) = self.behind.advance(loaded.until) {
             self.fresh.append(kept);
         }
+        true
+    }
+
+    /// Takes in what came back and was on disk only. What else a load brought is here already, or handed out.
+    fn loaded_stubs(&mut self, load: Load, loaded: Loaded<M>) -> bool {
+        if !self.stubs.as_mut().is_some_and(|stubs| stubs.end_load(load)) {
+            return false;
+        }
+        for (position, _, message) in loaded.messages {
+            if let Some((kept @ Kept::Disk(_), _)) = self.apart.get_mut(&position)
+                && let Some(stubs) = &mut self.stubs
+            {
+                stubs.remove(position);
+                self.body_bytes += message.body_len() as u64;
+                self.memory_bytes += message.memory_size() as u64;
+                *kept = Kept::Memory(message);
+            }
+        }
+        let stubs = self.stubs.as_ref();
+        // They could not be read.
+        for position in stubs.map_or(Vec::new(), |stubs| stubs.lost(load, loaded.until)) {
+            self.take_apart(position);
+        }
+        self.stubs.take_if(|stubs| stubs.is_idle());
         true
     }
 
@@ -119,10 +174,10 @@ impl<M: QueueMessage> Ready<M> {
                 expires_at,
                 ..History::default()
             };
-            return self.put_back(position, history, message);
+            return self.put_back(position, history, Kept::Memory(message));
         }
         self.count_in(&message);
-        if self.is_paging() {
+        if !self.behind.is_empty() {
             self.behind.push(position, message);
         } else {
             self.fresh.push(position, message);
@@ -130,19 +185,38 @@ impl<M: QueueMessage> Ready<M> {
     }
 
     /// Puts a message back to its place.
-    pub(super) fn put_back(&mut self, position: Position, history: History, message: M) {
-        self.count_in(&message);
+    pub(super) fn put_back(&mut self, position: Position, history: History, kept: Kept<M>) {
+        match &kept {
+            Kept::Memory(message) => self.count_in(message),
+            Kept::Disk(stub) => {
+                let stubs = self.stubs.get_or_insert_with(|| Box::new(Stubs::new()));
+                stubs.insert(position, stub.body_len);
+            }
+        }
         if let Some(expires_at) = history.expires_at {
             self.expiring.insert((expires_at, position));
         }
-        self.apart.insert(position, (message, history));
+        self.apart.insert(position, (kept, history));
     }
 
     /// Takes the message with the lowest position.
     pub(super) fn pop(&mut self) -> Option<Entry<M>> {
         if self.apart_is_next() {
-            let (position, _) = self.apart.first_key_value()?;
-            return self.take_apart(*position);
+            let (position, (kept, _)) = self.apart.first_key_value()?;
+            kept.message()?;
+            let Entry {
+                position,
+                history,
+                message: Kept::Memory(message),
+            } = self.take_apart(*position)?
+            else {
+                return None;
+            };
+            return Some(Entry {
+                position,
+                history,
+                message,
+            });
         }
         let (position, message) = self.fresh.pop()?;
         self.count_out(&message);
@@ -189,21 +263,26 @@ impl<M: QueueMessage> Ready<M> {
     }
 
     /// Takes a message whose time is over.
-    pub(super) fn take_expired(&mut self, now_millis: u64) -> Option<Entry<M>> {
+    pub(super) fn take_expired(&mut self, now_millis: u64) -> Option<Entry<Kept<M>>> {
         let (_, position) = self.expiring.first().filter(|(at, _)| at.get() <= now_millis)?;
         self.take_apart(*position)
     }
 
-    fn take_apart(&mut self, position: Position) -> Option<Entry<M>> {
-        let (message, history) = self.apart.remove(&position)?;
+    fn take_apart(&mut self, position: Position) -> Option<Entry<Kept<M>>> {
+        let (kept, history) = self.apart.remove(&position)?;
         if let Some(expires_at) = history.expires_at {
             self.expiring.remove(&(expires_at, position));
         }
-        self.count_out(&message);
+        if let Kept::Memory(message) = &kept {
+            self.count_out(message);
+        } else if let Some(stubs) = &mut self.stubs {
+            stubs.remove(position);
+            self.stubs.take_if(|stubs| stubs.is_idle());
+        }
         Some(Entry {
             position,
             history,
-            message,
+            message: kept,
         })
     }
 
@@ -214,11 +293,11 @@ impl<M: QueueMessage> Ready<M> {
 
     pub(super) fn peek(&self) -> Option<Entry<&M>> {
         if self.apart_is_next() {
-            let (position, (message, history)) = self.apart.first_key_value()?;
+            let (position, (kept, history)) = self.apart.first_key_value()?;
             return Some(Entry {
                 position: *position,
                 history: *history,
-                message,
+                message: kept.message()?,
             });
         }
         let (position, message) = self.fresh.peek()?;
@@ -230,7 +309,7 @@ impl<M: QueueMessage> Ready<M> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.fresh.messages.is_empty() && self.apart.is_empty() && !self.is_paging()
+        self.fresh.messages.is_empty() && self.apart.is_empty() && self.behind.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -239,11 +318,12 @@ impl<M: QueueMessage> Ready<M> {
 
     /// How many are in the store only.
     pub(super) fn paged_len(&self) -> usize {
-        self.behind.paged_len()
+        self.behind.paged_len() + self.stubs.as_ref().map_or(0, |stubs| stubs.len())
     }
 
     pub(super) fn body_bytes(&self) -> u64 {
-        self.body_bytes + self.behind.paged_body_bytes()
+        let stubs = self.stubs.as_ref().map_or(0, |stubs| stubs.body_bytes());
+        self.body_bytes + self.behind.paged_body_bytes() + stubs
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -312,8 +392,8 @@ mod tests {
             ready.push(Position(position), Body(1), None);
         }
         assert_eq!(ready.pop().map(|entry| entry.position), Some(Position(3)));
-        ready.put_back(Position(3), History::default(), Body(1));
-        ready.put_back(Position(10), History::default(), Body(1));
+        ready.put_back(Position(3), History::default(), Kept::Memory(Body(1)));
+        ready.put_back(Position(10), History::default(), Kept::Memory(Body(1)));
         assert_eq!(positions(&mut ready), [3, 4, 5, 9, 10, 20, 21]);
         ready.push(Position(30), Body(1), None);
         assert_eq!(positions(&mut ready), [30]);

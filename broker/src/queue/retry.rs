@@ -1,11 +1,12 @@
 //! Messages that came back too late or too early: deliveries that nobody acknowledges in time return by themselves, and messages that
 //! came back may have to wait before they are delivered again.
 //!
-//! What waits is in memory, counts as ready, and no message stands behind it. It comes back to its place when its time has come, and at
+//! What waits counts as ready, and no message stands behind it. It comes back to its place when its time has come, and at
 //! once after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::kept::Kept;
 use super::ready::History;
 use super::unacked::UnackedMessage;
 use super::{ConsumerKey, DelayedRetry, Position, Queue, QueueMessage, Sink, Slot};
@@ -40,7 +41,7 @@ impl RetryDelay {
 
 /// Messages that wait.
 pub(super) struct Waiting<M> {
-    by_time: BTreeMap<(u64, Position), (M, History)>,
+    by_time: BTreeMap<(u64, Position), (Kept<M>, History)>,
     pub(super) body_bytes: u64,
     pub(super) memory_bytes: u64,
 }
@@ -62,18 +63,20 @@ impl<M: QueueMessage> Waiting<M> {
         self.by_time.first_key_value().map(|((millis, _), _)| *millis)
     }
 
-    fn insert(&mut self, millis: u64, position: Position, history: History, message: M) {
-        self.body_bytes += message.body_len() as u64;
-        self.memory_bytes += message.memory_size() as u64;
-        self.by_time.insert((millis, position), (message, history));
+    fn insert(&mut self, millis: u64, position: Position, history: History, kept: Kept<M>) {
+        let sizes = kept.sizes();
+        self.body_bytes += sizes.body;
+        self.memory_bytes += sizes.memory;
+        self.by_time.insert((millis, position), (kept, history));
     }
 
-    fn take_due(&mut self, now_millis: u64) -> Option<(Position, M, History)> {
+    fn take_due(&mut self, now_millis: u64) -> Option<(Position, Kept<M>, History)> {
         let first = self.by_time.first_entry().filter(|first| first.key().0 <= now_millis)?;
-        let ((_, position), (message, history)) = first.remove_entry();
-        self.body_bytes -= message.body_len() as u64;
-        self.memory_bytes -= message.memory_size() as u64;
-        Some((position, message, history))
+        let ((_, position), (kept, history)) = first.remove_entry();
+        let sizes = kept.sizes();
+        self.body_bytes -= sizes.body;
+        self.memory_bytes -= sizes.memory;
+        Some((position, kept, history))
     }
 }
 
@@ -140,10 +143,10 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// Lets come back what has waited long enough, and what is late; some of it.
     pub(super) fn return_what_is_due<S: Sink<M, C> + ?Sized>(&mut self, now_millis: u64, sink: &mut S) {
         for _ in 0..RETURNED_BATCH_MESSAGES {
-            let Some((position, message, history)) = self.waiting.take_due(now_millis) else {
+            let Some((position, kept, history)) = self.waiting.take_due(now_millis) else {
                 break;
             };
-            self.ready.put_back(position, history, message);
+            self.ready.put_back(position, history, kept);
         }
         for _ in 0..RETURNED_BATCH_MESSAGES {
             let timeouts = self.timeouts.as_mut();
@@ -175,7 +178,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
     {
         let delivery_count = entry.history.delivery_count.saturating_add(u32::from(failed));
         self.totals.requeued += 1;
-        if self.is_persisted(&entry.message) {
+        if self.is_kept_persisted(&entry.kept) {
             sink.requeued(entry.position, delivery_count);
         }
         let history = History {
@@ -184,10 +187,17 @@ impl<M: QueueMessage, C> Queue<M, C> {
             ..entry.history
         };
         match self.retry_delay.millis(failed, delivery_count) {
-            0 => self.ready.put_back(entry.position, history, entry.message),
+            0 => self.ready.put_back(entry.position, history, entry.kept),
             millis => {
                 let millis = sink.now_millis().saturating_add(millis);
-                self.waiting.insert(millis, entry.position, history, entry.message);
+                let kept = match entry.kept {
+                    Kept::Memory(message) => {
+                        let memory_size = message.memory_size() as u64;
+                        self.keep(message, memory_size)
+                    }
+                    Kept::Disk(stub) => Kept::Disk(stub),
+                };
+                self.waiting.insert(millis, entry.position, history, kept);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! How messages end: acknowledged, requeued, rejected, purged, deleted with their queue.
 
+use super::kept::Kept;
+use super::leaving::Place;
 use super::unacked::UnackedMessage;
 use super::{DropReason, Position, Queue, QueueMessage, Sink, Slot};
 
@@ -23,7 +25,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
     {
         self.settle_each(messages, sink, |queue, entry, sink| {
             queue.totals.acked += 1;
-            queue.settle_if_persisted(entry.position, &entry.message, sink);
+            queue.settle_kept(entry.position, &entry.kept, sink);
         })
     }
 
@@ -64,12 +66,13 @@ impl<M: QueueMessage, C> Queue<M, C> {
     pub fn purge<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) -> usize {
         let count = self.ready.len() + self.waiting.len();
         if count > 0 {
-            let persisted = |entry: &&UnackedMessage<M>| self.is_persisted(&entry.message);
+            let persisted = |entry: &&UnackedMessage<M>| self.is_kept_persisted(&entry.kept);
             let mut kept: Vec<_> = self
                 .unacked
                 .iter()
                 .filter(persisted)
-                .map(|entry| (entry.position, entry.message.body_len()))
+                .map(|entry| (entry.position, entry.kept.body_len()))
+                .chain(self.given_up_on_disk())
                 .collect();
             kept.sort_unstable();
             sink.purge(self.next_position, kept);
@@ -92,7 +95,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
         self.waiting = super::Waiting::new();
         self.timeouts = None;
         self.unacked = super::Unacked::new();
-        self.given_up = Vec::new();
+        self.given_up = None;
         self.deleted = true;
         deleted
     }
@@ -102,8 +105,17 @@ impl<M: QueueMessage, C> Queue<M, C> {
         S: Sink<M, C> + ?Sized,
     {
         self.totals.rejected += 1;
-        self.settle_if_persisted(entry.position, &entry.message, sink);
-        sink.dropped(entry.message, reason);
+        match entry.kept {
+            // Nothing is in its way, so it can go at once.
+            Kept::Memory(message) if self.given_up.is_none() => {
+                self.settle_if_persisted(entry.position, &message, sink);
+                sink.dropped(message, reason);
+            }
+            kept @ Kept::Disk(_) if self.given_up.is_none() && !self.wants_dead_letters => {
+                self.settle_kept(entry.position, &kept, sink);
+            }
+            kept => self.put_aside_from(Place::Here, entry.position, kept, reason),
+        }
     }
 
     /// Takes messages out of the unacked ones, lets `end` decide their fate, and spends the credit that came free

@@ -54,7 +54,7 @@ pub enum DropReason {
     MaxLength,
 }
 
-/// Paged messages that a queue wants back: those from `from` up to `until`, which is excluded, that it [wants](Load::wants).
+/// Messages in the store that a queue wants back: those from `from` up to `until`, which is excluded, that it [wants](Load::wants).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     pub from: Position,
@@ -63,6 +63,19 @@ pub struct Load {
     pub bytes: u64,
     pub(super) level: u8,
     pub(super) max_priority: u8,
+    pub(super) of: LoadOf,
+}
+
+/// What a load is to bring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LoadOf {
+    /// Messages that were never handed out.
+    #[default]
+    Paged,
+    /// Messages that came back.
+    Stubs,
+    /// Messages that were given up, of any level.
+    GivenUp,
 }
 
 impl Load {
@@ -118,8 +131,9 @@ pub trait Sink<M, C> {
     /// [`load`](Self::load) as long as the process lives. Called in the same order as [`persist`](Self::persist).
     fn spill(&mut self, position: Position, message: &M, expires_at: ExpiresAt);
 
-    /// The queue wants paged messages back. Somebody reads them, and hands them to [`Queue::loaded`](super::Queue::loaded). There
-    /// is one load at a time, but for one that nobody waits for any more.
+    /// The queue wants messages back that are in the store only. Somebody reads them, and hands them to
+    /// [`Queue::loaded`](super::Queue::loaded). Of paged messages, of those that came back, and of those that were given up, there is
+    /// one load at a time, but for those that nobody waits for any more.
     fn load(&mut self, load: Load);
 
     /// Paged messages have expired. Somebody finds them, and hands them to [`Queue::found`](super::Queue::found). There is one search
@@ -132,8 +146,8 @@ pub trait Sink<M, C> {
     /// anything.
     fn late(&mut self, consumer: &C, slot: Slot, position: Position);
 
-    /// A persisted message is gone for good: acknowledged or dropped.
-    fn settle(&mut self, position: Position, message: &M);
+    /// A persisted message with so large a body is gone for good: acknowledged or dropped.
+    fn settle(&mut self, position: Position, body_len: usize);
 
     /// All messages below a position are gone for good, persisted and spilled ones, but the `kept` ones, which are unacked. They
     /// are persisted, and come in rising order with the size of their body.

@@ -3,6 +3,7 @@
 use slab::Slab;
 
 use super::consumers::ConsumerKey;
+use super::kept::{Kept, Sizes};
 use super::ready::History;
 use super::{Position, QueueMessage, Slot};
 
@@ -10,7 +11,7 @@ use super::{Position, QueueMessage, Slot};
 const KEPT_CAPACITY_ENTRIES: usize = 256;
 
 pub(super) struct UnackedMessage<M> {
-    pub(super) message: M,
+    pub(super) kept: Kept<M>,
     pub(super) position: Position,
     /// `None` after basic.get.
     pub(super) consumer: Option<ConsumerKey>,
@@ -33,9 +34,9 @@ impl<M: QueueMessage> Unacked<M> {
     }
 
     /// Keeps a message in the slot that `vacant_slot` announced.
-    pub(super) fn insert(&mut self, entry: UnackedMessage<M>) {
-        self.body_bytes += entry.message.body_len() as u64;
-        self.memory_bytes += entry.message.memory_size() as u64;
+    pub(super) fn insert(&mut self, entry: UnackedMessage<M>, sizes: Sizes) {
+        self.body_bytes += sizes.body;
+        self.memory_bytes += sizes.memory;
         self.entries.insert(entry);
     }
 
@@ -46,15 +47,17 @@ impl<M: QueueMessage> Unacked<M> {
             return None;
         }
         let entry = self.entries.try_remove(key)?;
-        self.body_bytes -= entry.message.body_len() as u64;
-        self.memory_bytes -= entry.message.memory_size() as u64;
+        let sizes = entry.kept.sizes();
+        self.body_bytes -= sizes.body;
+        self.memory_bytes -= sizes.memory;
         Some(entry)
     }
 
-    /// The message in a slot and its history, if it is the one at this position.
+    /// The message in a slot and its history, if it is the one at this position and in memory.
     pub(super) fn get(&self, slot: Slot, position: Position) -> Option<(&M, History)> {
         let entry = self.entries.get(slot as usize)?;
-        (entry.position == position).then_some((&entry.message, entry.history))
+        let message = entry.kept.message().filter(|_| entry.position == position)?;
+        Some((message, entry.history))
     }
 
     /// Who has the message in a slot, if it is the one at this position and a consumer has it.
@@ -66,6 +69,13 @@ impl<M: QueueMessage> Unacked<M> {
     /// All of them, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &UnackedMessage<M>> {
         self.entries.iter().map(|(_, entry)| entry)
+    }
+
+    /// The positions of those that are on disk only.
+    #[cfg(test)]
+    pub(super) fn stubs(&self) -> Vec<u64> {
+        let stubs = self.iter().filter(|entry| entry.kept.message().is_none());
+        stubs.map(|entry| entry.position.0).collect()
     }
 
     /// Gives memory back after a burst; cheap when there is nothing to give.

@@ -10,7 +10,7 @@ use amq_protocol::protocol::basic::{
 use leveret_storage::QueueId;
 
 use super::channel::{ChannelConsumer, server_only};
-use super::deliveries::ChannelDeliveries;
+use super::deliveries::{ChannelDeliveries, held_bytes};
 use super::outbox::Consumer;
 use super::{Pause, Session, reply_to, short};
 use crate::protocol::error::AmqpError;
@@ -322,7 +322,8 @@ impl Session {
         let tag = channel.next_tag();
         if !get.no_ack {
             let origin = channel.get_origin(&queue);
-            channel.track(tag, origin, got.slot, got.position);
+            let held_bytes = held_bytes(&queue, &message, message.view().len());
+            channel.track(tag, origin, got.slot, got.position, held_bytes);
         }
         let left = crate::vhost::queues::saturating_u32(got.ready);
         hot::write_get_ok(

@@ -6,8 +6,14 @@ use std::sync::atomic::AtomicU64;
 
 use slab::Slab;
 
+use crate::protocol::message::Message;
 use crate::queue::{ConsumerKey, Position};
 use crate::vhost::QueueHandle;
+
+/// Deliveries that a channel may have without having settled them, where nothing else says how many; the same for its transient messages in
+/// bytes, because those are in memory only. A channel with more gets no more from its consumers until it settles some.
+const UNACKED_MESSAGES_MAX: u32 = 1 << 21;
+const UNACKED_BYTES_MAX: u64 = 128 << 20;
 
 /// Settled entries are swept out once they outnumber the outstanding ones by this many.
 const TOMBSTONES_MAX: usize = 1024;
@@ -39,11 +45,22 @@ pub struct Unacked {
     pub slot: u32,
     /// Index into [`ChannelDeliveries::origins`], or `SETTLED`, or `LATE`.
     origin: u32,
+    /// Bytes of memory that it takes until it is settled; none if the message is on disk.
+    pub held_bytes: u32,
 }
 
 const SETTLED: u32 = u32::MAX;
 /// In place of an origin: the delivery was taken back because it was late. The client may settle it still, which does nothing.
 const LATE: u32 = u32::MAX - 1;
+
+/// Memory that a message of this size takes until it is settled, as far as nobody can let go of it.
+#[inline]
+pub fn held_bytes(queue: &QueueHandle, message: &Message, len: usize) -> u32 {
+    if queue.persists(message) {
+        return 0;
+    }
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
 
 /// A delivery tag that is not outstanding (ERRORS: `unknown delivery tag N`).
 #[derive(Debug, PartialEq, Eq)]
@@ -73,6 +90,8 @@ pub struct ChannelDeliveries {
     /// What listings show of the channel's other side.
     pub shown: Shown,
     consumer_unacked: u32,
+    /// Memory of the messages that are not settled, to consumers and by `basic.get`.
+    held_bytes: u64,
     /// `channel.flow`: does the client want deliveries?
     pub active: bool,
 }
@@ -87,6 +106,7 @@ impl Default for ChannelDeliveries {
             prefetch_global: 0,
             shown: Shown::default(),
             consumer_unacked: 0,
+            held_bytes: 0,
             active: true,
         }
     }
@@ -101,17 +121,23 @@ impl ChannelDeliveries {
 
     /// May a consumer that acknowledges get one more?
     pub fn takes_deliveries(&self) -> bool {
-        self.active && (self.prefetch_global == 0 || self.consumer_unacked < u32::from(self.prefetch_global))
+        let most = match self.prefetch_global {
+            0 => UNACKED_MESSAGES_MAX,
+            prefetch => u32::from(prefetch),
+        };
+        self.active && self.consumer_unacked < most && self.held_bytes < UNACKED_BYTES_MAX
     }
 
     /// Remembers a delivery until it is settled.
-    pub fn track(&mut self, delivery_tag: u64, origin: u32, slot: u32, position: Position) {
+    pub fn track(&mut self, delivery_tag: u64, origin: u32, slot: u32, position: Position, held_bytes: u32) {
         self.unacked.push_back(Unacked {
             delivery_tag,
             position,
             slot,
             origin,
+            held_bytes,
         });
+        self.held_bytes += u64::from(held_bytes);
         if let Some(origin) = self.origins.get_mut(origin as usize) {
             origin.outstanding += 1;
             self.consumer_unacked += u32::from(!origin.consumer_tag.is_empty());
@@ -194,6 +220,7 @@ impl ChannelDeliveries {
         };
         origin.outstanding -= 1;
         self.consumer_unacked -= u32::from(!origin.consumer_tag.is_empty());
+        self.held_bytes -= u64::from(entry.held_bytes);
         settled(origin, entry);
         if origin.outstanding == 0 && !origin.consuming {
             self.origins.remove(index);
@@ -300,6 +327,7 @@ impl ChannelDeliveries {
                 Some(origin) if origin.consuming && !settled.contains(&entry.delivery_tag) => {
                     origin.outstanding -= 1;
                     self.consumer_unacked -= 1;
+                    self.held_bytes -= u64::from(entry.held_bytes);
                     take(origin, entry.origin, entry);
                 }
                 Some(_) => kept.push_back(entry),
@@ -322,5 +350,25 @@ impl ChannelDeliveries {
         self.unacked
             .range(first..)
             .filter_map(|entry| Some((self.origins.get(entry.origin as usize)?, entry)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_takes_no_more_than_it_may_hold_whatever_its_prefetch() {
+        let mut channel = ChannelDeliveries {
+            consumer_unacked: UNACKED_MESSAGES_MAX - 1,
+            held_bytes: UNACKED_BYTES_MAX - 1,
+            ..ChannelDeliveries::default()
+        };
+        assert!(channel.takes_deliveries());
+        channel.consumer_unacked += 1;
+        assert!(!channel.takes_deliveries());
+        channel.consumer_unacked = 0;
+        channel.held_bytes += 1;
+        assert!(!channel.takes_deliveries());
     }
 }

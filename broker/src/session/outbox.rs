@@ -24,7 +24,7 @@ use leveret_storage::{CommitListener, QueueId};
 use parking_lot::lock_api::ArcMutexGuard;
 use parking_lot::{Mutex, RawMutex};
 
-use super::deliveries::{ChannelDeliveries, Origin, Shown};
+use super::deliveries::{ChannelDeliveries, Origin, Shown, held_bytes};
 use super::stock;
 use crate::broker::ConnectionInfo;
 use crate::protocol::error::AmqpError;
@@ -402,7 +402,14 @@ impl OutboxState {
             self.frame_max,
         );
         if !consumer.no_ack {
-            channel.track(delivery_tag, consumer.origin, delivery.slot, delivery.position);
+            let held_bytes = held_bytes(&origin.queue, delivery.message, view.len());
+            channel.track(
+                delivery_tag,
+                consumer.origin,
+                delivery.slot,
+                delivery.position,
+                held_bytes,
+            );
         }
         Accept::Taken
     }

@@ -198,6 +198,8 @@ impl Session {
         for (queue, origin, unacked) in again {
             // Never hold the outbox while asking the queue: it may be delivering to this very connection.
             let Some((mut message, delivery_count)) = queue.unacked_message(unacked.slot, unacked.position) else {
+                // It is on disk only, or gone with its queue, which takes nothing back.
+                self.settles.add(Settlement::Requeue { failed: false }, &queue, unacked);
                 continue;
             };
             if delivery_count > 0 && queue.tells_delivery_count() {
@@ -215,7 +217,7 @@ impl Session {
                 .origins
                 .get(origin as usize)
                 .map(|origin| origin.consumer_tag.clone());
-            channel.track(tag, origin, unacked.slot, unacked.position);
+            channel.track(tag, origin, unacked.slot, unacked.position, unacked.held_bytes);
             let Some(consumer_tag) = consumer_tag else { continue };
             hot::write_deliver(
                 outbox.bytes_mut(),

@@ -21,6 +21,9 @@ use crate::protocol::death::{DeadLetter, Death, DeathReason, Destination};
 use crate::protocol::message::Message;
 use crate::queue::{DropReason, Position};
 
+/// So much of what a transaction rejects is read for its commit, if it is on disk only.
+const TRANSACTION_LETTERS_BYTES_MAX: usize = 256 << 20;
+
 impl Vhost {
     /// Settles deliveries of one queue, given by slot and position. Those that it gives up go to its dead-letter exchange.
     pub fn settle(
@@ -34,7 +37,13 @@ impl Vhost {
             return queue.settle(settlement, entries, scratch);
         }
         let _hold = self.store.hold();
-        self.publish_what_it_gives_up(queue, scratch, |scratch| queue.settle(settlement, entries, scratch))
+        let ticket =
+            self.publish_what_it_gives_up(queue, scratch, |scratch| queue.settle(settlement, entries, scratch));
+        // A transaction happens as one write.
+        match scratch.durably {
+            true => ticket.max(self.publish_letters_of_transaction(queue, scratch)),
+            false => ticket,
+        }
     }
 
     /// Publishes a batch to a queue. What is too much for it goes to its dead-letter exchange.
@@ -50,6 +59,56 @@ impl Vhost {
             published.ticket
         });
         Published { ticket, ..published }
+    }
+
+    /// Publishes all that a queue has given up and that must be read for it, before the queue goes. This thread reads it: there is no later.
+    pub(super) fn publish_letters_before_deletion(&self, queue: &Arc<QueueHandle>) {
+        let mut scratch = Scratch::default();
+        while queue.letters_on_disk().is_some() {
+            let _hold = self.store.hold();
+            if self.publish_letters_on_disk(queue, &mut scratch).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Publishes with a transaction what that has rejected and is on disk only; this thread reads it. What is too much for one write
+    /// stays where it is until it is read, a moment later.
+    fn publish_letters_of_transaction(&self, queue: &Arc<QueueHandle>, scratch: &mut Scratch) -> Option<Ticket> {
+        let (mut ticket, mut bytes) = (None, 0);
+        while bytes < TRANSACTION_LETTERS_BYTES_MAX
+            && (queue.letters_on_disk().is_some() || queue.keeps_dead_letters())
+            && let Some((moved, read_bytes)) = self.publish_letters_on_disk(queue, scratch)
+        {
+            ticket = ticket.max(moved);
+            bytes += read_bytes;
+        }
+        ticket
+    }
+
+    /// Reads some of what a queue has given up, if it must be read, and publishes it; in which commit, and how much was read. The caller
+    /// holds the store. `None` if it cannot be read.
+    fn publish_letters_on_disk(
+        &self,
+        queue: &Arc<QueueHandle>,
+        scratch: &mut Scratch,
+    ) -> Option<(Option<Ticket>, usize)> {
+        let Some(load) = queue.letters_on_disk() else {
+            // Another thread has read it.
+            let ticket = self.publish_what_it_gives_up(queue, scratch, |scratch| queue.release_given_up(scratch));
+            return Some((ticket, 0));
+        };
+        let loaded = match queue.read(load) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::error!(queue = %queue.name, vhost = %self.name, %error, "rejected messages cannot be read");
+                return None;
+            }
+        };
+        let sizes = loaded.messages.iter().map(|(.., message)| message.memory_size());
+        let bytes = sizes.sum();
+        let ticket = self.publish_what_it_gives_up(queue, scratch, |scratch| queue.loaded(load, loaded, scratch));
+        Some((ticket, bytes))
     }
 
     /// Runs one step of a queue and publishes what the queue gives up in it, and what that drives out of other queues. The caller

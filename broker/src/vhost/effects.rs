@@ -262,8 +262,8 @@ impl Sink<Message, Consumer> for Effects<'_> {
         );
     }
 
-    fn settle(&mut self, position: Position, message: &Message) {
-        self.scratch.settled.push((position, message.body_len()));
+    fn settle(&mut self, position: Position, body_len: usize) {
+        self.scratch.settled.push((position, body_len));
     }
 
     fn purge(&mut self, below: Position, kept: Vec<(Position, usize)>) {

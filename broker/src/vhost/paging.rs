@@ -188,9 +188,9 @@ impl Job {
     fn run(self) -> Option<Job> {
         let queue = self.queue.upgrade()?;
         let done = match self.wanted {
-            Wanted::Load(load) => queue
-                .read(load)
-                .map(|loaded| queue.loaded(load, loaded, &mut Scratch::default())),
+            Wanted::Load(load) => queue.read(load).map(|loaded| {
+                queue.loaded(load, loaded, &mut Scratch::default());
+            }),
             Wanted::Search(search) => queue.find_expired(search).map(|found| queue.found(found)),
         };
         match done {
@@ -205,7 +205,7 @@ impl Job {
 
 impl QueueHandle {
     /// Reads the first messages of a load: persisted and spilled ones in one order.
-    fn read(&self, mut load: Load) -> Result<Loaded<Message>, StorageError> {
+    pub(super) fn read(&self, mut load: Load) -> Result<Loaded<Message>, StorageError> {
         loop {
             let loaded = self.read_part(load)?;
             // All that was found may be of other priorities.

@@ -214,6 +214,7 @@ impl QueueHandle {
         self.overflows_to_dead_letters.store(to_dead_letters, Ordering::Relaxed);
         let (delivery_limit, message_ttl) = (arguments.delivery_limit, arguments.message_ttl_ms);
         let consumer_timeout = arguments.consumer_timeout_ms;
+        let has_dead_letters = arguments.dead_letter_exchange.is_some();
         let (retry_delay, expires) = (arguments.retry_delay(), arguments.expires_ms);
         // What is given up now goes by what is in force now.
         *self.policies.write() = Arc::new(InForce {
@@ -222,6 +223,7 @@ impl QueueHandle {
             arguments,
         });
         self.with(&mut Scratch::default(), |queue, sink| {
+            queue.want_dead_letters(has_dead_letters);
             queue.limit_deliveries(delivery_limit);
             queue.set_message_ttl(message_ttl);
             queue.set_consumer_timeout(consumer_timeout);
@@ -283,6 +285,11 @@ impl QueueHandle {
     /// Whether it has put something aside for its dead-letter exchange.
     pub(super) fn keeps_dead_letters(&self) -> bool {
         self.has_dead_letter_exchange() && self.lock().has_given_up()
+    }
+
+    /// The load for which what it gives up waits, if it does.
+    pub(super) fn letters_on_disk(&self) -> Option<Load> {
+        self.lock().load_of_given_up()
     }
 
     /// Has the queue give up for its dead-letter exchange what it has put aside; it is in the scratch afterwards.
@@ -413,14 +420,15 @@ impl QueueHandle {
     }
 
     /// Takes back paged messages.
-    pub(super) fn loaded(&self, load: Load, loaded: Loaded<Message>, scratch: &mut Scratch) {
-        self.with(scratch, |queue, sink| {
+    pub(super) fn loaded(&self, load: Load, loaded: Loaded<Message>, scratch: &mut Scratch) -> Option<Ticket> {
+        let (ticket, ()) = self.with(scratch, |queue, sink| {
             let until = loaded.until;
             queue.loaded(load, loaded, sink);
             // With priorities, others may have stayed.
             let discard_below = queue.first_paged().map_or(until, |first| first.min(until));
             sink.scratch.discard_below = Some(discard_below);
         });
+        ticket
     }
 
     /// Drops all ready messages and says how many, and in which commit.
@@ -459,11 +467,17 @@ impl QueueHandle {
         (queue.counts(), queue.totals())
     }
 
-    /// The message of an outstanding delivery and how many deliveries of it failed, for redelivering it to the same consumer.
+    /// The message of an outstanding delivery, if it is in memory, and how many deliveries of it failed, for redelivering it to the same consumer.
     pub fn unacked_message(&self, slot: u32, position: Position) -> Option<(Message, u32)> {
         let queue = self.lock();
         let (message, history) = queue.unacked_message(slot, position)?;
         Some((message.clone(), history.delivery_count))
+    }
+
+    /// Whether a message of this queue is on disk, whatever else there is of it.
+    #[inline]
+    pub fn persists(&self, message: &Message) -> bool {
+        self.properties.durable && message.is_persistent()
     }
 
     /// Lets a publisher wait until consumers have caught up; false when they have.

@@ -299,6 +299,7 @@ impl Vhost {
         queue: &Arc<QueueHandle>,
         condition: impl FnOnce(&Queue<Message, Consumer>) -> bool,
     ) -> Result<(usize, Durable), Counts> {
+        self.publish_letters_before_deletion(queue);
         let mut topology = self.topology.write();
         if !topology.has(queue) {
             return Ok((0, None));

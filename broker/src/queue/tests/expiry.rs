@@ -46,6 +46,7 @@ enum Operation {
     Cancel,
     Requeue(usize),
     Ack(usize),
+    Reject(usize),
     Room(u64),
     Limit(Option<u64>),
     Purge,
@@ -64,6 +65,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         1 => Just(Operation::Cancel),
         2 => any::<usize>().prop_map(Operation::Requeue),
         2 => any::<usize>().prop_map(Operation::Ack),
+        1 => any::<usize>().prop_map(Operation::Reject),
         1 => (0..300_u64).prop_map(Operation::Room),
         1 => prop::option::of(0..8_u64).prop_map(Operation::Limit),
         1 => Just(Operation::Purge),
@@ -80,6 +82,7 @@ struct Outside {
     search: Option<Search>,
     held: Vec<(Slot, Position, Mortal)>,
     dropped: BTreeSet<u64>,
+    rejected: Vec<u64>,
     deadlines: BTreeMap<u64, u64>,
 }
 
@@ -135,7 +138,7 @@ impl Sink<Mortal, ()> for Outside {
         self.stored.remove(&position.0).unwrap();
     }
 
-    fn settle(&mut self, position: Position, _: &Mortal) {
+    fn settle(&mut self, position: Position, _: usize) {
         self.stored.remove(&position.0).unwrap();
     }
 
@@ -150,11 +153,14 @@ impl Sink<Mortal, ()> for Outside {
     fn requeued(&mut self, _: Position, _: u32) {}
 
     fn dropped(&mut self, message: Mortal, reason: DropReason) {
-        let expected = match self.is_in_time(&message) {
-            true => DropReason::MaxLength,
-            false => DropReason::Expired,
+        let is_expected = match reason {
+            DropReason::Expired => !self.is_in_time(&message),
+            // It may have been in time when it left, and read later.
+            DropReason::MaxLength => true,
+            DropReason::Rejected => self.rejected.contains(&message.0),
+            DropReason::DeliveryLimit => false,
         };
-        assert_eq!(reason, expected, "{message:?}");
+        assert!(is_expected, "{message:?} {reason:?}");
         assert!(self.dropped.insert(message.0), "{message:?} was dropped twice");
     }
 }
@@ -217,7 +223,12 @@ impl Story {
                     assert_eq!(queue.requeue([(slot, position)], true, outside), 0);
                 }
             }
-            Operation::Requeue(_) | Operation::Ack(_) => {}
+            Operation::Reject(which) if !outside.held.is_empty() => {
+                let (slot, position, message) = outside.held.remove(which % outside.held.len());
+                outside.rejected.push(message.0);
+                assert_eq!(queue.reject([(slot, position)], outside), 0);
+            }
+            Operation::Requeue(_) | Operation::Ack(_) | Operation::Reject(_) => {}
             Operation::Room(bytes) => queue.allow(bytes),
             Operation::Limit(messages) => {
                 self.limit = messages;
@@ -248,7 +259,9 @@ impl Story {
         let until = messages.get(count).map_or(load.until, |(position, ..)| *position);
         messages.truncate(count);
         // What was spilled is not kept in the store when it is in memory again.
-        let spilled = messages.iter().filter(|(.., message)| !message.is_persistent());
+        let spilled = messages
+            .iter()
+            .filter(|(.., message)| load.of == LoadOf::Paged && !message.is_persistent());
         for (position, ..) in spilled {
             self.outside.stored.remove(&position.0);
         }
@@ -286,7 +299,10 @@ impl Story {
     fn check(&self) {
         let counts = self.queue.counts();
         assert_eq!(counts.unacked, self.outside.held.len());
-        let gone = self.outside.dropped.len() + self.settled + self.purged;
+        let gone = self.outside.dropped.len()
+            + self.queue.given_up.as_ref().map_or(0, |leaving| leaving.len())
+            + self.settled
+            + self.purged;
         assert_eq!(counts.ready + counts.unacked + gone, self.published as usize);
         assert_eq!(counts.ready_bytes, 10 * counts.ready as u64);
         let fits = self.limit.is_none_or(|most| counts.ready as u64 <= most);
@@ -308,6 +324,7 @@ impl Story {
             }
         }
         assert_eq!(self.queue.next_due_millis(), u64::MAX);
+        assert!(self.queue.given_up.is_none());
         while self.queue.counts().ready > 0 {
             self.act(Operation::Load(9));
             if let GetOutcome::Got(got) = self.queue.get(true, &mut self.outside).unwrap() {
@@ -333,6 +350,7 @@ proptest! {
             limit: None,
         };
         story.queue.allow(100);
+        story.queue.want_dead_letters(true);
         operations.into_iter().for_each(|operation| story.act(operation));
         story.end();
     }

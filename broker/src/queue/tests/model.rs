@@ -61,6 +61,13 @@ pub(super) struct Model {
     /// does not decide what is paged; it is told.
     pub(super) paged: Vec<Paged>,
     pub(super) max_priority: u8,
+    /// Unacked messages of which the queue has only the place. They are not told of when they are given up, unless for dead letters.
+    pub(super) stubs: Vec<u64>,
+    /// What is given up is wanted, in order.
+    pub(super) wants_letters: bool,
+    pub(super) letters: Vec<(u64, Number)>,
+    /// So many of these have left.
+    pub(super) letters_sent: usize,
 }
 
 /// A stretch of positions on disk, of one priority.
@@ -155,8 +162,14 @@ impl Model {
 
     pub(super) fn reject(&mut self, positions: &[u64]) {
         for message in self.take_unacked(positions) {
+            if self.wants_letters {
+                self.letters.push((message.position, message.number));
+                continue;
+            }
             self.settle(&message);
-            self.effects.push(Effect::Dropped(message.number));
+            if !self.stubs.contains(&message.position) {
+                self.effects.push(Effect::Dropped(message.number));
+            }
         }
         self.dispatch();
     }
@@ -168,6 +181,11 @@ impl Model {
             if is_persistent(message.number) {
                 self.effects
                     .push(Effect::Requeued(message.position, message.delivery_count));
+            }
+            if self.stubs.contains(&message.position) {
+                // It must be read before anybody gets it.
+                let place = message.position..message.position + 1;
+                self.paged.push((self.level(&message), place));
             }
             self.ready.push(message);
         }
@@ -209,6 +227,9 @@ impl Model {
         if !purged.is_empty() {
             let persisted = self.unacked.iter().filter(|held| is_persistent(held.number));
             let mut kept: Vec<_> = persisted.map(|held| held.position).collect();
+            let letters = self.letters.iter().skip(self.letters_sent);
+            let letters = letters.filter(|(_, number)| is_persistent(*number));
+            kept.extend(letters.map(|(position, _)| *position));
             kept.sort_unstable();
             self.effects.push(Effect::Purge(self.next_position, kept));
         }

@@ -71,6 +71,8 @@ struct Outside {
     spilled: BTreeMap<u64, Number>,
     /// Loads under way, with all that the store had when they were asked for.
     loads: Vec<(Load, Stored)>,
+    /// What was given up for dead letters.
+    letters: Option<Vec<Number>>,
     delivered_up_to: Option<u64>,
     delivered_up_to_calls: usize,
     last_first_delivery: BTreeMap<u8, u64>,
@@ -155,10 +157,11 @@ impl Sink<Number, usize> for Outside {
 
     fn late(&mut self, _consumer: &usize, _slot: Slot, _position: Position) {}
 
-    fn settle(&mut self, position: Position, message: &Number) {
+    fn settle(&mut self, position: Position, body_len: usize) {
+        let message = self.on_disk.remove(&position.0);
         assert_eq!(
-            self.on_disk.remove(&position.0),
-            Some(*message),
+            message.map(|message| message.body_len()),
+            Some(body_len),
             "{position:?} settled, but not on disk"
         );
         self.effects.push(Effect::Settle(position.0));
@@ -188,7 +191,10 @@ impl Sink<Number, usize> for Outside {
 
     fn dropped(&mut self, message: Number, reason: DropReason) {
         assert_eq!(reason, DropReason::Rejected);
-        self.effects.push(Effect::Dropped(message));
+        match &mut self.letters {
+            Some(letters) => letters.push(message),
+            None => self.effects.push(Effect::Dropped(message)),
+        }
     }
 }
 
@@ -202,16 +208,19 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(max_priority: u8) -> Self {
-        let queue = Queue::new(QueueOptions {
+    fn new(max_priority: u8, wants_letters: bool) -> Self {
+        let mut queue = Queue::new(QueueOptions {
             durable: true,
             max_priority,
             ..QueueOptions::default()
         });
         let (outside, keys, mut model) = (Outside::default(), BTreeMap::new(), Model::default());
+        queue.want_dead_letters(wants_letters);
         model.max_priority = max_priority;
+        model.wants_letters = wants_letters;
         let outside = Outside {
             max_priority,
+            letters: wants_letters.then(Vec::new),
             ..outside
         };
         Self {
@@ -226,6 +235,7 @@ impl Pair {
 
     fn apply(&mut self, operation: Operation) {
         self.model.paged = self.queue.ready.paged_ranges();
+        self.model.stubs = self.queue.unacked.stubs();
         match operation {
             Operation::Publish(persistent) => self.publish(&persistent),
             Operation::Consume {
@@ -279,7 +289,26 @@ impl Pair {
             Operation::Load { which, count, late } => self.load(which, count, late),
         }
         self.model.paged = self.queue.ready.paged_ranges();
+        self.release();
         self.check();
+    }
+
+    /// Lets go what was given up for dead letters, as far as it could be read.
+    fn release(&mut self) {
+        let Some(before) = self.outside.letters.as_ref().map(Vec::len) else {
+            return assert!(!self.queue.has_given_up());
+        };
+        if self.queue.has_given_up() {
+            self.queue.release_given_up(&mut self.outside);
+        }
+        let letters = self.outside.letters.as_deref().unwrap_or_default();
+        self.model.letters_sent = letters.len();
+        let expected = self.model.letters.iter().map(|(_, number)| number);
+        assert!(expected.take(letters.len()).eq(letters), "letters keep their order");
+        if letters.len() == before && letters.len() < self.model.letters.len() {
+            let awaited = self.queue.load_of_given_up().unwrap();
+            assert!(self.outside.loads.iter().any(|(load, _)| *load == awaited));
+        }
     }
 
     fn load(&mut self, which: usize, count: usize, late: bool) {
@@ -414,10 +443,11 @@ impl Pair {
     }
 
     fn check(&mut self) {
-        assert_eq!(
-            std::mem::take(&mut self.outside.effects),
-            std::mem::take(&mut self.model.effects)
-        );
+        let mut effects = std::mem::take(&mut self.outside.effects);
+        // These are settled when they have been read.
+        let is_letter = |position: &u64| self.model.letters.iter().any(|(letter, _)| letter == position);
+        effects.retain(|effect| !matches!(effect, Effect::Settle(position) if is_letter(position)));
+        assert_eq!(effects, std::mem::take(&mut self.model.effects));
         let in_queue = || self.model.ready.iter().chain(&self.model.unacked);
         let paged = self.model.ready.iter().filter(|held| self.model.is_paged(held)).count();
         let bytes = |list: &[super::model::Held]| list.iter().map(|it| it.number.body_len() as u64).sum::<u64>();
@@ -428,7 +458,7 @@ impl Pair {
             consumers: self.model.clients.len(),
             ready_bytes: bytes(&self.model.ready),
             unacked_bytes: bytes(&self.model.unacked),
-            memory_bytes: (in_queue().count() - paged) as u64 * 8,
+            memory_bytes: (in_queue().count() - paged - self.queue.unacked.stubs().len()) as u64 * 8,
         };
         assert_eq!(self.queue.counts(), expected);
         let head = self.model.ready.first();
@@ -436,16 +466,16 @@ impl Pair {
         assert_eq!(self.queue.head(), head_in_memory.map(|message| &message.number));
         assert_eq!(self.queue.is_head_paged(), head.is_some() && head_in_memory.is_none());
         if self.model.waits_for_load() {
-            let level = head.map(|head| self.model.level(head));
-            let mut paged = self.model.paged.iter();
-            let first = paged.find(|(of, _)| Some(*of) == level).map(|(_, range)| range.start);
-            let awaited = |(load, _): &(Load, Stored)| Some(load.from.0) == first;
+            let level = head.map_or(0, |head| self.model.level(head));
+            let awaited = |(load, _): &(Load, Stored)| self.queue.ready.waits_for_load(level, *load);
             assert!(self.outside.loads.iter().any(awaited), "nobody will go on");
         }
 
         let persistent: BTreeSet<_> = in_queue()
-            .filter(|it| it.number.is_persistent())
-            .map(|it| it.position)
+            .map(|it| (it.position, it.number))
+            .chain(self.model.letters.iter().skip(self.model.letters_sent).copied())
+            .filter(|(_, number)| number.is_persistent())
+            .map(|(position, _)| position)
             .collect();
         let on_disk: BTreeSet<_> = self.outside.on_disk.keys().copied().collect();
         assert_eq!(on_disk, persistent, "on disk is what a crash must not lose");
@@ -495,6 +525,11 @@ impl Pair {
             }
         }
         assert_eq!(drained, left);
+        self.release();
+        while self.model.letters_sent < self.model.letters.len() {
+            self.load(0, 3, true);
+            self.release();
+        }
         assert!(self.outside.on_disk.is_empty());
         assert_eq!(self.queue.counts(), Counts::default());
     }
@@ -507,8 +542,11 @@ proptest! {
     fn the_queue_does_what_the_naive_model_does(
         operations in vec(operation(), 1..80),
         max_priority in prop_oneof![2 => Just(0u8), 1 => 1..7u8],
+        wants_letters in any::<bool>(),
+        room in prop_oneof![Just(0), 1..40u64, Just(u64::MAX / 8)],
     ) {
-        let mut pair = Pair::new(max_priority);
+        let mut pair = Pair::new(max_priority, wants_letters);
+        pair.queue.allow(room * 8);
         for operation in operations {
             pair.apply(operation);
         }
@@ -578,7 +616,7 @@ impl Sink<Number, usize> for Counting {
 
     fn late(&mut self, _consumer: &usize, _slot: Slot, _position: Position) {}
 
-    fn settle(&mut self, _position: Position, _message: &Number) {}
+    fn settle(&mut self, _position: Position, _body_len: usize) {}
 
     fn purge(&mut self, _below: Position, _kept: Vec<(Position, usize)>) {}
 
