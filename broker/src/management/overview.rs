@@ -16,8 +16,7 @@ use super::views::{
 };
 use crate::broker::Broker;
 use crate::clock;
-use crate::metrics::rates::{Churn, Flow};
-use crate::metrics::{COMPATIBLE_VERSION, process};
+use crate::metrics::{COMPATIBLE_VERSION, Churn, Flow, process};
 
 /// Kinds of memory that only RabbitMQ tells apart.
 const MEMORY_OF_ERLANG: [&str; 26] = [
