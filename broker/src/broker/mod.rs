@@ -1,7 +1,9 @@
 //! The broker: virtual hosts, users, store, connections and counters, shared by every door.
 
+mod client_properties;
 mod connection_info;
 mod connections;
+mod socket_traffic;
 mod users;
 mod vhosts;
 
@@ -24,8 +26,8 @@ use crate::auth::{LoginThrottle, Users};
 use crate::config::Config;
 use crate::limits::UserLimits;
 use crate::logins::Logins;
-use crate::metrics::Counters;
 use crate::metrics::rates::LatestRates;
+use crate::metrics::{Counters, Octets};
 use crate::names::Names;
 use crate::net::tls::Tls;
 use crate::reload::LiveConfig;
@@ -88,6 +90,9 @@ pub struct Broker {
     /// Held while a connection is counted and let into its virtual host.
     admission: Mutex<()>,
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionInfo>>>,
+    octets_of_closed: Mutex<Octets<u64>>,
+    /// What clients say of themselves.
+    pub client_properties: client_properties::ClientProperties,
     open_connections: Arc<AtomicUsize>,
     arriving: Arc<AtomicUsize>,
     next_connection: AtomicU64,
@@ -177,6 +182,8 @@ impl Broker {
             timer: Arc::default(),
             admission: Mutex::default(),
             connections: Mutex::default(),
+            octets_of_closed: Mutex::default(),
+            client_properties: client_properties::ClientProperties::default(),
             open_connections: Arc::default(),
             arriving: Arc::default(),
             next_connection: AtomicU64::new(1),

@@ -207,6 +207,7 @@ fn node(broker: &Broker) -> NodeView {
         config_files: [],
         log_files: ["<stdout>"],
         enabled_plugins: ["rabbitmq_management"],
+        churn: ChurnView::new(&Churn::of_broker(&broker.counters), &broker.rates.get().churn),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct ExchangeView {
     pub policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages_delayed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_stats: Option<ExchangeStats>,
 }
 
 /// A binding.

@@ -12,6 +12,6 @@ mod snapshot;
 mod text;
 
 pub use counters::Counters;
-pub use figures::{Churn, Depth, Flow};
+pub use figures::{Churn, Counted, Depth, Flow, Octets, Publishes, Trend};
 pub use rates::Rates;
 pub use snapshot::COMPATIBLE_VERSION;

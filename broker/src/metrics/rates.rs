@@ -1,7 +1,8 @@
-//! How fast things happen: the broker's counters and each queue's, looked at once a second.
+//! How fast things happen: the broker's counters and those of each queue, exchange, connection and channel, looked at once a
+//! second.
 //!
 //! Only the last look and what it gave are kept, and of queues only those where something happened, so an idle queue costs
-//! a look and no memory. The counters are those that exist anyway: nothing is counted for this.
+//! a look and no memory. Exchanges, connections and channels keep theirs themselves, once something happened to them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
-use super::{Churn, Depth, Flow};
+use super::{Churn, Counted, Depth, Flow};
 use crate::broker::Broker;
 use crate::clock;
 
@@ -119,6 +120,12 @@ pub async fn watch(broker: Arc<Broker>) {
 fn look(broker: &Broker, (then, before): (Instant, Sample), now: Instant) -> (Instant, Sample) {
     let sample = Sample::take(broker);
     let seconds = now.saturating_duration_since(then).as_secs_f64().max(f64::EPSILON);
+    for exchange in broker.vhosts().iter().flat_map(|vhost| vhost.traffic()) {
+        exchange.look(seconds);
+    }
+    for connection in broker.connections() {
+        connection.look(seconds);
+    }
     let rates = Arc::new(sample.since(&before, seconds));
     *broker.rates.0.write() = rates;
     (now, sample)

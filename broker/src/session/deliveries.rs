@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use slab::Slab;
 
+use super::traffic::ChannelTraffic;
+use crate::metrics::Flow;
 use crate::queue::{ConsumerKey, Position};
 use crate::vhost::QueueHandle;
 
@@ -75,6 +77,8 @@ pub struct ChannelDeliveries {
     consumer_unacked: u32,
     /// `channel.flow`: does the client want deliveries?
     pub active: bool,
+    /// What passed through the channel beside acknowledged deliveries; none until something does.
+    traffic: Option<Box<ChannelTraffic>>,
 }
 
 impl Default for ChannelDeliveries {
@@ -88,6 +92,7 @@ impl Default for ChannelDeliveries {
             shown: Shown::default(),
             consumer_unacked: 0,
             active: true,
+            traffic: None,
         }
     }
 }
@@ -115,6 +120,51 @@ impl ChannelDeliveries {
         if let Some(origin) = self.origins.get_mut(origin as usize) {
             origin.outstanding += 1;
             self.consumer_unacked += u32::from(!origin.consumer_tag.is_empty());
+        }
+    }
+
+    /// Counts a delivery: those without acknowledgement are told apart from the other tags, and those that came again.
+    #[inline]
+    pub fn count_delivery(&mut self, no_ack: bool, redelivered: bool) {
+        if no_ack || redelivered {
+            let flow = &mut self.traffic().flow;
+            flow.deliver_no_ack += u64::from(no_ack);
+            flow.redeliver += u64::from(redelivered);
+        }
+    }
+
+    /// Counts a message that was fetched.
+    pub fn count_get(&mut self, no_ack: bool, redelivered: bool) {
+        let flow = &mut self.traffic().flow;
+        flow.get += u64::from(!no_ack);
+        flow.get_no_ack += u64::from(no_ack);
+        flow.redeliver += u64::from(redelivered);
+    }
+
+    /// What passes through the channel, to be counted.
+    pub fn traffic(&mut self) -> &mut ChannelTraffic {
+        self.traffic.get_or_insert_default()
+    }
+
+    /// What passed through the channel, if anything did.
+    pub fn flow(&self) -> Flow<u64> {
+        let mut flow = self.traffic.as_ref().map(|traffic| traffic.flow).unwrap_or_default();
+        flow.deliver = self
+            .last_tag
+            .saturating_sub(flow.deliver_no_ack + flow.get + flow.get_no_ack);
+        flow
+    }
+
+    /// How fast, and to which exchanges.
+    pub fn counted_traffic(&self) -> Option<&ChannelTraffic> {
+        self.traffic.as_deref()
+    }
+
+    /// Looks at what passes, so many seconds after the last time.
+    pub fn look(&mut self, seconds: f64) {
+        let flow = self.flow();
+        if flow != Flow::default() {
+            self.traffic().trend.look(flow, seconds);
         }
     }
 

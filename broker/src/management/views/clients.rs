@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::figures::{ChannelPublishes, MessageStats, OctetsView};
+
 /// A client connection.
 #[derive(Serialize)]
 pub struct ConnectionView {
@@ -34,6 +36,8 @@ pub struct ConnectionView {
     pub peer_cert_issuer: Option<String>,
     pub peer_cert_subject: Option<String>,
     pub peer_cert_validity: Option<String>,
+    #[serde(flatten)]
+    pub octets: OctetsView,
 }
 
 /// A connection in what belongs to it.
@@ -63,6 +67,10 @@ pub struct ChannelView {
     pub confirm: bool,
     pub messages_unconfirmed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_stats: Option<MessageStats>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publishes: Option<Vec<ChannelPublishes>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer_details: Option<Vec<ConsumerView>>,
 }
 
@@ -78,9 +86,9 @@ pub struct ChannelDetails {
     pub node: String,
 }
 
-/// The name of a queue and its virtual host.
+/// The name of a queue or an exchange, and its virtual host.
 #[derive(Clone, Serialize)]
-pub struct QueueName {
+pub struct ObjectName {
     pub name: String,
     pub vhost: String,
 }
@@ -89,7 +97,7 @@ pub struct QueueName {
 #[derive(Clone, Serialize)]
 pub struct ConsumerView {
     pub consumer_tag: String,
-    pub queue: QueueName,
+    pub queue: ObjectName,
     pub channel_details: ChannelDetails,
     pub ack_required: bool,
     pub active: bool,

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::metrics::{Churn, Depth, Flow};
+use super::ObjectName;
+use crate::metrics::{Churn, Depth, Flow, Octets, Publishes};
 
 /// The rate beside a count.
 #[derive(Clone, Copy, Serialize)]
@@ -143,4 +144,73 @@ impl ChurnView {
             queue_deleted_details: rate.queue_deleted.into(),
         }
     }
+}
+
+/// What is published to an exchange, and how fast.
+#[derive(Serialize)]
+pub struct ExchangeStats {
+    pub publish_in: u64,
+    pub publish_in_details: RateView,
+    pub publish_out: u64,
+    pub publish_out_details: RateView,
+    pub return_unroutable: u64,
+    pub return_unroutable_details: RateView,
+    pub drop_unroutable: u64,
+    pub drop_unroutable_details: RateView,
+}
+
+impl ExchangeStats {
+    pub fn new(count: &Publishes<u64>, rate: &Publishes<f64>) -> ExchangeStats {
+        ExchangeStats {
+            publish_in: count.received,
+            publish_in_details: rate.received.into(),
+            publish_out: count.routed,
+            publish_out_details: rate.routed.into(),
+            return_unroutable: count.returned,
+            return_unroutable_details: rate.returned.into(),
+            drop_unroutable: count.dropped,
+            drop_unroutable_details: rate.dropped.into(),
+        }
+    }
+}
+
+/// What passes through a connection's socket, and how fast.
+#[derive(Serialize)]
+pub struct OctetsView {
+    pub recv_oct: u64,
+    pub recv_oct_details: RateView,
+    pub recv_cnt: u64,
+    pub send_oct: u64,
+    pub send_oct_details: RateView,
+    pub send_cnt: u64,
+    pub send_pend: usize,
+}
+
+impl OctetsView {
+    pub fn new(octets: Octets<u64>, packets: Octets<u64>, rates: Octets<f64>, waiting: usize) -> OctetsView {
+        OctetsView {
+            recv_oct: octets.received,
+            recv_oct_details: rates.received.into(),
+            recv_cnt: packets.received,
+            send_oct: octets.sent,
+            send_oct_details: rates.sent.into(),
+            send_cnt: packets.sent,
+            send_pend: waiting,
+        }
+    }
+}
+
+/// What a channel published to one exchange.
+#[derive(Serialize)]
+pub struct ChannelPublishes {
+    pub exchange: ObjectName,
+    pub stats: PublishCounts,
+}
+
+/// Counts alone.
+#[derive(Serialize)]
+pub struct PublishCounts {
+    pub publish: u64,
+    pub return_unroutable: u64,
+    pub drop_unroutable: u64,
 }

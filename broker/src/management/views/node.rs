@@ -107,6 +107,8 @@ pub struct NodeView {
     pub config_files: [&'static str; 0],
     pub log_files: [&'static str; 1],
     pub enabled_plugins: [&'static str; 1],
+    #[serde(flatten)]
+    pub churn: ChurnView,
 }
 
 /// A program that runs in the node.
