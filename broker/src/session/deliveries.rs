@@ -77,7 +77,9 @@ pub struct ChannelDeliveries {
     consumer_unacked: u32,
     /// `channel.flow`: does the client want deliveries?
     pub active: bool,
-    /// What passed through the channel beside acknowledged deliveries; none until something does.
+    /// Deliveries that need no acknowledgement.
+    delivered_no_ack: u64,
+    /// What else passed through the channel but deliveries; none until something does.
     traffic: Option<Box<ChannelTraffic>>,
 }
 
@@ -92,6 +94,7 @@ impl Default for ChannelDeliveries {
             shown: Shown::default(),
             consumer_unacked: 0,
             active: true,
+            delivered_no_ack: 0,
             traffic: None,
         }
     }
@@ -123,13 +126,12 @@ impl ChannelDeliveries {
         }
     }
 
-    /// Counts a delivery: those without acknowledgement are told apart from the other tags, and those that came again.
+    /// Counts a delivery. Those without acknowledgement are told apart from the other tags.
     #[inline]
     pub fn count_delivery(&mut self, no_ack: bool, redelivered: bool) {
-        if no_ack || redelivered {
-            let flow = &mut self.traffic().flow;
-            flow.deliver_no_ack += u64::from(no_ack);
-            flow.redeliver += u64::from(redelivered);
+        self.delivered_no_ack += u64::from(no_ack);
+        if redelivered {
+            self.traffic().flow.redeliver += 1;
         }
     }
 

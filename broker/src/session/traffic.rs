@@ -13,12 +13,12 @@ use crate::vhost::traffic::ExchangeTraffic;
 /// Exchanges for which a channel tells what it published there; what goes to more of them is in its sum only.
 const EXCHANGES_TOLD_MAX: usize = 32;
 
-/// What one channel published and got, beside what its delivery tags tell.
+/// What passed through one channel, beside what its delivery tags tell.
 #[derive(Default)]
 pub struct ChannelTraffic {
-    /// All but `deliver`, which is what the other delivery tags were given for.
+    /// All but `deliver` and `deliver_no_ack`, for which the other delivery tags were given.
     pub flow: Flow<u64>,
-    /// How fast that grows, `deliver` included.
+    /// How fast that grows, deliveries included.
     pub trend: Trend<Flow<u64>>,
     /// What went to each exchange.
     pub publishes: Vec<(Arc<ExchangeTraffic>, Publishes<u64>)>,
