@@ -11,6 +11,7 @@ mod consumers;
 mod definitions;
 mod exchanges;
 mod health;
+mod large_bodies;
 mod limits;
 mod listing;
 mod messages;
