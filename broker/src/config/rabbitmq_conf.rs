@@ -137,7 +137,7 @@ pub(super) enum Refusal {
 }
 
 /// Keys as they are written, for suggestions.
-const KNOWN: [&str; 58] = [
+const KNOWN: [&str; 59] = [
     "listeners.tcp",
     "listeners.tcp.default",
     "listeners.ssl",
@@ -188,6 +188,7 @@ const KNOWN: [&str; 58] = [
     "cluster_name",
     "product.name",
     "product.version",
+    "prometheus.authentication.enabled",
     "proxy_protocol",
     "auth_backends.1",
     "auth_oauth2.resource_server_id",
@@ -259,6 +260,10 @@ impl Translation {
                     "metrics_tls_listen"
                 };
                 self.http(key, part, line);
+            }
+            ["prometheus", "authentication", "enabled"] => {
+                let access = if boolean(value)? { "monitoring" } else { "open" };
+                self.put("metrics_access", line, access);
             }
             ["management", "listener", part @ ("port" | "ip")] => self.http("management_listen", part, line),
             ["default_pass"] if value.starts_with("encrypted:") => {

@@ -33,7 +33,7 @@ mod users;
 mod vhosts;
 mod views;
 
-pub use access::Rights;
+pub use access::{Rights, require_monitoring};
 pub use route::{Route, Verb, VhostRule};
 pub use routes::ROUTES;
 pub use server::Door;
