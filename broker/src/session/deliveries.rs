@@ -151,6 +151,7 @@ impl ChannelDeliveries {
     /// What passed through the channel, if anything did.
     pub fn flow(&self) -> Flow<u64> {
         let mut flow = self.traffic.as_ref().map(|traffic| traffic.flow).unwrap_or_default();
+        flow.deliver_no_ack = self.delivered_no_ack;
         flow.deliver = self
             .last_tag
             .saturating_sub(flow.deliver_no_ack + flow.get + flow.get_no_ack);
