@@ -3,12 +3,12 @@
 mod client_properties;
 mod connection_info;
 mod connections;
+mod listener;
 mod socket_traffic;
 mod users;
 mod vhosts;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -19,6 +19,7 @@ use serde_json::Value;
 
 pub use connection_info::{ConnectionId, ConnectionInfo, Identity};
 pub use connections::{LimitReached, OpenPlace};
+pub use listener::{Listener, protocol_asked};
 
 use crate::alarms::Alarms;
 use crate::auth::oauth::Oauth;
@@ -96,21 +97,6 @@ pub struct Broker {
     open_connections: Arc<AtomicUsize>,
     arriving: Arc<AtomicUsize>,
     next_connection: AtomicU64,
-}
-
-/// An address that the broker listens on. Prints as `amqp 127.0.0.1:5672`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// What it is for: amqp, management or metrics, or amqp_tls and so on.
-    pub purpose: &'static str,
-    /// Its address.
-    pub address: SocketAddr,
-}
-
-impl std::fmt::Display for Listener {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.purpose, self.address)
-    }
 }
 
 /// Why a change of vhosts or users failed.

@@ -19,6 +19,10 @@ pub(super) enum CheckCommand {
     CheckVirtualHosts,
     /// Fail unless the broker listens on this port.
     CheckPortListener { port: u16 },
+    /// Fail unless the broker listens for this protocol: amqp, amqp/ssl, http, https, http/prometheus or https/prometheus.
+    CheckProtocolListener { protocol: String },
+    /// Fail unless a broker answers.
+    Ping,
     /// Fail unless every listener of the broker takes a TCP connection.
     CheckPortConnectivity {
         /// Connect to this address in place of the one that each listener has.
@@ -34,6 +38,8 @@ impl CheckCommand {
             Self::CheckAlarms => Request::CheckAlarms {},
             Self::CheckVirtualHosts => Request::CheckVirtualHosts {},
             Self::CheckPortListener { port } => Request::CheckPortListener { port },
+            Self::CheckProtocolListener { protocol } => Request::CheckProtocolListener { protocol },
+            Self::Ping => Request::Ping {},
             Self::CheckPortConnectivity { address } => Request::CheckPortConnectivity { address },
         }
     }

@@ -84,6 +84,13 @@ enum CtlCommand {
         #[arg(allow_hyphen_values = true)]
         password: Option<String>,
     },
+    /// Fail unless the user has this password.
+    AuthenticateUser {
+        name: String,
+        /// Read from standard input if it is not given.
+        #[arg(allow_hyphen_values = true)]
+        password: Option<String>,
+    },
     /// Print the hash of a password, for definitions and configurations. No broker need run.
     HashPassword(HashPassword),
     /// Replace the tags of a user, such as administrator, monitoring or management.
@@ -232,6 +239,11 @@ pub fn run(args: CtlArgs) -> Result<(), String> {
         CtlCommand::ExportDefinitions { file } => file.clone().filter(|file| is_file(file)),
         _ => None,
     };
+    if let CtlCommand::Connection(command) = &args.command
+        && let Some(closed) = command.close_slowly(&mut client)
+    {
+        return show(&closed.map_err(|error| error.to_string())?, args.formatter, args.silent);
+    }
     let Some(request) = args.command.into_request()? else {
         return Ok(());
     };
@@ -273,6 +285,10 @@ impl CtlCommand {
             },
             Self::DeleteUser { name } => Request::DeleteUser { name },
             Self::ChangePassword { name, password } => Request::ChangePassword {
+                name,
+                password: given_or_read(password)?,
+            },
+            Self::AuthenticateUser { name, password } => Request::AuthenticateUser {
                 name,
                 password: given_or_read(password)?,
             },

@@ -63,18 +63,6 @@ impl Row for NodeView {
     }
 }
 
-/// The name that RabbitMQ gives to what is spoken on a listener.
-pub fn protocol(purpose: &'static str) -> &'static str {
-    match purpose {
-        "amqp_tls" => "amqp/ssl",
-        "management" => "http",
-        "management_tls" => "https",
-        "metrics_tls" => "https/prometheus",
-        "metrics" => "http/prometheus",
-        other => other,
-    }
-}
-
 fn exchange_types() -> Vec<PluggedView> {
     plugged(&ExchangeKind::ALL.map(|kind| (kind.as_str(), "exchange type")))
 }
@@ -91,7 +79,7 @@ fn plugged(named: &[(&'static str, &'static str)]) -> Vec<PluggedView> {
 fn listeners(broker: &Broker) -> Vec<ListenerView> {
     let listeners = broker.listeners().into_iter().map(|listener| ListenerView {
         node: broker.node_name.clone(),
-        protocol: protocol(listener.purpose),
+        protocol: listener.protocol(),
         ip_address: listener.address.ip().to_string(),
         port: listener.address.port(),
         socket_opts: Map::new(),
