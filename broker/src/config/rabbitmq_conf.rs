@@ -261,10 +261,7 @@ impl Translation {
                 };
                 self.http(key, part, line);
             }
-            ["prometheus", "authentication", "enabled"] => {
-                let access = if boolean(value)? { "monitoring" } else { "open" };
-                self.put("metrics_access", line, access);
-            }
+            ["prometheus", "authentication", "enabled"] => self.metrics_access(boolean(value)?, line),
             ["management", "listener", part @ ("port" | "ip")] => self.http("management_listen", part, line),
             ["default_pass"] if value.starts_with("encrypted:") => {
                 return Err(Refusal::Bad(
@@ -335,6 +332,11 @@ impl Translation {
         let overwrites = boolean(&line.value)?;
         self.put(key, line, if overwrites { "overwrite" } else { "missing" });
         Ok(())
+    }
+
+    fn metrics_access(&mut self, ask: bool, line: &Line) {
+        let access = if ask { "monitoring" } else { "open" };
+        self.put("metrics_access", line, access);
     }
 
     /// What begins with `auth_oauth2`.

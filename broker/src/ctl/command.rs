@@ -84,13 +84,6 @@ enum CtlCommand {
         #[arg(allow_hyphen_values = true)]
         password: Option<String>,
     },
-    /// Fail unless the user has this password.
-    AuthenticateUser {
-        name: String,
-        /// Read from standard input if it is not given.
-        #[arg(allow_hyphen_values = true)]
-        password: Option<String>,
-    },
     /// Print the hash of a password, for definitions and configurations. No broker need run.
     HashPassword(HashPassword),
     /// Replace the tags of a user, such as administrator, monitoring or management.
@@ -288,10 +281,6 @@ impl CtlCommand {
                 name,
                 password: given_or_read(password)?,
             },
-            Self::AuthenticateUser { name, password } => Request::AuthenticateUser {
-                name,
-                password: given_or_read(password)?,
-            },
             Self::SetUserTags { name, tags } => Request::SetUserTags { name, tags },
             Self::ListUsers => Request::ListUsers {},
             Self::SetPermissions {
@@ -364,7 +353,7 @@ impl CtlCommand {
                 if_unused,
             },
             Self::Connection(command) => command.into_request(),
-            Self::Check(command) => command.into_request(),
+            Self::Check(command) => command.into_request()?,
             Self::ExportDefinitions { .. } => Request::ExportDefinitions {},
             Self::ImportDefinitions { file, dry_run } => Request::ImportDefinitions {
                 definitions: read_json(file.filter(|file| is_file(file)))?,
