@@ -51,7 +51,7 @@ unshare --mount --pid --fork bash -euo pipefail -c '
     $inside serve 2> /dev/null & broker=$!
     $inside ctl await_startup
     grep -q "^CapEff:.*0000000000000000" "$root/proc/$broker/status"
-    $inside ctl --silent status > /dev/null
+    $inside ctl check_running > /dev/null
     kill -TERM "$broker"; wait "$broker"
 ' || fail "the program as another user on a read-only root"
 ok "the program as in the image"

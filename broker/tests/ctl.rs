@@ -344,7 +344,14 @@ fn checks_and_the_closing_of_connections_have_rabbitmqctls_form() {
     let connect_to = |address: Option<&str>| Request::CheckPortConnectivity {
         address: address.map(|address| address.parse().unwrap()),
     };
-    let cases: [(&[&str], Request); 9] = [
+    let cases: [(&[&str], Request); 11] = [
+        (&["ping"], Request::Ping {}),
+        (
+            &["check_protocol_listener", "amqp/ssl"],
+            Request::CheckProtocolListener {
+                protocol: "amqp/ssl".to_owned(),
+            },
+        ),
         (&["close_all_connections", "be gone"], close_all(Some("/"), None)),
         (
             &["close_all_connections", "--vhost", "shop", "--limit", "7", "be gone"],

@@ -9,8 +9,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use leveret::config::{
-    Config, DiskFreeLimit, ListenAddress, Loaded, LogFormat, LoginFrom, MemoryWatermark, Sources, TlsVerify,
-    TlsVersion, key_names,
+    Config, DiskFreeLimit, ListenAddress, Loaded, LogFormat, LoginFrom, MemoryWatermark, MetricsAccess, Sources,
+    TlsVerify, TlsVersion, key_names,
 };
 
 fn read(name: &str, text: &str) -> Result<Loaded, Vec<String>> {
@@ -69,6 +69,7 @@ log.console.formatter = json
 cluster_name = warren
 anonymous_login_user = sensor
 anonymous_login_pass = sensor
+prometheus.authentication.enabled = true
 auth_backends.1 = internal
 load_definitions = /etc/definitions.json
 ",
@@ -107,6 +108,7 @@ load_definitions = /etc/definitions.json
     );
     assert_eq!(config.cluster_name, "warren");
     assert_eq!(config.anonymous_login_user, "sensor");
+    assert_eq!(config.metrics_access, MetricsAccess::Monitoring);
     assert_eq!(config.load_definitions, Some(PathBuf::from("/etc/definitions.json")));
 }
 

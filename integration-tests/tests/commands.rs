@@ -1,5 +1,7 @@
 //! Commands of rabbitmqctl and rabbitmq-diagnostics against the real binary: what an operator's scripts call.
 
+use std::time::{Duration, Instant};
+
 use leveret_integration_tests::Broker;
 use leveret_integration_tests::raw::RawClient;
 use leveret_integration_tests::scrape::ask;
@@ -20,9 +22,15 @@ fn checks_succeed_at_a_healthy_broker_and_name_a_port_that_nobody_serves() {
         &["check_virtual_hosts"],
         &["check_port_listener", &port],
         &["check_port_connectivity"],
+        &["check_protocol_listener", "amqp"],
+        &["check_protocol_listener", "http"],
+        &["check_protocol_listener", "http/prometheus"],
+        &["ping"],
     ] {
         ctl.run(check);
     }
+    let refused = ctl.refuse(&["check_protocol_listener", "amqp/ssl"]);
+    assert!(refused.contains("check_protocol_listener failed"), "{refused}");
     let refused = ctl.refuse(&["check_port_listener", "1"]);
     assert!(refused.contains("check_port_listener failed"), "{refused}");
 }
@@ -37,6 +45,48 @@ fn all_connections_of_a_virtual_host_are_closed_with_the_reason() {
     for client in &mut clients {
         client.expect_connection_close(320, (0, 0), "CONNECTION_FORCED - we move");
     }
+}
+
+#[test]
+fn connections_are_closed_one_by_one_if_that_is_asked_for() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let mut clients = [(); 3].map(|()| RawClient::with_channel(broker.amqp()));
+    let two = [
+        "close_all_connections",
+        "--per-connection-delay",
+        "20",
+        "--limit",
+        "2",
+        "we move",
+    ];
+    let begun = Instant::now();
+    assert_eq!(broker.ctl().run(&two), "2 connections closed\n");
+    assert!(begun.elapsed() >= Duration::from_millis(20));
+    for client in &mut clients[..2] {
+        client.expect_connection_close(320, (0, 0), "CONNECTION_FORCED - we move");
+    }
+    let elsewhere = [
+        "close_all_connections",
+        "--per-connection-delay",
+        "1",
+        "--vhost",
+        "nowhere",
+        "x",
+    ];
+    let refused = broker.ctl().refuse(&elsewhere);
+    assert!(refused.contains("virtual host 'nowhere' does not exist"), "{refused}");
+}
+
+#[test]
+fn a_password_is_looked_at() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    broker.ctl().run(&["authenticate_user", "guest", "guest"]);
+    let refused = broker.ctl().refuse(&["authenticate_user", "guest", "wrong"]);
+    assert!(refused.contains("authenticate_user failed"), "{refused}");
 }
 
 #[test]

@@ -223,3 +223,36 @@ fn a_stop_is_over_by_its_deadline_and_the_store_has_its_part_of_it() {
     broker.wait_for_log("stopped");
     drop(silent);
 }
+
+#[test]
+fn the_metrics_are_for_those_who_may_monitor_if_the_configuration_says_so() {
+    let Some(broker) = Broker::start_configured(&[("METRICS_ACCESS", "monitoring")]) else {
+        return;
+    };
+    for (user, tag) in [("watcher", "monitoring"), ("app", "management")] {
+        broker.ctl().run(&["add_user", user, "secret"]);
+        broker.ctl().run(&["set_user_tags", user, tag]);
+    }
+    let status = |path: &str, header: &str| {
+        let (head, _) = ask(broker.metrics(), "GET", path, header, "");
+        head.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    // watcher:secret, app:secret, watcher:wrong
+    let watcher = "Authorization: Basic d2F0Y2hlcjpzZWNyZXQ=\r\n";
+    let app = "Authorization: Basic YXBwOnNlY3JldA==\r\n";
+    let wrong = "Authorization: Basic d2F0Y2hlcjp3cm9uZw==\r\n";
+    for path in [
+        "/metrics",
+        "/metrics/per-object",
+        "/metrics/detailed?family=queue_metrics",
+        "/metrics/memory-breakdown",
+    ] {
+        assert_eq!(status(path, watcher), "200", "{path}");
+        assert_eq!(status(path, ""), "401", "{path}");
+        assert_eq!(status(path, app), "401", "{path}");
+    }
+    assert_eq!(status("/metrics", wrong), "401");
+    assert_eq!(status("/health/live", ""), "200");
+    let (head, _) = ask(broker.metrics(), "GET", "/metrics", "", "");
+    assert!(head.to_lowercase().contains("www-authenticate: basic"), "{head}");
+}

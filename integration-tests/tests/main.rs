@@ -31,6 +31,7 @@ mod exchanges;
 mod expiry;
 mod fairness;
 mod features;
+mod figures;
 mod firehose;
 mod flow;
 mod garbage;

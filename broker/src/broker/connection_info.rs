@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
+use super::socket_traffic::SocketTraffic;
 use crate::net::tls::peer::TlsInfo;
 use crate::session::outbox::Outbox;
 
@@ -33,6 +34,8 @@ pub struct ConnectionInfo {
     pub tls: Option<TlsInfo>,
     /// When it was accepted.
     pub connected_at: Instant,
+    /// What passed through its socket.
+    pub socket: SocketTraffic,
     channels: AtomicU16,
     publishes: AtomicBool,
     open: AtomicBool,
@@ -54,6 +57,8 @@ pub struct Identity {
     pub connection_name: Option<String>,
     /// `product` and `version` of the client's properties.
     pub product: Option<String>,
+    /// All of the client's properties but its name, as an encoded table.
+    pub properties: Option<Arc<[u8]>>,
 }
 
 impl ConnectionInfo {
@@ -67,6 +72,7 @@ impl ConnectionInfo {
             outbox: Outbox::new(frame_max),
             tls: None,
             connected_at: now,
+            socket: SocketTraffic::default(),
             channels: AtomicU16::new(0),
             publishes: AtomicBool::new(false),
             open: AtomicBool::new(false),
@@ -122,6 +128,16 @@ impl ConnectionInfo {
             Some(version) => format!("{product} {version}"),
             None => product,
         });
+    }
+
+    /// Remembers all that the client said of itself.
+    pub fn set_properties(&self, properties: Option<Arc<[u8]>>) {
+        self.identity.write().properties = properties;
+    }
+
+    /// The client is gone.
+    pub fn take_properties(&self) -> Option<Arc<[u8]>> {
+        self.identity.write().properties.take()
     }
 
     /// Remembers who logged in.
@@ -187,6 +203,13 @@ impl ConnectionInfo {
 
     fn age_millis(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.connected_at).as_millis() as u64
+    }
+
+    /// Looks at what passes through its socket and its channels, so many seconds after the last time.
+    pub fn look(&self, seconds: f64) {
+        if self.socket.look(seconds) {
+            self.outbox.lock().look(seconds);
+        }
     }
 
     /// The name of one of its channels, as RabbitMQ makes it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Broker, ConnectionId, ConnectionInfo, Identity};
+use crate::metrics::Octets;
 use crate::protocol::error::AmqpError;
 use crate::protocol::reply_code::ReplyCode;
 use crate::session::outbox::Event;
@@ -116,9 +117,27 @@ impl Broker {
 
     /// A socket is gone.
     pub fn connection_closed(&self, id: ConnectionId) {
-        if self.connections.lock().remove(&id).is_some() {
-            self.counters.connections_closed.inc();
+        let closed = {
+            let mut connections = self.connections.lock();
+            let Some(closed) = connections.remove(&id) else { return };
+            // Under the list's lock, so that the sum of all never shrinks.
+            self.octets_of_closed.lock().add(closed.socket.octets());
+            closed
+        };
+        self.counters.connections_closed.inc();
+        if let Some(properties) = closed.take_properties() {
+            self.client_properties.release(&properties);
         }
+    }
+
+    /// What passed through the sockets of all connections since the broker started.
+    pub fn octets(&self) -> Octets<u64> {
+        let connections = self.connections.lock();
+        let mut sum = *self.octets_of_closed.lock();
+        for info in connections.values() {
+            sum.add(info.socket.octets());
+        }
+        sum
     }
 
     /// Connections from their connection.open to their end, which is before their socket's.

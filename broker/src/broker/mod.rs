@@ -1,12 +1,14 @@
 //! The broker: virtual hosts, users, store, connections and counters, shared by every door.
 
+mod client_properties;
 mod connection_info;
 mod connections;
+mod listener;
+mod socket_traffic;
 mod users;
 mod vhosts;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -17,6 +19,7 @@ use serde_json::Value;
 
 pub use connection_info::{ConnectionId, ConnectionInfo, Identity};
 pub use connections::{LimitReached, OpenPlace};
+pub use listener::{Listener, protocol_asked};
 
 use crate::alarms::Alarms;
 use crate::auth::oauth::Oauth;
@@ -24,8 +27,8 @@ use crate::auth::{LoginThrottle, Users};
 use crate::config::Config;
 use crate::limits::UserLimits;
 use crate::logins::Logins;
-use crate::metrics::Counters;
 use crate::metrics::rates::LatestRates;
+use crate::metrics::{Counters, Octets};
 use crate::names::Names;
 use crate::net::tls::Tls;
 use crate::reload::LiveConfig;
@@ -88,24 +91,12 @@ pub struct Broker {
     /// Held while a connection is counted and let into its virtual host.
     admission: Mutex<()>,
     connections: Mutex<HashMap<ConnectionId, Arc<ConnectionInfo>>>,
+    octets_of_closed: Mutex<Octets<u64>>,
+    /// What clients say of themselves.
+    pub client_properties: client_properties::ClientProperties,
     open_connections: Arc<AtomicUsize>,
     arriving: Arc<AtomicUsize>,
     next_connection: AtomicU64,
-}
-
-/// An address that the broker listens on. Prints as `amqp 127.0.0.1:5672`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// What it is for: amqp, management or metrics, or amqp_tls and so on.
-    pub purpose: &'static str,
-    /// Its address.
-    pub address: SocketAddr,
-}
-
-impl std::fmt::Display for Listener {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.purpose, self.address)
-    }
 }
 
 /// Why a change of vhosts or users failed.
@@ -177,6 +168,8 @@ impl Broker {
             timer: Arc::default(),
             admission: Mutex::default(),
             connections: Mutex::default(),
+            octets_of_closed: Mutex::default(),
+            client_properties: client_properties::ClientProperties::default(),
             open_connections: Arc::default(),
             arriving: Arc::default(),
             next_connection: AtomicU64::new(1),

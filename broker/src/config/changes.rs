@@ -3,8 +3,9 @@
 use super::{Config, keys};
 
 /// Keys that take effect while the broker runs; on new connections where they concern connections.
-const RELOADED: [&str; 25] = [
+const RELOADED: [&str; 26] = [
     "log_level",
+    "metrics_access",
     "tls_certificate",
     "tls_key",
     "tls_hosts",

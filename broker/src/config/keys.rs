@@ -55,6 +55,7 @@ keys! {
     tls_listen: value::addresses,
     management_tls_listen: value::addresses,
     metrics_tls_listen: value::addresses,
+    metrics_access: value::metrics_access,
     ctl_socket: value::optional_path,
     tls_certificate: value::optional_path,
     tls_key: value::optional_path,

@@ -52,6 +52,8 @@ pub struct Config {
     pub management_tls_listen: Vec<ListenAddress>,
     /// Where `GET /metrics` is served over TLS. Default none.
     pub metrics_tls_listen: Vec<ListenAddress>,
+    /// Who reads the metrics. Default anybody.
+    pub metrics_access: MetricsAccess,
     /// Socket of `leveret ctl`; `None` is `ctl.sock` in the data directory, the default.
     pub ctl_socket: Option<PathBuf>,
 
@@ -159,6 +161,15 @@ pub struct Config {
     pub worker_threads: usize,
 }
 
+/// Who reads the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsAccess {
+    /// Whoever reaches their port.
+    Open,
+    /// Users that may monitor, who log in.
+    Monitoring,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -257,6 +268,7 @@ impl Default for Config {
             tls_listen: Vec::new(),
             management_tls_listen: Vec::new(),
             metrics_tls_listen: Vec::new(),
+            metrics_access: MetricsAccess::Open,
             ctl_socket: None,
             tls_certificate: None,
             tls_key: None,

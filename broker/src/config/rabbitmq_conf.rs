@@ -137,7 +137,7 @@ pub(super) enum Refusal {
 }
 
 /// Keys as they are written, for suggestions.
-const KNOWN: [&str; 58] = [
+const KNOWN: [&str; 59] = [
     "listeners.tcp",
     "listeners.tcp.default",
     "listeners.ssl",
@@ -188,6 +188,7 @@ const KNOWN: [&str; 58] = [
     "cluster_name",
     "product.name",
     "product.version",
+    "prometheus.authentication.enabled",
     "proxy_protocol",
     "auth_backends.1",
     "auth_oauth2.resource_server_id",
@@ -260,6 +261,7 @@ impl Translation {
                 };
                 self.http(key, part, line);
             }
+            ["prometheus", "authentication", "enabled"] => self.metrics_access(boolean(value)?, line),
             ["management", "listener", part @ ("port" | "ip")] => self.http("management_listen", part, line),
             ["default_pass"] if value.starts_with("encrypted:") => {
                 return Err(Refusal::Bad(
@@ -330,6 +332,11 @@ impl Translation {
         let overwrites = boolean(&line.value)?;
         self.put(key, line, if overwrites { "overwrite" } else { "missing" });
         Ok(())
+    }
+
+    fn metrics_access(&mut self, ask: bool, line: &Line) {
+        let access = if ask { "monitoring" } else { "open" };
+        self.put("metrics_access", line, access);
     }
 
     /// What begins with `auth_oauth2`.

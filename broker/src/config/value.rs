@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::{DiskFreeLimit, FsyncPolicy, ListenAddress, LogFormat, MemoryWatermark};
+use super::{DiskFreeLimit, FsyncPolicy, ListenAddress, LogFormat, MemoryWatermark, MetricsAccess};
 use crate::auth::{HashingAlgorithm, Secret};
 use crate::logging;
 
@@ -190,6 +190,11 @@ pub(super) fn disk_free_limit(value: &Value) -> Parsed<DiskFreeLimit> {
 
 pub(super) fn log_format(value: &Value) -> Parsed<LogFormat> {
     one_of(value, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+}
+
+pub(super) fn metrics_access(value: &Value) -> Parsed<MetricsAccess> {
+    let choices = [("open", MetricsAccess::Open), ("monitoring", MetricsAccess::Monitoring)];
+    one_of(value, &choices)
 }
 
 pub(super) fn password_hashing(value: &Value) -> Parsed<HashingAlgorithm> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::{CtlError, ErrorKind};
 use super::protocol::{Reply, Request, Response};
-use crate::broker::{Broker, Listener};
+use crate::broker::{Broker, Listener, protocol_asked};
 
 /// How long a listener may take to accept a connection that tries it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,6 +24,10 @@ pub fn handle(broker: &Broker, request: Request) -> Result<Response, Request> {
         Request::CheckPortListener { port } => {
             listens_on(&broker.listeners(), port).map(|()| format!("node {node} listens on port {port}"))
         }
+        Request::CheckProtocolListener { protocol } => {
+            speaks(&broker.listeners(), &protocol).map(|()| format!("node {node} listens for protocol {protocol}"))
+        }
+        Request::Ping {} => Ok("Ping succeeded".to_owned()),
         Request::CheckPortConnectivity { address } => {
             let listeners = broker.listeners();
             all_accept(&listeners, address)
@@ -69,6 +73,20 @@ fn listens_on(listeners: &[Listener], port: u16) -> Result<(), CtlError> {
     Err(unhealthy(format!(
         "nothing listens on port {port}; there are listeners on ports {}",
         ports(listeners)
+    )))
+}
+
+fn speaks(listeners: &[Listener], asked: &str) -> Result<(), CtlError> {
+    let protocol = protocol_asked(asked);
+    let mut spoken: Vec<&str> = listeners.iter().map(Listener::protocol).collect();
+    spoken.sort_unstable();
+    spoken.dedup();
+    if spoken.contains(&protocol.as_str()) {
+        return Ok(());
+    }
+    Err(unhealthy(format!(
+        "nothing listens for protocol {asked}; there are listeners for {}",
+        spoken.join(", ")
     )))
 }
 
@@ -141,6 +159,7 @@ mod tests {
             Request::CheckAlarms {},
             Request::CheckVirtualHosts {},
             Request::CheckPortConnectivity { address: None },
+            Request::Ping {},
         ] {
             assert!(check(&broker, request.clone()).is_ok(), "{request:?}");
         }
@@ -168,6 +187,26 @@ mod tests {
         assert!(check(&broker, Request::CheckPortListener { port }).is_ok());
         let error = check(&broker, Request::CheckPortListener { port: 1 }).unwrap_err();
         let expected = format!("nothing listens on port 1; there are listeners on ports {port}");
+        assert_eq!(error.text, expected);
+    }
+
+    #[test]
+    fn a_protocol_is_known_by_each_of_its_names_and_a_missing_one_is_told() {
+        let broker = broker();
+        let at = |purpose| Listener {
+            purpose,
+            address: "127.0.0.1:1".parse().unwrap(),
+        };
+        broker.set_listeners(vec![at("metrics"), at("amqp_tls")]);
+        let speaks = |protocol: &str| {
+            let protocol = protocol.to_owned();
+            check(&broker, Request::CheckProtocolListener { protocol })
+        };
+        for name in ["amqps", "amqp/ssl", "AMQP/SSL", "prometheus", "http/prometheus"] {
+            assert!(speaks(name).is_ok(), "{name}");
+        }
+        let error = speaks("amqp").unwrap_err();
+        let expected = "nothing listens for protocol amqp; there are listeners for amqp/ssl, http/prometheus";
         assert_eq!(error.text, expected);
     }
 

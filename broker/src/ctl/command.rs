@@ -235,6 +235,11 @@ pub fn run(args: CtlArgs) -> Result<(), String> {
         CtlCommand::ExportDefinitions { file } => file.clone().filter(|file| is_file(file)),
         _ => None,
     };
+    if let CtlCommand::Connection(command) = &args.command
+        && let Some(closed) = command.close_slowly(&mut client)
+    {
+        return show(&closed.map_err(|error| error.to_string())?, args.formatter, args.silent);
+    }
     let Some(request) = args.command.into_request()? else {
         return Ok(());
     };
@@ -351,7 +356,7 @@ impl CtlCommand {
                 if_unused,
             },
             Self::Connection(command) => command.into_request(),
-            Self::Check(command) => command.into_request(),
+            Self::Check(command) => command.into_request()?,
             Self::ExportDefinitions { .. } => Request::ExportDefinitions {},
             Self::ImportDefinitions { file, dry_run } => Request::ImportDefinitions {
                 definitions: read_json(file.filter(|file| is_file(file)))?,

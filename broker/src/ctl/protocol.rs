@@ -219,6 +219,17 @@ pub enum Request {
     CheckPortListener {
         port: u16,
     },
+    /// Under any name that RabbitMQ has for it.
+    CheckProtocolListener {
+        protocol: String,
+    },
+    /// Answered by every broker that runs.
+    Ping {},
+    /// Does the user have this password?
+    AuthenticateUser {
+        name: String,
+        password: Password,
+    },
     /// Connects to this address in place of each listener's own.
     CheckPortConnectivity {
         address: Option<IpAddr>,

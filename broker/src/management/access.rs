@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
@@ -80,6 +81,13 @@ impl Caller {
     }
 }
 
+/// Refuses whoever may not monitor, or does not log in. For pages that are none of the API.
+pub async fn require_monitoring(broker: &Arc<Broker>, peer: IpAddr, headers: &HeaderMap) -> Result<(), Response> {
+    let caller = log_in(broker, peer, headers).await;
+    let may = caller.and_then(|caller| caller.require(Rights::Monitoring));
+    may.map_err(IntoResponse::into_response)
+}
+
 /// Finds out who asks. A refused login is counted and answered late, as on AMQP.
 pub async fn log_in(broker: &Arc<Broker>, peer: IpAddr, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let given = headers.get(header::AUTHORIZATION);
@@ -101,7 +109,7 @@ pub async fn log_in(broker: &Arc<Broker>, peer: IpAddr, headers: &HeaderMap) -> 
         Err(reason) => {
             broker.counters.auth_attempts_failed.inc();
             broker.logins.http_failed.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%peer, "login refused on the management API: {reason}");
+            tracing::warn!(%peer, "login refused over HTTP: {reason}");
             logins::refuse_late(broker, peer, &reason, Duration::ZERO).await;
             Err(ApiError::NotLoggedIn("Login failed"))
         }

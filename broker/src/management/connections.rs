@@ -3,15 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::consumers;
 use super::listing::{self, Row};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
-use super::views::{ChannelView, ConnectionDetails, ConnectionView};
-use crate::broker::{Broker, ConnectionInfo};
+use super::views::{
+    ChannelPublishes, ChannelView, ConnectionDetails, ConnectionView, MessageStats, ObjectName, OctetsView,
+    PublishCounts,
+};
+use crate::broker::{Broker, ConnectionInfo, Identity};
 use crate::clock;
+use crate::json::table_json;
+use crate::metrics::Publishes;
+use crate::protocol::field_table::decode_table;
+use crate::vhost::traffic::ExchangeTraffic;
 
 /// What a client hears when nobody gave a reason, as from RabbitMQ.
 const CLOSE_REASON: &str = "Closed via management plugin";
@@ -37,14 +44,26 @@ pub fn connection_details(info: &ConnectionInfo) -> ConnectionDetails {
     }
 }
 
+/// All that the client said of itself but its name, or its product if that was too much to keep.
+fn client_properties(identity: &Identity) -> Map<String, Value> {
+    let table = identity
+        .properties
+        .as_ref()
+        .and_then(|properties| decode_table(properties).ok());
+    if let Some(Value::Object(properties)) = table.map(|table| table_json(&table)) {
+        return properties;
+    }
+    let product = identity.product.iter();
+    product
+        .map(|product| ("product".to_owned(), product.as_str().into()))
+        .collect()
+}
+
 fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
     let identity = info.identity();
     let (frame_max, timeout) = info.tuning();
     let age = clock::now().saturating_duration_since(info.connected_at);
-    let mut client_properties = Map::new();
-    if let Some(product) = &identity.product {
-        client_properties.insert("product".to_owned(), product.as_str().into());
-    }
+    let mut client_properties = client_properties(&identity);
     if let Some(name) = &identity.connection_name {
         client_properties.insert("connection_name".to_owned(), name.as_str().into());
     }
@@ -83,6 +102,12 @@ fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
         peer_cert_issuer: peer.map(|peer| peer.issuer.clone()),
         peer_cert_subject: peer.map(|peer| peer.subject.clone()),
         peer_cert_validity: peer.map(|peer| peer.validity.clone()),
+        octets: OctetsView::new(
+            info.socket.octets(),
+            info.socket.packets(),
+            info.socket.rates(),
+            info.outbox.lock().bytes_waiting(),
+        ),
     }
 }
 
@@ -161,7 +186,7 @@ fn close(request: &Request, info: &ConnectionInfo) {
     request.broker.close_connection(&info.name, reason);
 }
 
-/// The channels of one connection.
+/// The channels of one connection. What only one channel by itself tells is left out of lists.
 fn channels_of(broker: &Broker, info: &ConnectionInfo) -> Vec<ChannelView> {
     let identity = info.identity();
     let summaries = info.outbox.lock().channel_summaries();
@@ -184,7 +209,24 @@ fn channels_of(broker: &Broker, info: &ConnectionInfo) -> Vec<ChannelView> {
             .shown
             .unconfirmed
             .map_or(0, |count| count.load(Ordering::Relaxed)),
+        message_stats: MessageStats::if_any(&channel.flow, &channel.rates),
+        publishes: None,
         consumer_details: None,
+    });
+    views.collect()
+}
+
+fn publishes(vhost: &str, publishes: &[(Arc<ExchangeTraffic>, Publishes<u64>)]) -> Vec<ChannelPublishes> {
+    let views = publishes.iter().map(|(exchange, published)| ChannelPublishes {
+        exchange: ObjectName {
+            name: exchange.name.to_string(),
+            vhost: vhost.to_owned(),
+        },
+        stats: PublishCounts {
+            publish: published.received,
+            return_unroutable: published.returned,
+            drop_unroutable: published.dropped,
+        },
     });
     views.collect()
 }
@@ -222,5 +264,7 @@ pub fn get_channel(request: &Request) -> Outcome {
         .unwrap_or_default();
     consumers.retain(|consumer| consumer.channel_details.name == name);
     channel.consumer_details = Some(consumers);
+    let published = info.outbox.lock().published_by(channel.number);
+    channel.publishes = Some(publishes(&channel.vhost, &published));
     listing::object(request, &channel)
 }

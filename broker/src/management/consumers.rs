@@ -8,7 +8,7 @@ use serde_json::Map;
 use super::listing::{self, Row};
 use super::reply::Outcome;
 use super::request::Request;
-use super::views::{ChannelDetails, ConsumerView, QueueName};
+use super::views::{ChannelDetails, ConsumerView, ObjectName};
 use crate::broker::{Broker, ConnectionInfo};
 use crate::queue::Activity;
 use crate::vhost::{QueueHandle, Vhost};
@@ -89,7 +89,7 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
             let own_timeout = timeout.map(|millis| ("x-consumer-timeout".to_owned(), millis.into()));
             Some(ConsumerView {
                 consumer_tag,
-                queue: QueueName {
+                queue: ObjectName {
                     name: queue.name.to_string(),
                     vhost: queue.vhost.to_string(),
                 },

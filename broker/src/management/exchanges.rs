@@ -5,7 +5,7 @@ use leveret_routing::ExchangeOptions;
 use super::listing::{self, Row};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
-use super::views::ExchangeView;
+use super::views::{ExchangeStats, ExchangeView};
 use crate::json::table_json;
 use crate::vhost::Vhost;
 use crate::vhost::exchanges::ExchangeDeclaration;
@@ -16,10 +16,14 @@ impl Row for ExchangeView {
     }
 }
 
-fn view(vhost: &Vhost, name: String, options: &ExchangeOptions) -> ExchangeView {
+fn view(request: &Request, vhost: &Vhost, name: String, options: &ExchangeOptions) -> ExchangeView {
+    let traffic = (!request.without_figures())
+        .then(|| vhost.find_traffic(&name))
+        .flatten();
     let applied = vhost.policies_of_exchange(&name);
     let delays = options.delays || applied.of_exchange().delays;
     ExchangeView {
+        message_stats: traffic.map(|traffic| ExchangeStats::new(&traffic.counts(), &traffic.rates())),
         policy: applied.policy.map(|policy| policy.spec.name.clone()),
         messages_delayed: delays.then(|| vhost.delayed_count(&name)),
         name,
@@ -37,7 +41,7 @@ pub fn list(request: &Request) -> Outcome {
     let mut rows = Vec::new();
     for vhost in request.seen_vhosts()? {
         let exchanges = vhost.exchanges().into_iter();
-        rows.extend(exchanges.map(|(name, options)| view(&vhost, name, &options)));
+        rows.extend(exchanges.map(|(name, options)| view(request, &vhost, name, &options)));
     }
     listing::list(request, rows)
 }
@@ -46,7 +50,7 @@ pub fn list(request: &Request) -> Outcome {
 pub fn get(request: &Request) -> Outcome {
     let (vhost, name) = (request.vhost()?, request.exchange("name"));
     let options = vhost.find_exchange(name).ok_or(ApiError::NotFound)?;
-    listing::object(request, &view(&vhost, name.to_owned(), &options))
+    listing::object(request, &view(request, &vhost, name.to_owned(), &options))
 }
 
 /// `PUT /api/exchanges/{vhost}/{name}`: exchange.declare.

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
 use super::views::{AlarmView, CheckView};
+use crate::broker::{Listener, protocol_asked};
 use crate::clock;
 
 fn ok() -> CheckView {
@@ -132,17 +133,9 @@ pub fn certificate_expiration(request: &Request) -> Outcome {
 /// `GET /api/health/checks/protocol-listener/{protocol}`.
 pub fn protocol_listener(request: &Request) -> Outcome {
     let asked = request.part("protocol");
-    let protocol = match asked.to_ascii_lowercase().as_str() {
-        "amqp" | "amqp091" | "amqp0.9.1" | "amqp0-9-1" => "amqp".to_owned(),
-        "amqps" | "amqp/ssl" => "amqp/ssl".to_owned(),
-        "prometheus" => "http/prometheus".to_owned(),
-        other => other.to_owned(),
-    };
+    let protocol = protocol_asked(asked);
     let listeners = request.broker.listeners();
-    let protocols: Vec<_> = listeners
-        .iter()
-        .map(|listener| super::overview::protocol(listener.purpose))
-        .collect();
+    let protocols: Vec<_> = listeners.iter().map(Listener::protocol).collect();
     if protocols.contains(&protocol.as_str()) {
         return Reply::json(&CheckView {
             protocol: Some(asked.to_owned()),

@@ -16,6 +16,7 @@ use super::request::{Fields, Request};
 use super::views::{MessageView, RoutedView};
 use crate::auth::Operation;
 use crate::json::{table_from_json, table_json};
+use crate::metrics::Publishes;
 use crate::protocol::content::Properties;
 use crate::protocol::error::AmqpError;
 use crate::protocol::field_table::{decode_table, encode_table, without_key};
@@ -125,6 +126,12 @@ fn publish_one(
     let taken_by = delivered.taken_by + usize::from(replied);
     counters.routed.inc_by(taken_by as u64);
     let routed = taken_by > 0 || delivered.duplicate;
+    vhost.traffic_of(exchange).add(Publishes {
+        received: 1,
+        routed: taken_by as u64,
+        returned: u64::from(!routed),
+        dropped: 0,
+    });
     if !routed {
         // As RabbitMQ counts it: the publisher is told.
         counters.unroutable_returned.inc();

@@ -11,6 +11,7 @@ mod consumers;
 mod definitions;
 mod exchanges;
 mod health;
+mod large_bodies;
 mod limits;
 mod listing;
 mod messages;
@@ -32,7 +33,7 @@ mod users;
 mod vhosts;
 mod views;
 
-pub use access::Rights;
+pub use access::{Rights, require_monitoring};
 pub use route::{Route, Verb, VhostRule};
 pub use routes::ROUTES;
 pub use server::Door;

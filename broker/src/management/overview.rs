@@ -16,8 +16,7 @@ use super::views::{
 };
 use crate::broker::Broker;
 use crate::clock;
-use crate::metrics::rates::{Churn, Flow};
-use crate::metrics::{COMPATIBLE_VERSION, process};
+use crate::metrics::{COMPATIBLE_VERSION, Churn, Flow, process};
 
 /// Kinds of memory that only RabbitMQ tells apart.
 const MEMORY_OF_ERLANG: [&str; 26] = [
@@ -64,18 +63,6 @@ impl Row for NodeView {
     }
 }
 
-/// The name that RabbitMQ gives to what is spoken on a listener.
-pub fn protocol(purpose: &'static str) -> &'static str {
-    match purpose {
-        "amqp_tls" => "amqp/ssl",
-        "management" => "http",
-        "management_tls" => "https",
-        "metrics_tls" => "https/prometheus",
-        "metrics" => "http/prometheus",
-        other => other,
-    }
-}
-
 fn exchange_types() -> Vec<PluggedView> {
     plugged(&ExchangeKind::ALL.map(|kind| (kind.as_str(), "exchange type")))
 }
@@ -92,7 +79,7 @@ fn plugged(named: &[(&'static str, &'static str)]) -> Vec<PluggedView> {
 fn listeners(broker: &Broker) -> Vec<ListenerView> {
     let listeners = broker.listeners().into_iter().map(|listener| ListenerView {
         node: broker.node_name.clone(),
-        protocol: protocol(listener.purpose),
+        protocol: listener.protocol(),
         ip_address: listener.address.ip().to_string(),
         port: listener.address.port(),
         socket_opts: Map::new(),
@@ -208,6 +195,7 @@ fn node(broker: &Broker) -> NodeView {
         config_files: [],
         log_files: ["<stdout>"],
         enabled_plugins: ["rabbitmq_management"],
+        churn: ChurnView::new(&Churn::of_broker(&broker.counters), &broker.rates.get().churn),
     }
 }
 

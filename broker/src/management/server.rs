@@ -12,10 +12,11 @@ use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Query;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
+use tokio::sync::{AcquireError, Semaphore};
 use tokio::time::timeout;
 
 use super::access::{self, Caller, Rights};
+use super::large_bodies::{LargeBodies, Turn};
 use super::reply::{ApiError, Outcome};
 use super::request::Request;
 use super::route::{BODY_BYTES_MAX, Route, Verb, VhostRule};
@@ -25,8 +26,6 @@ use crate::net::http::{Peer, Site};
 
 /// Requests that are worked on at once; others wait.
 const REQUESTS_MAX: usize = 8;
-/// Large bodies held at once; of others no more is read than of small ones.
-const LARGE_BODIES_MAX: usize = 4;
 /// A large body of which less than [`LARGE_BODY_STEP_BYTES`] arrives in this time makes room for another.
 const LARGE_BODY_STEP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Half a megabyte, 100 KiB a second.
@@ -41,7 +40,7 @@ pub struct Door(Arc<Shared>);
 struct Shared {
     broker: Arc<Broker>,
     requests: Semaphore,
-    large_bodies: Semaphore,
+    large_bodies: LargeBodies,
 }
 
 impl Door {
@@ -50,7 +49,7 @@ impl Door {
         Door(Arc::new(Shared {
             broker,
             requests: Semaphore::new(REQUESTS_MAX),
-            large_bodies: Semaphore::new(LARGE_BODIES_MAX),
+            large_bodies: LargeBodies::new(),
         }))
     }
 
@@ -79,7 +78,11 @@ impl Door {
             Err(error) => return ApiError::bad(error).into_response(),
         };
         let broker = &self.0.broker;
-        let outcome = self.with_body(route, body, |body| Request {
+        let user = caller
+            .as_ref()
+            .map(|caller| caller.user.name.as_str())
+            .unwrap_or_default();
+        let outcome = self.with_body(route, user, body, |body| Request {
             broker: broker.clone(),
             rates: broker.rates.get(),
             caller: caller.clone(),
@@ -90,10 +93,6 @@ impl Door {
         });
         let outcome = outcome.await;
         if route.verb != Verb::Get {
-            let user = caller
-                .as_ref()
-                .map(|caller| caller.user.name.as_str())
-                .unwrap_or_default();
             let path = head.uri.path();
             match &outcome {
                 Ok(reply) => tracing::info!(user, %peer, "{} {path}: {}", route.verb.as_str(), reply.status()),
@@ -139,8 +138,8 @@ impl Door {
         Ok(Some(caller))
     }
 
-    /// Reads a body, with a permit if it is a large one. Clients that are slow with theirs do not keep the permits.
-    async fn read(&self, mut body: Body, bytes_max: usize) -> Result<(Bytes, Option<SemaphorePermit<'_>>), ApiError> {
+    /// Reads a body, in its turn if it is a large one. Clients that are slow with theirs do not keep the turns.
+    async fn read(&self, user: &str, mut body: Body, bytes_max: usize) -> Result<(Bytes, Option<Turn<'_>>), ApiError> {
         if body.size_hint().lower() > bytes_max as u64 {
             return Err(ApiError::BodyTooLarge(bytes_max));
         }
@@ -148,20 +147,20 @@ impl Door {
         if gather(&mut body, &mut bytes, BODY_BYTES_MAX, bytes_max).await? {
             return Ok((bytes.into(), None));
         }
-        let permit = self.0.large_bodies.acquire().await.map_err(closed)?;
+        let turn = self.0.large_bodies.turn(user).await.map_err(closed)?;
         loop {
             let goal = bytes.len() + LARGE_BODY_STEP_BYTES;
             let step = gather(&mut body, &mut bytes, goal, bytes_max);
             let step = timeout(LARGE_BODY_STEP_TIMEOUT, step).await;
             if step.map_err(|_| ApiError::BodyTooSlow)?? {
-                return Ok((bytes.into(), Some(permit)));
+                return Ok((bytes.into(), Some(turn)));
             }
         }
     }
 
     /// Reads the body and runs the handler on a thread that may block.
-    async fn with_body(&self, route: Route, body: Body, make: impl FnOnce(Bytes) -> Request) -> Outcome {
-        let (body, _large) = match timeout(BODY_TIMEOUT, self.read(body, route.body_bytes_max)).await {
+    async fn with_body(&self, route: Route, user: &str, body: Body, make: impl FnOnce(Bytes) -> Request) -> Outcome {
+        let (body, _large) = match timeout(BODY_TIMEOUT, self.read(user, body, route.body_bytes_max)).await {
             Ok(read) => read?,
             Err(_) => return Err(ApiError::BodyTooSlow),
         };

@@ -6,7 +6,7 @@ use super::listing::{self, Row};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::{Fields, Request};
 use super::views::{DepthView, MessageStats, VhostMetadata, VhostView};
-use crate::metrics::rates::{Depth, Flow};
+use crate::metrics::{Depth, Flow};
 use crate::vhost::redeclare::RedeclareRule;
 use crate::vhost::{About, Vhost};
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Registry, TEXT_FORMAT};
@@ -13,7 +14,9 @@ use tokio::sync::Semaphore;
 use super::families::Selection;
 use super::scrape::{Page, render};
 use crate::broker::Broker;
-use crate::net::http::Site;
+use crate::config::MetricsAccess;
+use crate::management::require_monitoring;
+use crate::net::http::{Peer, Site};
 
 /// Pages made at once, beside the threads that serve AMQP; others wait.
 const SCRAPES_MAX: usize = 2;
@@ -46,11 +49,26 @@ pub fn site(broker: Arc<Broker>, counters: Registry) -> Site {
             "/metrics/memory-breakdown",
             get(async |State(scraped)| answer(scraped, Page::MemoryBreakdown).await),
         )
+        .route_layer(from_fn_with_state(scraped.clone(), admit))
         .route("/health", get(health))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .with_state(scraped);
     Site::new(router)
+}
+
+/// Where a login is asked for, the pages are for those who may monitor. Whether the broker is well is no secret.
+async fn admit(State(scraped): State<Scraped>, request: Request, next: Next) -> Response {
+    if scraped.broker.live().metrics_access == MetricsAccess::Monitoring {
+        let Some(Peer(peer)) = request.extensions().get().copied() else {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        let admitted = require_monitoring(&scraped.broker, peer.ip(), request.headers()).await;
+        if let Err(refusal) = admitted {
+            return refusal;
+        }
+    }
+    next.run(request).await
 }
 
 async fn detailed(State(scraped): State<Scraped>, Query(query): Query<Vec<(String, String)>>) -> Response {

@@ -16,14 +16,18 @@ pub enum Family {
     /// What RabbitMQ has no family for.
     QueueFate,
     Channel,
+    ChannelExchange,
+    ChannelQueue,
     Connection,
+    ConnectionCoarse,
+    Exchange,
     VhostStatus,
     ExchangeBindings,
     ExchangeNames,
 }
 
 /// Every family by its name in the query.
-pub const FAMILIES: [(&str, Family); 14] = [
+pub const FAMILIES: [(&str, Family); 18] = [
     ("connection_churn_metrics", Family::ConnectionChurn),
     ("node_coarse_metrics", Family::NodeCoarse),
     ("node_metrics", Family::Node),
@@ -34,20 +38,28 @@ pub const FAMILIES: [(&str, Family); 14] = [
     ("queue_delivery_metrics", Family::QueueDelivery),
     ("leveret_queue_metrics", Family::QueueFate),
     ("channel_metrics", Family::Channel),
+    ("channel_exchange_metrics", Family::ChannelExchange),
+    ("channel_queue_metrics", Family::ChannelQueue),
     ("connection_metrics", Family::Connection),
+    ("connection_coarse_metrics", Family::ConnectionCoarse),
+    ("exchange_metrics", Family::Exchange),
     ("vhost_status", Family::VhostStatus),
     ("exchange_bindings", Family::ExchangeBindings),
     ("exchange_names", Family::ExchangeNames),
 ];
 
 /// Those of `/metrics/per-object`: of the whole broker it has everything that `/metrics` has.
-const PER_OBJECT: [Family; 6] = [
+const PER_OBJECT: [Family; 10] = [
     Family::QueueCoarse,
     Family::Queue,
     Family::QueueDelivery,
     Family::QueueFate,
     Family::Channel,
+    Family::ChannelExchange,
+    Family::ChannelQueue,
     Family::Connection,
+    Family::ConnectionCoarse,
+    Family::Exchange,
 ];
 
 impl Family {

@@ -3,6 +3,7 @@
 mod counters;
 pub mod endpoint;
 mod families;
+mod figures;
 mod objects;
 pub mod process;
 pub mod rates;
@@ -11,5 +12,6 @@ mod snapshot;
 mod text;
 
 pub use counters::Counters;
+pub use figures::{Churn, Counted, Depth, Flow, Octets, Publishes, Trend};
 pub use rates::Rates;
 pub use snapshot::COMPATIBLE_VERSION;

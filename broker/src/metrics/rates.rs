@@ -1,61 +1,23 @@
-//! How fast things happen: the broker's counters and each queue's, looked at once a second.
+//! How fast things happen: the broker's counters and those of each queue, exchange, connection and channel, looked at once a
+//! second.
 //!
 //! Only the last look and what it gave are kept, and of queues only those where something happened, so an idle queue costs
-//! a look and no memory. The counters are those that exist anyway: nothing is counted for this.
+//! a look and no memory. Exchanges, connections and channels keep theirs themselves, once something happened to them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use prometheus::IntCounter;
 
-use super::Counters;
+use super::{Churn, Counted, Depth, Flow};
 use crate::broker::Broker;
 use crate::clock;
-use crate::queue::{Counts, Totals};
 
 /// Time between two looks, unless looking takes long.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Looking takes at most this share of the time: with very many queues the interval grows.
 const SAMPLING_PERCENT_MAX: u32 = 1;
-
-/// What happens to messages: counts, or what they grow by in a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Flow<T> {
-    pub publish: T,
-    pub confirm: T,
-    pub return_unroutable: T,
-    pub drop_unroutable: T,
-    pub deliver: T,
-    pub deliver_no_ack: T,
-    pub get: T,
-    pub get_no_ack: T,
-    pub get_empty: T,
-    pub ack: T,
-    pub redeliver: T,
-}
-
-/// What comes and goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Churn<T> {
-    pub connection_created: T,
-    pub connection_closed: T,
-    pub channel_created: T,
-    pub channel_closed: T,
-    pub queue_declared: T,
-    pub queue_created: T,
-    pub queue_deleted: T,
-}
-
-/// How much is in queues.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Depth<T> {
-    /// Ready messages.
-    pub ready: T,
-    /// Messages out for acknowledgement.
-    pub unacked: T,
-}
 
 /// Rates of one queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -91,144 +53,6 @@ impl LatestRates {
     /// The newest rates.
     pub fn get(&self) -> Arc<Rates> {
         self.0.read().clone()
-    }
-}
-
-impl Flow<u64> {
-    /// Of the whole broker since it started.
-    pub fn of_broker(counters: &Counters) -> Flow<u64> {
-        let deliver = &counters.delivered_consume_manual_ack;
-        Flow {
-            publish: counters.received.get(),
-            confirm: counters.confirmed.get(),
-            return_unroutable: counters.unroutable_returned.get(),
-            drop_unroutable: counters.unroutable_dropped.get(),
-            deliver: deliver.get(),
-            deliver_no_ack: counters.delivered_consume_auto_ack.get(),
-            get: counters.delivered_get_manual_ack.get(),
-            get_no_ack: counters.delivered_get_auto_ack.get(),
-            get_empty: counters.get_empty.get(),
-            ack: counters.acknowledged.get(),
-            redeliver: counters.redelivered.get(),
-        }
-    }
-
-    /// Of one queue since it was made or recovered.
-    pub fn of_queue(totals: &Totals) -> Flow<u64> {
-        Flow {
-            publish: totals.published,
-            deliver: totals.delivered,
-            deliver_no_ack: totals.delivered_no_ack,
-            get: totals.got,
-            get_no_ack: totals.got_no_ack,
-            ack: totals.acked,
-            redeliver: totals.redelivered,
-            ..Flow::default()
-        }
-    }
-
-    fn since(self, before: Flow<u64>, seconds: f64) -> Flow<f64> {
-        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-        Flow {
-            publish: rate(self.publish, before.publish),
-            confirm: rate(self.confirm, before.confirm),
-            return_unroutable: rate(self.return_unroutable, before.return_unroutable),
-            drop_unroutable: rate(self.drop_unroutable, before.drop_unroutable),
-            deliver: rate(self.deliver, before.deliver),
-            deliver_no_ack: rate(self.deliver_no_ack, before.deliver_no_ack),
-            get: rate(self.get, before.get),
-            get_no_ack: rate(self.get_no_ack, before.get_no_ack),
-            get_empty: rate(self.get_empty, before.get_empty),
-            ack: rate(self.ack, before.ack),
-            redeliver: rate(self.redeliver, before.redeliver),
-        }
-    }
-}
-
-impl<T: Copy + std::ops::Add<Output = T>> Flow<T> {
-    /// All that went out, as RabbitMQ adds it up.
-    pub fn deliver_get(&self) -> T {
-        self.deliver + self.deliver_no_ack + self.get + self.get_no_ack
-    }
-
-    /// Both together.
-    pub fn plus(self, other: Flow<T>) -> Flow<T> {
-        Flow {
-            publish: self.publish + other.publish,
-            confirm: self.confirm + other.confirm,
-            return_unroutable: self.return_unroutable + other.return_unroutable,
-            drop_unroutable: self.drop_unroutable + other.drop_unroutable,
-            deliver: self.deliver + other.deliver,
-            deliver_no_ack: self.deliver_no_ack + other.deliver_no_ack,
-            get: self.get + other.get,
-            get_no_ack: self.get_no_ack + other.get_no_ack,
-            get_empty: self.get_empty + other.get_empty,
-            ack: self.ack + other.ack,
-            redeliver: self.redeliver + other.redeliver,
-        }
-    }
-}
-
-impl Churn<u64> {
-    /// Since the broker started.
-    pub fn of_broker(counters: &Counters) -> Churn<u64> {
-        let count = IntCounter::get;
-        Churn {
-            connection_created: count(&counters.connections_opened),
-            connection_closed: count(&counters.connections_closed),
-            channel_created: count(&counters.channels_opened),
-            channel_closed: count(&counters.channels_closed),
-            queue_declared: count(&counters.queues_declared),
-            queue_created: count(&counters.queues_created),
-            queue_deleted: count(&counters.queues_deleted),
-        }
-    }
-
-    fn since(self, before: Churn<u64>, seconds: f64) -> Churn<f64> {
-        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-        Churn {
-            connection_created: rate(self.connection_created, before.connection_created),
-            connection_closed: rate(self.connection_closed, before.connection_closed),
-            channel_created: rate(self.channel_created, before.channel_created),
-            channel_closed: rate(self.channel_closed, before.channel_closed),
-            queue_declared: rate(self.queue_declared, before.queue_declared),
-            queue_created: rate(self.queue_created, before.queue_created),
-            queue_deleted: rate(self.queue_deleted, before.queue_deleted),
-        }
-    }
-}
-
-impl<T: Copy + std::ops::Add<Output = T>> Depth<T> {
-    /// Both together.
-    pub fn plus(self, other: Depth<T>) -> Depth<T> {
-        Depth {
-            ready: self.ready + other.ready,
-            unacked: self.unacked + other.unacked,
-        }
-    }
-
-    /// Ready or not.
-    pub fn messages(&self) -> T {
-        self.ready + self.unacked
-    }
-}
-
-impl Depth<u64> {
-    /// Of one queue.
-    pub fn of_queue(counts: &Counts) -> Depth<u64> {
-        Depth {
-            ready: counts.ready as u64,
-            unacked: counts.unacked as u64,
-        }
-    }
-
-    /// A length may shrink, too.
-    fn since(self, before: Depth<u64>, seconds: f64) -> Depth<f64> {
-        let rate = |now: u64, then: u64| (now as f64 - then as f64) / seconds;
-        Depth {
-            ready: rate(self.ready, before.ready),
-            unacked: rate(self.unacked, before.unacked),
-        }
     }
 }
 
@@ -296,6 +120,12 @@ pub async fn watch(broker: Arc<Broker>) {
 fn look(broker: &Broker, (then, before): (Instant, Sample), now: Instant) -> (Instant, Sample) {
     let sample = Sample::take(broker);
     let seconds = now.saturating_duration_since(then).as_secs_f64().max(f64::EPSILON);
+    for exchange in broker.vhosts().iter().flat_map(|vhost| vhost.traffic()) {
+        exchange.look(seconds);
+    }
+    for connection in broker.connections() {
+        connection.look(seconds);
+    }
     let rates = Arc::new(sample.since(&before, seconds));
     *broker.rates.0.write() = rates;
     (now, sample)

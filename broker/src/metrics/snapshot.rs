@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, GaugeVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
 
 use super::process;
 use crate::broker::{Broker, ConnectionInfo};
@@ -111,8 +111,23 @@ pub fn gather(broker: &Broker, endpoint: &str) -> Result<Vec<MetricFamily>, prom
         &protocol,
         totals.consumers as f64,
     )?;
+    octets(&registry, broker)?;
     information(&registry, broker, endpoint)?;
     Ok(registry.gather())
+}
+
+/// What passed through all connections, those that are closed included.
+fn octets(registry: &Registry, broker: &Broker) -> Result<(), prometheus::Error> {
+    let octets = broker.octets();
+    for (direction, help, count) in [
+        ("incoming", "Octets received on all connections", octets.received),
+        ("outgoing", "Octets sent on all connections", octets.sent),
+    ] {
+        let counter = IntCounter::new(format!("rabbitmq_connection_{direction}_bytes_total"), help)?;
+        counter.inc_by(count);
+        registry.register(Box::new(counter))?;
+    }
+    Ok(())
 }
 
 /// Who holds the memory, in RabbitMQ's categories: what queues hold is told, all else is one sum.

@@ -18,7 +18,7 @@ use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
 use crate::auth::{Authenticated, LoginRefused};
-use crate::broker::{Broker, ConnectionId, ConnectionInfo};
+use crate::broker::{Broker, ConnectionInfo};
 use crate::clock;
 use crate::logins;
 use crate::net::entrance::Arrived;
@@ -65,7 +65,7 @@ pub fn start(arrived: Arrived<Stream>, broker: &Arc<Broker>) {
         outbox: info.outbox.clone(),
         guard: Registered {
             broker: broker.clone(),
-            id: info.id,
+            info: info.clone(),
         },
         session: Session::new(broker.clone(), info.clone(), accepted_at),
         stream,
@@ -101,12 +101,12 @@ async fn run(mut connection: Connection, info: Arc<ConnectionInfo>, broker: Arc<
 /// Takes the connection off the broker's list however its task ends.
 struct Registered {
     broker: Arc<Broker>,
-    id: ConnectionId,
+    info: Arc<ConnectionInfo>,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.broker.connection_closed(self.id);
+        self.broker.connection_closed(self.info.id);
     }
 }
 
@@ -246,6 +246,7 @@ impl Connection {
                 Ok(written) => {
                     self.sent += written;
                     total += written;
+                    self.guard.info.socket.count_write(written);
                     if self.sent < self.sending.len() {
                         self.session.drained(clock::now());
                     }
@@ -285,6 +286,7 @@ impl Connection {
                 return Ok(0);
             }
             self.received_any = true;
+            self.guard.info.socket.count_read(length);
             buffer[..before].copy_from_slice(&self.unfinished);
             let input = &buffer[..before + length];
             let consumed = hand_over(&mut self.session, now, input);

@@ -296,6 +296,9 @@ impl Session {
             GetOutcome::Got(got) => got,
             GetOutcome::Empty => {
                 counters.get_empty.inc();
+                if let Some(channel) = self.outbox.lock().channel(number) {
+                    channel.traffic().flow.get_empty += 1;
+                }
                 self.reply(number, AMQPClass::Basic(AMQPMethod::GetEmpty(GetEmpty {})));
                 return Ok(());
             }
@@ -320,6 +323,7 @@ impl Session {
             return Ok(());
         };
         let tag = channel.next_tag();
+        channel.count_get(get.no_ack, got.redelivered);
         if !get.no_ack {
             let origin = channel.get_origin(&queue);
             let held_bytes = held_bytes(&queue, &message, message.view().len());

@@ -9,6 +9,7 @@ use leveret_storage::Ticket;
 use super::channel::ChannelMode;
 use super::refusals::Refusals;
 use super::{Pause, Session};
+use crate::metrics::Publishes;
 use crate::protocol::hot;
 use crate::protocol::message::Message;
 use crate::vhost::QueueHandle;
@@ -64,11 +65,8 @@ pub(super) struct ConfirmRun {
 /// Counted per message here, added to the broker's counters per batch.
 #[derive(Default)]
 pub(super) struct Counts {
-    pub(super) received: u64,
+    pub(super) published: Publishes<u64>,
     pub(super) received_confirm: u64,
-    pub(super) routed: u64,
-    pub(super) dropped: u64,
-    pub(super) returned: u64,
 }
 
 impl Batch {
@@ -117,7 +115,7 @@ impl Session {
     /// Hands each queue its part of the batch and lets confirms wait for the disk or go.
     pub(super) fn flush_publishes(&mut self) -> Option<Ticket> {
         let batch = &mut self.publisher.batch;
-        if batch.used == 0 && batch.runs.is_empty() && self.publisher.counts.received == 0 {
+        if batch.used == 0 && batch.runs.is_empty() && self.publisher.counts.published.received == 0 {
             return None;
         }
         let vhost = self.open.as_ref().map(|opened| &opened.vhost);
@@ -180,7 +178,7 @@ impl Session {
                 }
                 _ => {
                     let answer = confirms.answer_at_once(run.first, run.last);
-                    confirmed += answer.write(self.outbox.lock().bytes_mut(), run.channel);
+                    confirmed += self.outbox.lock().confirm(run.channel, &answer);
                 }
             }
         }
@@ -191,13 +189,15 @@ impl Session {
 
     fn count_batch(&mut self) {
         let counts = std::mem::take(&mut self.publisher.counts);
+        self.publisher.tally.end_batch(&counts, &self.outbox);
+        let published = counts.published;
         let counters = &self.broker.counters;
         for (counter, count) in [
-            (&counters.received, counts.received),
+            (&counters.received, published.received),
             (&counters.received_confirm, counts.received_confirm),
-            (&counters.routed, counts.routed),
-            (&counters.unroutable_dropped, counts.dropped),
-            (&counters.unroutable_returned, counts.returned),
+            (&counters.routed, published.routed),
+            (&counters.unroutable_dropped, published.dropped),
+            (&counters.unroutable_returned, published.returned),
         ] {
             if count > 0 {
                 counter.inc_by(count);

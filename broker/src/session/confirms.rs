@@ -176,7 +176,7 @@ impl Session {
                 return false;
             };
             if let Some(answer) = confirms.committed(durable) {
-                confirmed += answer.write(outbox.lock().bytes_mut(), number);
+                confirmed += outbox.lock().confirm(number, &answer);
             }
             confirms.is_waiting()
         });

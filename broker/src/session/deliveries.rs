@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use slab::Slab;
 
+use super::traffic::ChannelTraffic;
+use crate::metrics::Flow;
 use crate::protocol::message::Message;
 use crate::queue::{ConsumerKey, Position};
 use crate::vhost::QueueHandle;
@@ -94,6 +96,10 @@ pub struct ChannelDeliveries {
     held_bytes: u64,
     /// `channel.flow`: does the client want deliveries?
     pub active: bool,
+    /// Deliveries that need no acknowledgement.
+    delivered_no_ack: u64,
+    /// What else passed through the channel but deliveries; none until something does.
+    traffic: Option<Box<ChannelTraffic>>,
 }
 
 impl Default for ChannelDeliveries {
@@ -108,6 +114,8 @@ impl Default for ChannelDeliveries {
             consumer_unacked: 0,
             held_bytes: 0,
             active: true,
+            delivered_no_ack: 0,
+            traffic: None,
         }
     }
 }
@@ -141,6 +149,51 @@ impl ChannelDeliveries {
         if let Some(origin) = self.origins.get_mut(origin as usize) {
             origin.outstanding += 1;
             self.consumer_unacked += u32::from(!origin.consumer_tag.is_empty());
+        }
+    }
+
+    /// Counts a delivery. Those without acknowledgement are told apart from the other tags.
+    #[inline]
+    pub fn count_delivery(&mut self, no_ack: bool, redelivered: bool) {
+        self.delivered_no_ack += u64::from(no_ack);
+        if redelivered {
+            self.traffic().flow.redeliver += 1;
+        }
+    }
+
+    /// Counts a message that was fetched.
+    pub fn count_get(&mut self, no_ack: bool, redelivered: bool) {
+        let flow = &mut self.traffic().flow;
+        flow.get += u64::from(!no_ack);
+        flow.get_no_ack += u64::from(no_ack);
+        flow.redeliver += u64::from(redelivered);
+    }
+
+    /// What passes through the channel, to be counted.
+    pub fn traffic(&mut self) -> &mut ChannelTraffic {
+        self.traffic.get_or_insert_default()
+    }
+
+    /// What passed through the channel, if anything did.
+    pub fn flow(&self) -> Flow<u64> {
+        let mut flow = self.traffic.as_ref().map(|traffic| traffic.flow).unwrap_or_default();
+        flow.deliver_no_ack = self.delivered_no_ack;
+        flow.deliver = self
+            .last_tag
+            .saturating_sub(flow.deliver_no_ack + flow.get + flow.get_no_ack);
+        flow
+    }
+
+    /// How fast, and to which exchanges.
+    pub fn counted_traffic(&self) -> Option<&ChannelTraffic> {
+        self.traffic.as_deref()
+    }
+
+    /// Looks at what passes, so many seconds after the last time.
+    pub fn look(&mut self, seconds: f64) {
+        let flow = self.flow();
+        if flow != Flow::default() {
+            self.traffic().trend.look(flow, seconds);
         }
     }
 

@@ -258,6 +258,7 @@ impl Session {
         self.client.client_id = text("client_id");
         self.info
             .set_client(text("connection_name"), text("product"), text("version"));
+        self.info.set_properties(self.broker.client_properties.keep(properties));
     }
 
     /// The answer to [`take_login`](Session::take_login).

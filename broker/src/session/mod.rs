@@ -41,6 +41,7 @@ mod settle;
 pub mod stock;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 mod tx;
 
 use std::sync::Arc;

@@ -24,15 +24,18 @@ use leveret_storage::{CommitListener, QueueId};
 use parking_lot::lock_api::ArcMutexGuard;
 use parking_lot::{Mutex, RawMutex};
 
+use super::confirms::Confirmed;
 use super::deliveries::{ChannelDeliveries, Origin, Shown, held_bytes};
 use super::stock;
 use crate::broker::ConnectionInfo;
+use crate::metrics::{Flow, Publishes};
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
 use crate::protocol::message::Message;
 use crate::protocol::rewrite::with_delivery_count;
 use crate::queue::{Accept, ConsumerKey, Delivery, Position};
 use crate::vhost::QueueHandle;
+use crate::vhost::traffic::ExchangeTraffic;
 
 /// Deliveries wait in their queue while this many bytes wait for the socket.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
@@ -100,6 +103,10 @@ pub struct ChannelSummary {
     pub prefetch_global: u16,
     /// What its session says of it.
     pub shown: Shown,
+    /// What passed through it.
+    pub flow: Flow<u64>,
+    /// How fast.
+    pub rates: Flow<f64>,
 }
 
 /// What others tell a connection.
@@ -329,8 +336,36 @@ impl OutboxState {
             unacked: channel.unacked_count(),
             prefetch_global: channel.prefetch_global,
             shown: channel.shown.clone(),
+            flow: channel.flow(),
+            rates: channel
+                .counted_traffic()
+                .map(|traffic| traffic.trend.rates)
+                .unwrap_or_default(),
         })
         .collect()
+    }
+
+    /// What a channel published to each exchange.
+    pub fn published_by(&self, number: u16) -> Vec<(Arc<ExchangeTraffic>, Publishes<u64>)> {
+        let channel = self.channels.get(usize::from(number)).and_then(Option::as_deref);
+        let traffic = channel.and_then(ChannelDeliveries::counted_traffic);
+        traffic.map(|traffic| traffic.publishes.clone()).unwrap_or_default()
+    }
+
+    /// Looks at what passes through the channels, so many seconds after the last time.
+    pub fn look(&mut self, seconds: f64) {
+        for channel in self.channels.iter_mut().flatten() {
+            channel.look(seconds);
+        }
+    }
+
+    /// Tells a publisher that publishes are safe; how many.
+    pub fn confirm(&mut self, number: u16, confirmed: &Confirmed) -> u64 {
+        let count = confirmed.write(&mut self.bytes, number);
+        if let Some(channel) = self.channel(number) {
+            channel.traffic().flow.confirm += count;
+        }
+        count
     }
 
     /// All consumers that wait to be resumed and may be: the bytes are below the bound and their channel takes deliveries.
@@ -401,8 +436,12 @@ impl OutboxState {
             &view,
             self.frame_max,
         );
+        let held_bytes = match consumer.no_ack {
+            true => 0,
+            false => held_bytes(&origin.queue, delivery.message, view.len()),
+        };
+        channel.count_delivery(consumer.no_ack, delivery.redelivered);
         if !consumer.no_ack {
-            let held_bytes = held_bytes(&origin.queue, delivery.message, view.len());
             channel.track(
                 delivery_tag,
                 consumer.origin,

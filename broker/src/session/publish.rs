@@ -13,6 +13,7 @@ use super::batch::{Batch, Counts};
 use super::channel::ChannelMode;
 use super::message_checks::Unchecked;
 use super::route_cache::{Route, RouteCache};
+use super::traffic::Tally;
 use super::tx::BufferedPublish;
 use super::{Session, reply_to};
 use crate::metrics::Counters;
@@ -36,6 +37,8 @@ pub struct Publisher {
     pub(super) batch: Batch,
     pub(super) sizes: LocalHistogram,
     pub(super) counts: Counts,
+    /// Where they are counted for statistics.
+    pub(super) tally: Tally,
     /// The commit of messages that are not in the batch: delayed ones and those that may be duplicates.
     pub(super) submitted: Option<Ticket>,
     /// How often a full queue has refused a message of this connection.
@@ -67,6 +70,7 @@ impl Publisher {
             batch: Batch::new(),
             sizes: counters.message_size_bytes.local(),
             counts: Counts::default(),
+            tally: Tally::default(),
             submitted: None,
             refused_publishes: 0,
             waiting_channels: Vec::new(),
@@ -217,7 +221,7 @@ impl Session {
             };
             return self.accept_uncached(incoming.channel, publish);
         }
-        let route = Route::new(incoming.exchange_and_key, targets.queues);
+        let route = Route::new(incoming.exchange_and_key, targets.queues, vhost.traffic_of(exchange));
         let route = self.publisher.routes.insert(route);
         self.accept(incoming, message, route, header.body_size)
     }
@@ -231,9 +235,10 @@ impl Session {
     fn validate_routes(&mut self) {
         let users_revision = self.broker.users.revision();
         let Some(opened) = &self.open else { return };
-        self.publisher
-            .routes
-            .validate(opened.vhost.generation(), users_revision);
+        let publisher = &mut self.publisher;
+        if publisher.routes.validate(opened.vhost.generation(), users_revision) {
+            publisher.tally.end(&publisher.counts, &self.outbox);
+        }
         if users_revision != opened.users_revision {
             self.refresh_actor();
         }
@@ -271,7 +276,12 @@ impl Session {
         let Some(route) = self.publisher.routes.route(route) else {
             return Ok(());
         };
-        let publish = self.publisher.counts.received;
+        let tally = &mut self.publisher.tally;
+        if !tally.is_of(incoming.channel, &route.exchange) {
+            let exchange = route.exchange.clone();
+            tally.begin(incoming.channel, exchange, &self.publisher.counts, &self.outbox);
+        }
+        let publish = self.publisher.counts.published.received;
         let batch = &mut self.publisher.batch;
         let routed = route.targets.len();
         let durable = route.any_durable && message.is_persistent();
@@ -305,7 +315,7 @@ impl Session {
     /// Adds a message to the groups of these queues.
     fn collect(&mut self, queues: &[Arc<QueueHandle>], message: &Message) {
         share_among(queues, message);
-        let publish = self.publisher.counts.received;
+        let publish = self.publisher.counts.published.received;
         let batch = &mut self.publisher.batch;
         for queue in queues {
             let group = batch.group(queue);
@@ -337,7 +347,7 @@ impl Session {
             self.info.set_publishes();
         }
         self.publisher.sizes.observe(body_size as f64);
-        let counts = &mut self.publisher.counts;
+        let counts = &mut self.publisher.counts.published;
         counts.received += 1;
         counts.routed += routed as u64;
         if let Some(message) = unroutable {
@@ -355,7 +365,7 @@ impl Session {
         if let Some(ChannelMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) {
             self.publisher.counts.received_confirm += 1;
             let number = confirms.next();
-            let publish = self.publisher.counts.received - 1;
+            let publish = self.publisher.counts.published.received - 1;
             let batch = &mut self.publisher.batch;
             batch.confirm(incoming.channel, number, durable);
             if batch.refusals.are_possible {
@@ -377,6 +387,7 @@ impl Session {
             mandatory,
             exchange_and_key: &[],
         };
+        self.begin_run(channel, message.exchange());
         if !targets.claims.is_empty() {
             return self.publish_once(&incoming, &targets, message);
         }
@@ -389,6 +400,14 @@ impl Session {
         let body_size = message.body_len() as u64;
         let unroutable = (routed == 0).then_some(message);
         self.count_publish(&incoming, unroutable, routed, durable, body_size);
+    }
+
+    /// A publish whose route is not remembered is counted with those before it, if they are of the same channel and exchange.
+    fn begin_run(&mut self, channel: u16, exchange: &str) {
+        let Publisher { tally, counts, .. } = &mut self.publisher;
+        if let Some(opened) = self.open.as_ref().filter(|_| !tally.is_to(channel, exchange)) {
+            tally.begin(channel, opened.vhost.traffic_of(exchange), counts, &self.outbox);
+        }
     }
 
     /// Publishes a message that may be a duplicate, by itself: whether it is one must be known before the next.
@@ -406,7 +425,7 @@ impl Session {
         if !delivered.refused_by.is_empty() {
             let refusals = &mut self.publisher.batch.refusals;
             refusals.are_possible = true;
-            refusals.refused.push(self.publisher.counts.received);
+            refusals.refused.push(self.publisher.counts.published.received);
         }
         self.count_publish(incoming, unroutable, delivered.taken_by, delivered.lasts, body_size);
     }

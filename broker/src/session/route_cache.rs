@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use crate::vhost::QueueHandle;
+use crate::vhost::traffic::ExchangeTraffic;
 
 /// Routes remembered per connection; a publisher with more keys than that looks some of them up again.
 const ROUTES_MAX: usize = 1024;
@@ -28,6 +29,8 @@ pub struct Route {
     pub any_durable: bool,
     /// Are several of them?
     pub several_durable: bool,
+    /// Where what is published to its exchange is counted.
+    pub exchange: Arc<ExchangeTraffic>,
 }
 
 /// One queue of a route.
@@ -42,7 +45,7 @@ pub struct Target {
 
 impl Route {
     /// A route for the exchange and key that are written `key` on the wire.
-    pub fn new(key: &[u8], queues: Vec<Arc<QueueHandle>>) -> Route {
+    pub fn new(key: &[u8], queues: Vec<Arc<QueueHandle>>, exchange: Arc<ExchangeTraffic>) -> Route {
         let durable = queues.iter().filter(|queue| queue.properties.durable).count();
         let targets = queues
             .into_iter()
@@ -57,6 +60,7 @@ impl Route {
             targets,
             any_durable: durable > 0,
             several_durable: durable > 1,
+            exchange,
         }
     }
 }
@@ -76,13 +80,15 @@ pub struct RouteCache {
 }
 
 impl RouteCache {
-    /// Forgets everything unless the topology and the users are still the same.
-    pub fn validate(&mut self, generation: u64, users_revision: u64) {
-        if self.generation != generation || self.users_revision != users_revision {
+    /// Forgets everything unless the topology and the users are still the same; true if they are not.
+    pub fn validate(&mut self, generation: u64, users_revision: u64) -> bool {
+        let differs = self.generation != generation || self.users_revision != users_revision;
+        if differs {
             self.clear();
             self.generation = generation;
             self.users_revision = users_revision;
         }
+        differs
     }
 
     /// The index of a route that is still good.
@@ -146,7 +152,8 @@ mod tests {
 
     fn find_or_insert(cache: &mut RouteCache, number: usize) -> bool {
         let found = cache.find(&key(number));
-        let index = found.unwrap_or_else(|| cache.insert(Route::new(&key(number), Vec::new())));
+        let index =
+            found.unwrap_or_else(|| cache.insert(Route::new(&key(number), Vec::new(), ExchangeTraffic::of("").into())));
         assert_eq!(*cache.route(index).unwrap().key, key(number));
         found.is_some()
     }

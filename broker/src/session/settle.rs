@@ -119,11 +119,14 @@ impl Session {
             return Ok(());
         };
         let batch = &mut self.settles;
+        let before = batch.acknowledged;
         channel
             .settle(tag, multiple, |origin, unacked| {
                 batch.add(settlement, &origin.queue, unacked)
             })
-            .map_err(|unknown| unknown_delivery_tag(unknown.0))
+            .map_err(|unknown| unknown_delivery_tag(unknown.0))?;
+        channel.traffic().flow.ack += batch.acknowledged - before;
+        Ok(())
     }
 
     /// Hands each queue what was settled since the last flush.
@@ -213,6 +216,7 @@ impl Session {
             let frame_max = outbox.frame_max();
             let Some(channel) = outbox.channel(number) else { return };
             let tag = channel.next_tag();
+            channel.count_delivery(false, true);
             let consumer_tag = channel
                 .origins
                 .get(origin as usize)

@@ -148,6 +148,7 @@ impl Vhost {
         let (mut logs, mut schedules) = (Vec::new(), Vec::new());
         for exchange in &removed.exchanges {
             self.histories.forget(&exchange.name);
+            self.traffic.forget(&exchange.name);
             let schedule = self.delayed.forget(&exchange.name);
             schedules.extend(schedule.map(|id| (id, settings::delayed_log(&self.name, &exchange.name))));
             let owner = DeduplicationOwner::Exchange(exchange.name.to_string());

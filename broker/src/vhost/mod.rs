@@ -31,6 +31,7 @@ pub mod recovery;
 pub mod redeclare;
 pub mod routes;
 mod schedule;
+pub mod traffic;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -145,6 +146,7 @@ pub struct Vhost {
     deadlines: Arc<deadlines::Deadlines>,
     firehose: Arc<firehose::Firehose>,
     deduplication: deduplication::Windows,
+    traffic: traffic::Traffic,
     limits: RwLock<VhostLimits>,
     store: Store,
     counters: Arc<Counters>,
@@ -196,6 +198,7 @@ impl Vhost {
             firehose: Arc::new(firehose::Firehose::new(timer.clone())),
             deadlines: Arc::new(deadlines::Deadlines::new(timer)),
             deduplication: deduplication::Windows::default(),
+            traffic: traffic::Traffic::default(),
             limits: RwLock::default(),
             store,
             counters,

@@ -1,0 +1,229 @@
+//! What is told of connections and channels.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{PublishRow, metric};
+use crate::broker::{Broker, ConnectionInfo};
+use crate::metrics::Octets;
+use crate::metrics::families::{Family, Selection};
+use crate::metrics::text::Kind::{Counter, Gauge};
+use crate::metrics::text::{Metric, Text, labels};
+use crate::session::outbox::ChannelSummary;
+
+/// A channel at one moment.
+struct ChannelRow {
+    labels: String,
+    channel: ChannelSummary,
+}
+
+const CHANNEL: [Metric<ChannelRow>; 5] = [
+    metric("channel_consumers", Gauge, "Consumers", |row| {
+        row.channel.consumers as u64
+    }),
+    metric(
+        "channel_messages_unacked",
+        Gauge,
+        "Deliveries not acknowledged yet",
+        |row| row.channel.unacked as u64,
+    ),
+    metric(
+        "channel_messages_unconfirmed",
+        Gauge,
+        "Publishes not confirmed yet",
+        |row| {
+            let unconfirmed = row.channel.shown.unconfirmed.as_ref();
+            unconfirmed.map_or(0, |count| count.load(Ordering::Relaxed))
+        },
+    ),
+    metric(
+        "consumer_prefetch",
+        Gauge,
+        "Most unacknowledged deliveries to each new consumer, 0 for any number",
+        |row| row.channel.shown.prefetch_count.into(),
+    ),
+    metric(
+        "channel_prefetch",
+        Gauge,
+        "Most unacknowledged deliveries to all consumers together, 0 for any number",
+        |row| row.channel.prefetch_global.into(),
+    ),
+];
+
+const CHANNEL_QUEUE: [Metric<ChannelRow>; 7] = [
+    metric(
+        "channel_get_ack_total",
+        Counter,
+        "Messages fetched by basic.get with acknowledgement",
+        |row| row.channel.flow.get,
+    ),
+    metric(
+        "channel_get_total",
+        Counter,
+        "Messages fetched by basic.get without acknowledgement",
+        |row| row.channel.flow.get_no_ack,
+    ),
+    metric(
+        "channel_messages_delivered_ack_total",
+        Counter,
+        "Messages delivered to consumers that acknowledge",
+        |row| row.channel.flow.deliver,
+    ),
+    metric(
+        "channel_messages_delivered_total",
+        Counter,
+        "Messages delivered to consumers that do not acknowledge",
+        |row| row.channel.flow.deliver_no_ack,
+    ),
+    metric(
+        "channel_messages_redelivered_total",
+        Counter,
+        "Messages delivered or fetched again",
+        |row| row.channel.flow.redeliver,
+    ),
+    metric(
+        "channel_messages_acked_total",
+        Counter,
+        "Messages acknowledged",
+        |row| row.channel.flow.ack,
+    ),
+    metric(
+        "channel_get_empty_total",
+        Counter,
+        "basic.get on an empty queue",
+        |row| row.channel.flow.get_empty,
+    ),
+];
+
+const CHANNEL_CONFIRMED: Metric<ChannelRow> = metric(
+    "channel_messages_confirmed_total",
+    Counter,
+    "Messages confirmed, whatever exchange they were for",
+    |row| row.channel.flow.confirm,
+);
+
+const CHANNEL_EXCHANGE: [Metric<PublishRow>; 3] = [
+    metric(
+        "channel_messages_published_total",
+        Counter,
+        "Messages published into an exchange on a channel",
+        |row| row.published.received,
+    ),
+    metric(
+        "channel_messages_unroutable_returned_total",
+        Counter,
+        "Messages that no queue took and their publisher got back",
+        |row| row.published.returned,
+    ),
+    metric(
+        "channel_messages_unroutable_dropped_total",
+        Counter,
+        "Messages that no queue took",
+        |row| row.published.dropped,
+    ),
+];
+
+/// A connection at one moment.
+struct ConnectionRow {
+    labels: String,
+    octets: Octets<u64>,
+    packets: Octets<u64>,
+    waiting: usize,
+    channels: u16,
+}
+
+const CONNECTION: [Metric<ConnectionRow>; 4] = [
+    metric(
+        "connection_incoming_packets_total",
+        Counter,
+        "Reads from the socket",
+        |row| row.packets.received,
+    ),
+    metric(
+        "connection_outgoing_packets_total",
+        Counter,
+        "Writes to the socket",
+        |row| row.packets.sent,
+    ),
+    metric(
+        "connection_pending_packets",
+        Gauge,
+        "1 while octets wait for the socket",
+        |row| u64::from(row.waiting > 0),
+    ),
+    metric("connection_channels", Gauge, "Open channels", |row| row.channels.into()),
+];
+
+const CONNECTION_COARSE: [Metric<ConnectionRow>; 2] = [
+    metric("connection_incoming_bytes_total", Counter, "Octets received", |row| {
+        row.octets.received
+    }),
+    metric("connection_outgoing_bytes_total", Counter, "Octets sent", |row| {
+        row.octets.sent
+    }),
+];
+
+/// Writes the families of channels that are selected.
+pub(super) fn channels(broker: &Broker, selection: &Selection, prefix: &str, text: &mut Text) {
+    let tables: [(Family, &[Metric<ChannelRow>]); 3] = [
+        (Family::Channel, &CHANNEL),
+        (Family::ChannelQueue, &CHANNEL_QUEUE),
+        (Family::ChannelExchange, &[CHANNEL_CONFIRMED]),
+    ];
+    if tables.iter().all(|(family, _)| !selection.has(*family)) {
+        return;
+    }
+    let (mut rows, mut publishes) = (Vec::new(), Vec::new());
+    for info in broker.connections() {
+        let vhost = info.vhost();
+        let outbox = info.outbox.lock();
+        for channel in outbox.channel_summaries() {
+            let name = info.channel_name(channel.number);
+            publishes.extend(
+                outbox
+                    .published_by(channel.number)
+                    .iter()
+                    .map(|(exchange, published)| PublishRow {
+                        labels: labels(&[("channel", &name), ("vhost", &vhost), ("exchange", &exchange.name)]),
+                        published: *published,
+                    }),
+            );
+            let labels = labels(&[("channel", &name)]);
+            rows.push(ChannelRow { labels, channel });
+        }
+    }
+    for (_, metrics) in tables.iter().filter(|(family, _)| selection.has(*family)) {
+        for metric in *metrics {
+            text.write(prefix, metric, &rows, |row| &row.labels);
+        }
+    }
+    if selection.has(Family::ChannelExchange) {
+        for metric in &CHANNEL_EXCHANGE {
+            text.write(prefix, metric, &publishes, |row| &row.labels);
+        }
+    }
+}
+
+/// Writes the families of connections that are selected.
+pub(super) fn connections(broker: &Broker, selection: &Selection, prefix: &str, text: &mut Text) {
+    let tables: [(Family, &[Metric<ConnectionRow>]); 2] = [
+        (Family::Connection, &CONNECTION),
+        (Family::ConnectionCoarse, &CONNECTION_COARSE),
+    ];
+    if tables.iter().all(|(family, _)| !selection.has(*family)) {
+        return;
+    }
+    let row = |info: &Arc<ConnectionInfo>| ConnectionRow {
+        labels: labels(&[("connection", &info.name)]),
+        octets: info.socket.octets(),
+        packets: info.socket.packets(),
+        waiting: info.outbox.lock().bytes_waiting(),
+        channels: info.channels(),
+    };
+    let rows: Vec<ConnectionRow> = broker.connections().iter().map(row).collect();
+    for (_, metrics) in tables.iter().filter(|(family, _)| selection.has(*family)) {
+        for metric in *metrics {
+            text.write(prefix, metric, &rows, |row| &row.labels);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What passes through a connection's channels, for statistics.
+//!
+//! Deliveries are told by their tags and cost nothing. Publishes are counted by runs: those of one channel to one exchange in a
+//! row are counted together, when another run begins or the batch is handed over.
+
+use std::sync::Arc;
+
+use super::batch::Counts;
+use super::outbox::Outbox;
+use crate::metrics::{Flow, Publishes, Trend};
+use crate::vhost::traffic::ExchangeTraffic;
+
+/// Exchanges for which a channel tells what it published there; what goes to more of them is in its sum only.
+const EXCHANGES_TOLD_MAX: usize = 32;
+
+/// What passed through one channel, beside what its delivery tags tell.
+#[derive(Default)]
+pub struct ChannelTraffic {
+    /// All but `deliver` and `deliver_no_ack`, for which the other delivery tags were given.
+    pub flow: Flow<u64>,
+    /// How fast that grows, deliveries included.
+    pub trend: Trend<Flow<u64>>,
+    /// What went to each exchange.
+    pub publishes: Vec<(Arc<ExchangeTraffic>, Publishes<u64>)>,
+}
+
+impl ChannelTraffic {
+    fn published(&mut self, exchange: &Arc<ExchangeTraffic>, more: Publishes<u64>) {
+        self.flow.publish += more.received;
+        self.flow.return_unroutable += more.returned;
+        self.flow.drop_unroutable += more.dropped;
+        let known = self
+            .publishes
+            .iter_mut()
+            .find(|(known, _)| Arc::ptr_eq(known, exchange));
+        if let Some((_, published)) = known {
+            published.add(more);
+        } else if self.publishes.len() < EXCHANGES_TOLD_MAX {
+            self.publishes.push((exchange.clone(), more));
+        }
+    }
+}
+
+/// The run of publishes that is going on, and what is counted of the batch.
+#[derive(Default)]
+pub(super) struct Tally {
+    run: Option<(u16, Arc<ExchangeTraffic>)>,
+    counted: Publishes<u64>,
+}
+
+impl Tally {
+    /// Does a publish of this channel to this exchange belong to the run?
+    #[inline]
+    pub(super) fn is_of(&self, channel: u16, exchange: &Arc<ExchangeTraffic>) -> bool {
+        let run = self.run.as_ref();
+        run.is_some_and(|(number, known)| *number == channel && Arc::ptr_eq(known, exchange))
+    }
+
+    /// The same, for who knows the name only.
+    pub(super) fn is_to(&self, channel: u16, exchange: &str) -> bool {
+        let run = self.run.as_ref();
+        run.is_some_and(|(number, known)| *number == channel && *known.name == *exchange)
+    }
+
+    /// Another run begins; `counts` are those of the batch so far.
+    pub(super) fn begin(&mut self, channel: u16, exchange: Arc<ExchangeTraffic>, counts: &Counts, outbox: &Outbox) {
+        self.count(counts, outbox);
+        self.run = Some((channel, exchange));
+    }
+
+    /// The run ends: its exchange may not be the same any more.
+    pub(super) fn end(&mut self, counts: &Counts, outbox: &Outbox) {
+        self.count(counts, outbox);
+        self.run = None;
+    }
+
+    /// The batch ends, and with it its counts; the run goes on in the next.
+    pub(super) fn end_batch(&mut self, counts: &Counts, outbox: &Outbox) {
+        self.count(counts, outbox);
+        self.counted = Publishes::default();
+    }
+
+    fn count(&mut self, counts: &Counts, outbox: &Outbox) {
+        let more = counts.published.beyond(self.counted);
+        self.counted = counts.published;
+        if more.received == 0 {
+            return;
+        }
+        let Some((channel, exchange)) = &self.run else { return };
+        exchange.add(more);
+        if let Some(channel) = outbox.lock().channel(*channel) {
+            channel.traffic().published(exchange, more);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What exchanges, channels and connections tell of themselves, over HTTP and to Prometheus, adds up to what clients did.
+
+use std::net::SocketAddr;
+
+use lapin::BasicProperties;
+use lapin::options::*;
+use leveret_integration_tests::client::*;
+use leveret_integration_tests::scrape::{Metrics, ask};
+use leveret_integration_tests::{Broker, wait};
+use serde_json::{Value, json};
+
+/// `guest:guest`.
+const GUEST: &str = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n";
+
+fn get(address: SocketAddr, path: &str) -> Value {
+    let (head, body) = ask(address, "GET", path, GUEST, "");
+    assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}\n{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// These fields of an object.
+fn fields<const N: usize>(object: &Value, names: [&str; N]) -> Vec<Value> {
+    names.iter().map(|name| object[*name].clone()).collect()
+}
+
+async fn publish(channel: &lapin::Channel, exchange: &str, key: &str, mandatory: bool) {
+    let options = BasicPublishOptions {
+        mandatory,
+        ..BasicPublishOptions::default()
+    };
+    let publish = channel.basic_publish(exchange.into(), key.into(), options, b"x", BasicProperties::default());
+    wait::within("a confirm, if any", publish.await.unwrap()).await.unwrap();
+}
+
+fn find<'a>(list: &'a Value, field: &str, value: u64) -> &'a Value {
+    let mut rows = list.as_array().unwrap().iter();
+    rows.find(|row| row[field] == value)
+        .unwrap_or_else(|| panic!("no {field} {value} in {list}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exchanges_and_channels_count_what_is_published_through_them() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    let (connection, plain) = open(broker.amqp()).await;
+    let confirming = connection.create_channel().await.unwrap();
+    confirming
+        .confirm_select(ConfirmSelectOptions::default())
+        .await
+        .unwrap();
+    for queue in ["a", "b"] {
+        plain.queue(queue, QueueDeclareOptions::default()).await;
+        plain.bind(queue, "amq.fanout", "").await;
+    }
+    // Two channels and three exchanges take turns, so that no batch is of one channel or exchange alone.
+    for _ in 0..10 {
+        publish(&plain, "", "a", false).await;
+        publish(&confirming, "amq.fanout", "", false).await;
+        publish(&plain, "amq.fanout", "", false).await;
+        publish(&confirming, "amq.direct", "nobody", true).await;
+        publish(&plain, "amq.direct", "nobody", false).await;
+    }
+    let stats = wait::until("the last publishes are counted", || {
+        let stats = get(api, "/api/exchanges/%2F/amq.direct")["message_stats"].clone();
+        (stats["publish_in"] == 20).then_some(stats)
+    });
+    let names = ["publish_out", "return_unroutable", "drop_unroutable"];
+    assert_eq!(fields(&stats, names), [json!(0), json!(10), json!(10)]);
+    assert!(stats["publish_in_details"]["rate"].is_number(), "{stats}");
+    let fanout = &get(api, "/api/exchanges/%2F/amq.fanout")["message_stats"];
+    assert_eq!(fields(fanout, ["publish_in", "publish_out"]), [json!(20), json!(40)]);
+    let exchanges = get(api, "/api/exchanges/%2F");
+    let default = exchanges
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|exchange| exchange["name"] == "");
+    assert_eq!(default.unwrap()["message_stats"]["publish_in"], 10);
+    assert!(get(api, "/api/exchanges/%2F/amq.topic").get("message_stats").is_none());
+    let without = get(api, "/api/exchanges/%2F/amq.fanout?disable_stats=true");
+    assert!(without.get("message_stats").is_none());
+
+    let channels = get(api, "/api/channels");
+    let stats = &find(&channels, "number", u64::from(confirming.id()))["message_stats"];
+    let names = ["publish", "confirm", "return_unroutable", "drop_unroutable"];
+    assert_eq!(fields(stats, names), [json!(20), json!(20), json!(10), json!(0)]);
+    let row = find(&channels, "number", u64::from(plain.id()));
+    let stats = &row["message_stats"];
+    assert_eq!(fields(stats, names), [json!(30), json!(0), json!(0), json!(10)]);
+    assert!(row.get("publishes").is_none(), "{row}");
+    let name = row["name"].as_str().unwrap().replace(' ', "%20").replace('>', "%3E");
+    let channel = get(api, &format!("/api/channels/{name}"));
+    let mut publishes = channel["publishes"].as_array().unwrap().clone();
+    publishes.sort_by_key(|row| row["exchange"]["name"].to_string());
+    let row = |name: &str, publish: u64, dropped: u64| {
+        json!({
+            "exchange": {"name": name, "vhost": "/"},
+            "stats": {"publish": publish, "return_unroutable": 0, "drop_unroutable": dropped},
+        })
+    };
+    let expected = [row("", 10, 0), row("amq.direct", 10, 10), row("amq.fanout", 10, 0)];
+    assert_eq!(publishes, expected);
+
+    let page = "/metrics/detailed?family=exchange_metrics&family=channel_exchange_metrics";
+    let metrics = Metrics::fetch_page(broker.metrics(), page);
+    let fanout = [("vhost", "/"), ("exchange", "amq.fanout")];
+    assert_eq!(
+        metrics.value_of("rabbitmq_detailed_exchange_messages_published_total", &fanout),
+        20.0
+    );
+    assert_eq!(
+        metrics.value_of("leveret_exchange_messages_routed_total", &fanout),
+        40.0
+    );
+    let plain_name = channel["name"].as_str().unwrap();
+    let direct = [("channel", plain_name), ("exchange", "amq.direct")];
+    assert_eq!(
+        metrics.value_of("rabbitmq_detailed_channel_messages_unroutable_dropped_total", &direct),
+        10.0
+    );
+    let objects = Metrics::fetch_page(broker.metrics(), "/metrics/per-object");
+    assert_eq!(
+        objects.value_of("rabbitmq_exchange_messages_published_total", &fanout),
+        20.0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_counts_what_it_gets() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    let (_connection, channel) = open(broker.amqp()).await;
+    channel.queue("q", QueueDeclareOptions::default()).await;
+    for _ in 0..10 {
+        channel.publish("", "q", b"x").await;
+    }
+    channel.wait_for_messages("q", 10).await;
+    // 2 by get, of which one needs no acknowledgement; 3 by a consumer that acknowledges two; 6 by one that does not.
+    for no_ack in [true, false] {
+        let message = channel
+            .basic_get("q".into(), BasicGetOptions { no_ack })
+            .await
+            .unwrap()
+            .unwrap();
+        if !no_ack {
+            message.ack(BasicAckOptions::default()).await.unwrap();
+        }
+    }
+    channel.basic_qos(3, BasicQosOptions::default()).await.unwrap();
+    let mut consumer = channel.consume("q").await;
+    let held = [
+        next(&mut consumer).await,
+        next(&mut consumer).await,
+        next(&mut consumer).await,
+    ];
+    channel
+        .basic_cancel(consumer.tag(), BasicCancelOptions::default())
+        .await
+        .unwrap();
+    held[0].ack(BasicAckOptions::default()).await.unwrap();
+    held[1].ack(BasicAckOptions::default()).await.unwrap();
+    held[2].reject(BasicRejectOptions { requeue: true }).await.unwrap();
+    channel.wait_for_messages("q", 6).await;
+    let mut consumer = channel.consume_no_ack("q").await;
+    next_bodies(&mut consumer, 6).await;
+    assert!(channel.get("q").await.is_none());
+    let expected = [
+        ("publish", 10),
+        ("get_no_ack", 1),
+        ("get", 1),
+        ("get_empty", 1),
+        ("deliver", 3),
+        ("deliver_no_ack", 6),
+        ("deliver_get", 11),
+        ("redeliver", 1),
+        ("ack", 3),
+    ];
+    let stats = wait::until("all is counted", || {
+        let channels = get(api, "/api/channels");
+        let stats = channels[0]["message_stats"].clone();
+        (stats["ack"] == 3 && stats["get_empty"] == 1).then_some(stats)
+    });
+    for (name, count) in expected {
+        assert_eq!(stats[name], count, "{name} in {stats}");
+        assert!(
+            stats[format!("{name}_details")]["rate"].is_number(),
+            "{name} in {stats}"
+        );
+    }
+    let metrics = Metrics::fetch_page(broker.metrics(), "/metrics/detailed?family=channel_queue_metrics");
+    assert_eq!(
+        metrics.value_of("rabbitmq_detailed_channel_messages_acked_total", &[]),
+        3.0
+    );
+    assert_eq!(
+        metrics.value_of("rabbitmq_detailed_channel_messages_delivered_total", &[]),
+        6.0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_counts_its_octets_and_they_stay_counted_when_it_is_gone() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    let (connection, channel) = open(broker.amqp()).await;
+    channel.queue("q", QueueDeclareOptions::default()).await;
+    let body = vec![0; 10_000];
+    for _ in 0..10 {
+        channel.publish("", "q", &body).await;
+    }
+    channel.wait_for_messages("q", 10).await;
+    channel.get("q").await.unwrap();
+    let row = wait::until("the answer is counted", || {
+        let row = get(api, "/api/connections")[0].clone();
+        (row["send_oct"].as_u64() > Some(10_000)).then_some(row)
+    });
+    assert!(row["recv_oct"].as_u64() > Some(100_000), "{row}");
+    assert!(
+        row["recv_cnt"].as_u64() > Some(1) && row["send_cnt"].as_u64() > Some(1),
+        "{row}"
+    );
+    assert_eq!(row["send_pend"], 0);
+    for rate in ["recv_oct_details", "send_oct_details"] {
+        assert!(row[rate]["rate"].is_number(), "{row}");
+    }
+    let properties = &row["client_properties"];
+    assert_eq!(properties["capabilities"]["basic.nack"], true, "{properties}");
+    assert!(
+        properties["platform"].is_string() && properties["version"].is_string(),
+        "{properties}"
+    );
+    let name = row["name"].as_str().unwrap();
+    let objects = Metrics::fetch_page(broker.metrics(), "/metrics/per-object");
+    let received = objects.value_of("rabbitmq_connection_incoming_bytes_total", &[("connection", name)]);
+    assert!(received > 100_000.0);
+    let before = Metrics::fetch(broker.metrics()).value("rabbitmq_connection_incoming_bytes_total");
+    assert!(before >= received);
+    connection.close(200, "".into()).await.unwrap();
+    wait::until("the connection is gone", || {
+        get(api, "/api/connections")
+            .as_array()
+            .unwrap()
+            .is_empty()
+            .then_some(())
+    });
+    let after = Metrics::fetch(broker.metrics()).value("rabbitmq_connection_incoming_bytes_total");
+    assert!(after >= before, "{after} after {before}");
+}
