@@ -2,13 +2,13 @@
 
 use super::Findings;
 use super::ledger::{QueueLedger, number_of};
-use super::workers::{Publisher, Target, settle};
+use super::workers::{Publisher, Target, declare_bound, settle};
 use crate::Broker;
 use crate::client::{arguments, text};
 use crate::random::Random;
 use crate::wait;
 use lapin::options::*;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::AMQPValue;
 use lapin::{BasicProperties, Channel, Connection, ExchangeKind};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -47,19 +47,9 @@ impl Later {
     }
 
     pub async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
-        let options = ExchangeDeclareOptions {
-            durable: true,
-            ..ExchangeDeclareOptions::default()
-        };
         let kind = ExchangeKind::Custom("x-delayed-message".into());
         let fanout = arguments([("x-delayed-type", text("fanout"))]);
-        channel.exchange_declare(EXCHANGE.into(), kind, options, fanout).await?;
-        let (options, none) = (QueueDeclareOptions::durable(), FieldTable::default());
-        channel.queue_declare(QUEUE.into(), options, none.clone()).await?;
-        let options = QueueBindOptions::default();
-        channel
-            .queue_bind(QUEUE.into(), EXCHANGE.into(), "".into(), options, none)
-            .await
+        declare_bound(channel, EXCHANGE, kind, fanout, QUEUE).await
     }
 
     /// Publishes until the broker is gone.

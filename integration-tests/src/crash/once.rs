@@ -2,11 +2,11 @@
 
 use super::Findings;
 use super::ledger::QueueLedger;
-use super::workers::{Publisher, Target, burst, open, settle, take_all};
+use super::workers::{Publisher, Target, burst, declare_bound, open, settle, take_all};
 use crate::client::arguments;
 use crate::random::Random;
 use lapin::options::*;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::AMQPValue;
 use lapin::{BasicProperties, Channel, Connection, ExchangeKind};
 use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
@@ -37,23 +37,11 @@ impl Once {
     }
 
     pub async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
-        let options = ExchangeDeclareOptions {
-            durable: true,
-            ..ExchangeDeclareOptions::default()
-        };
         let deduplicates = arguments([
             ("x-message-deduplication", AMQPValue::Boolean(true)),
             ("x-cache-size", AMQPValue::LongInt(KEYS)),
         ]);
-        channel
-            .exchange_declare(EXCHANGE.into(), ExchangeKind::Fanout, options, deduplicates)
-            .await?;
-        let (options, none) = (QueueDeclareOptions::durable(), FieldTable::default());
-        channel.queue_declare(QUEUE.into(), options, none.clone()).await?;
-        let options = QueueBindOptions::default();
-        channel
-            .queue_bind(QUEUE.into(), EXCHANGE.into(), "".into(), options, none)
-            .await
+        declare_bound(channel, EXCHANGE, ExchangeKind::Fanout, deduplicates, QUEUE).await
     }
 
     /// Publishes what is not confirmed from before, then others, until the broker is gone.

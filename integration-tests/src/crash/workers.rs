@@ -2,12 +2,13 @@
 
 use super::Findings;
 use super::ledger::{QueueLedger, body_of, number, number_of};
+use super::life::declare_queue;
 use crate::client::{text, try_connect};
 use crate::random::Random;
 use futures_lite::StreamExt;
 use lapin::options::*;
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, PublisherConfirm};
+use lapin::{BasicProperties, Channel, Connection, ExchangeKind, PublisherConfirm};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -388,4 +389,26 @@ pub async fn declare_pair(channel: &Channel, first: &str, mut rules: FieldTable,
         channel.queue_declare(name.into(), options, arguments).await?;
     }
     Ok(())
+}
+
+/// Declares a durable exchange and a durable queue that gets all of it, whatever the routing key.
+pub async fn declare_bound(
+    channel: &Channel,
+    exchange: &str,
+    kind: ExchangeKind,
+    arguments: FieldTable,
+    queue: &str,
+) -> lapin::Result<()> {
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    channel
+        .exchange_declare(exchange.into(), kind, durable, arguments)
+        .await?;
+    declare_queue(channel, queue).await?;
+    let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+    channel
+        .queue_bind(queue.into(), exchange.into(), "".into(), options, none)
+        .await
 }
