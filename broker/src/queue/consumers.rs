@@ -27,6 +27,14 @@ pub struct ConsumerKey {
     generation: u32,
 }
 
+#[cfg(test)]
+impl ConsumerKey {
+    /// A key for tests that have no queue.
+    pub fn numbered(index: u32) -> Self {
+        Self { index, generation: 0 }
+    }
+}
+
 /// What basic.consume asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerSpec<C> {

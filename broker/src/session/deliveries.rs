@@ -32,8 +32,6 @@ pub struct Origin {
     pub consuming: bool,
     /// Deliveries not yet settled.
     pub outstanding: u32,
-    /// When it got its last delivery, as its connection counts turns.
-    pub served: u64,
 }
 
 /// One delivery that waits for its acknowledgement.
@@ -315,7 +313,6 @@ impl ChannelDeliveries {
             consumer_tag,
             consuming: true,
             outstanding: 0,
-            served: 0,
         }) as u32
     }
 
@@ -335,7 +332,6 @@ impl ChannelDeliveries {
                 consumer_tag,
                 consuming: false,
                 outstanding: 0,
-                served: 0,
             })
         }) as u32
     }

@@ -38,6 +38,7 @@ mod refusals;
 pub mod reply_to;
 mod route_cache;
 mod settle;
+mod stalled;
 pub mod stock;
 #[cfg(test)]
 mod tests;
@@ -64,7 +65,7 @@ use channel::{Channel, ChannelPhase};
 use flow::Flow;
 use handshake::{Handshake, Login};
 use heartbeat::Heartbeat;
-use outbox::{Event, Outbox, Stalled};
+use outbox::{Event, Outbox};
 use pause::Pause;
 use publish::Publisher;
 use settle::SettleBatch;
@@ -324,26 +325,16 @@ impl Session {
         self.watch_commits();
     }
 
-    /// Lets consumers of this connection that were refused try again, if they may.
+    /// Lets consumers of this connection that were refused try again, for as long as there is room.
     fn resume_stalled(&mut self) {
-        let mut stalled = {
-            let mut outbox = self.outbox.lock();
-            if !outbox.has_stalled() {
-                return;
-            }
-            outbox.take_stalled()
+        let Some(mut pass) = self.outbox.lock().stalled() else {
+            return;
         };
-        // Consumers of one queue are resumed together, else the first of them would take everything. The queue whose consumers have
-        // waited longest comes first, else a queue before it would take all the room there is.
-        stalled.sort_by_key(|consumer| Arc::as_ptr(&consumer.queue).addr());
-        let mut queues: Vec<&[Stalled]> = stalled.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)).collect();
-        queues.sort_by_key(|consumers| consumers.iter().map(|consumer| consumer.turns).min());
-        for consumers in queues {
-            if let [first, ..] = consumers {
-                first
-                    .queue
-                    .resume(consumers.iter().map(|consumer| consumer.key), &mut self.scratch);
-            }
+        let mut keys = Vec::new();
+        loop {
+            let next = self.outbox.lock().next_stalled(&mut pass, &mut keys);
+            let Some(queue) = next else { break };
+            queue.resume(keys.drain(..), &mut self.scratch);
         }
     }
 

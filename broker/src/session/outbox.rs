@@ -26,6 +26,7 @@ use parking_lot::{Mutex, RawMutex};
 
 use super::confirms::Confirmed;
 use super::deliveries::{ChannelDeliveries, Origin, Shown, held_bytes};
+use super::stalled::{Pass, Stalled, StalledConsumers};
 use super::stock;
 use crate::broker::ConnectionInfo;
 use crate::metrics::{Flow, Publishes};
@@ -68,27 +69,11 @@ pub type OutboxGuard = ArcMutexGuard<RawMutex, OutboxState>;
 pub struct OutboxState {
     bytes: Vec<u8>,
     channels: Vec<Option<Box<ChannelDeliveries>>>,
-    stalled: Vec<Stalled>,
-    /// Deliveries to consumers and refusals until now, which tells who has waited longest.
-    turn: u64,
+    stalled: StalledConsumers<QueueHandle>,
     events: VecDeque<Event>,
     waker: Option<Waker>,
     frame_max: u32,
     closed: bool,
-}
-
-/// A consumer whose delivery was refused and who waits to be resumed.
-pub struct Stalled {
-    /// Where it consumes.
-    pub queue: Arc<QueueHandle>,
-    /// Who it is there.
-    pub key: ConsumerKey,
-    /// Its channel.
-    pub channel: u16,
-    /// It does not count towards the channel's prefetch limit.
-    pub no_ack: bool,
-    /// When it got its last delivery, and when it was refused the next, as its connection counts turns.
-    pub turns: (u64, u64),
 }
 
 /// A channel as listings show it.
@@ -149,8 +134,7 @@ impl Outbox {
             state: Arc::new(Mutex::new(OutboxState {
                 bytes: Vec::new(),
                 channels: Vec::new(),
-                stalled: Vec::new(),
-                turn: 0,
+                stalled: StalledConsumers::default(),
                 events: VecDeque::new(),
                 waker: None,
                 frame_max,
@@ -309,7 +293,7 @@ impl OutboxState {
     /// Ends the delivery side of a channel and hands back what it held.
     pub fn close_channel(&mut self, number: u16) -> Option<Box<ChannelDeliveries>> {
         let channel = self.channels.get_mut(usize::from(number))?.take();
-        self.stalled.retain(|stalled| stalled.channel != number);
+        self.stalled.forget_channel(number);
         while matches!(self.channels.last(), Some(None)) {
             self.channels.pop();
         }
@@ -368,27 +352,23 @@ impl OutboxState {
         count
     }
 
-    /// All consumers that wait to be resumed and may be: the bytes are below the bound and their channel takes deliveries.
-    pub fn take_stalled(&mut self) -> Vec<Stalled> {
-        if self.stalled.is_empty() || self.bytes.len() >= OUTBOX_BYTES_MAX {
-            return Vec::new();
-        }
-        let (ready, waiting) = std::mem::take(&mut self.stalled)
-            .into_iter()
-            .partition(|stalled: &Stalled| {
-                let channel = self
-                    .channels
-                    .get(usize::from(stalled.channel))
-                    .and_then(Option::as_deref);
-                channel.is_none_or(|channel| channel.takes_deliveries() || (stalled.no_ack && channel.active))
-            });
-        self.stalled = waiting;
-        ready
+    /// A pass over the consumers that wait to be resumed, if anyone does.
+    pub fn stalled(&self) -> Option<Pass> {
+        self.stalled.pass()
     }
 
-    /// Does anyone wait to be resumed?
-    pub fn has_stalled(&self) -> bool {
-        !self.stalled.is_empty()
+    /// The queue whose turn it is in this pass, with its consumers in `keys`; none where nobody else may have a delivery: the
+    /// socket is behind, or their channels take none.
+    pub fn next_stalled(&mut self, pass: &mut Pass, keys: &mut Vec<ConsumerKey>) -> Option<Arc<QueueHandle>> {
+        if self.bytes.len() >= OUTBOX_BYTES_MAX {
+            return None;
+        }
+        let channels = &self.channels;
+        let may_go = |consumer: &Stalled<QueueHandle>| {
+            let channel = channels.get(usize::from(consumer.channel)).and_then(Option::as_deref);
+            channel.is_none_or(|channel| channel.takes_deliveries() || (consumer.no_ack && channel.active))
+        };
+        self.stalled.next(pass, may_go, keys)
     }
 
     /// Encodes one delivery for a consumer of this connection, or remembers the consumer as stalled.
@@ -404,23 +384,19 @@ impl OutboxState {
             if let Some(origin) = channel.origins.get(consumer.origin as usize)
                 && let Some(key) = origin.key
             {
-                self.turn += 1;
                 self.stalled.push(Stalled {
                     queue: origin.queue.clone(),
                     key,
                     channel: consumer.channel,
                     no_ack: consumer.no_ack,
-                    turns: (origin.served, self.turn),
                 });
             }
             return Accept::Refused;
         }
         let delivery_tag = channel.next_tag();
-        let Some(origin) = channel.origins.get_mut(consumer.origin as usize) else {
+        let Some(origin) = channel.origins.get(consumer.origin as usize) else {
             return Accept::Refused;
         };
-        self.turn += 1;
-        origin.served = self.turn;
         let told = match delivery.delivery_count {
             0 => None,
             count => told_delivery_count(origin, delivery.message, count),
