@@ -103,9 +103,9 @@ impl<Q> StalledConsumers<Q> {
 mod tests {
     use super::*;
 
-    type Line = StalledConsumers<&'static str>;
+    type Line = StalledConsumers<char>;
 
-    fn waits(line: &mut Line, queue: &Arc<&'static str>, consumer: u32, channel: u16) {
+    fn waits(line: &mut Line, queue: &Arc<char>, consumer: u32, channel: u16) {
         line.push(Stalled {
             queue: queue.clone(),
             key: ConsumerKey::numbered(consumer),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     /// The queues that are resumed in one pass, each with its consumers.
-    fn pass(line: &mut Line, channels_with_room: &[u16], turns: usize) -> Vec<(&'static str, Vec<ConsumerKey>)> {
+    fn pass(line: &mut Line, channels_with_room: &[u16], turns: usize) -> Vec<(char, Vec<ConsumerKey>)> {
         let mut resumed = Vec::new();
         let Some(mut pass) = line.pass() else { return resumed };
         for _ in 0..turns {
@@ -135,47 +135,47 @@ mod tests {
 
     #[test]
     fn those_that_waited_longest_go_first_and_the_others_keep_their_places() {
-        let (a, b, c) = (Arc::new("a"), Arc::new("b"), Arc::new("c"));
+        let (a, b, c) = (Arc::new('a'), Arc::new('b'), Arc::new('c'));
         let mut line = Line::default();
         for (number, queue) in [&a, &b, &c].into_iter().enumerate() {
             waits(&mut line, queue, number as u32, 1);
         }
-        assert_eq!(pass(&mut line, &[1], 1), [("a", keys(&[0]))]);
+        assert_eq!(pass(&mut line, &[1], 1), [('a', keys(&[0]))]);
         waits(&mut line, &a, 0, 1);
-        assert_eq!(pass(&mut line, &[1], 1), [("b", keys(&[1]))]);
+        assert_eq!(pass(&mut line, &[1], 1), [('b', keys(&[1]))]);
         waits(&mut line, &b, 1, 1);
         assert_eq!(
             pass(&mut line, &[1], 9),
-            [("c", keys(&[2])), ("a", keys(&[0])), ("b", keys(&[1]))]
+            [('c', keys(&[2])), ('a', keys(&[0])), ('b', keys(&[1]))]
         );
     }
 
     #[test]
     fn consumers_of_one_queue_go_together_though_others_stand_between_them() {
-        let (a, b) = (Arc::new("a"), Arc::new("b"));
+        let (a, b) = (Arc::new('a'), Arc::new('b'));
         let mut line = Line::default();
         waits(&mut line, &a, 0, 1);
         waits(&mut line, &b, 1, 1);
         waits(&mut line, &a, 2, 1);
         waits(&mut line, &a, 3, 2);
-        assert_eq!(pass(&mut line, &[1], 9), [("a", keys(&[0, 2])), ("b", keys(&[1]))]);
-        assert_eq!(pass(&mut line, &[1, 2], 9), [("a", keys(&[3]))]);
+        assert_eq!(pass(&mut line, &[1], 9), [('a', keys(&[0, 2])), ('b', keys(&[1]))]);
+        assert_eq!(pass(&mut line, &[1, 2], 9), [('a', keys(&[3]))]);
     }
 
     #[test]
     fn a_channel_that_has_all_it_may_hold_keeps_nobody_else_waiting() {
-        let (a, b) = (Arc::new("a"), Arc::new("b"));
+        let (a, b) = (Arc::new('a'), Arc::new('b'));
         let mut line = Line::default();
         waits(&mut line, &a, 0, 1);
         waits(&mut line, &b, 1, 2);
-        assert_eq!(pass(&mut line, &[2], 9), [("b", keys(&[1]))]);
+        assert_eq!(pass(&mut line, &[2], 9), [('b', keys(&[1]))]);
         assert_eq!(pass(&mut line, &[2], 9), []);
-        assert_eq!(pass(&mut line, &[1, 2], 9), [("a", keys(&[0]))]);
+        assert_eq!(pass(&mut line, &[1, 2], 9), [('a', keys(&[0]))]);
     }
 
     #[test]
     fn who_is_refused_again_waits_for_the_next_pass() {
-        let a = Arc::new("a");
+        let a = Arc::new('a');
         let mut line = Line::default();
         waits(&mut line, &a, 0, 1);
         let mut pass = line.pass().unwrap();
@@ -191,11 +191,11 @@ mod tests {
 
     #[test]
     fn a_closed_channel_leaves_nobody_in_the_line() {
-        let a = Arc::new("a");
+        let a = Arc::new('a');
         let mut line = Line::default();
         waits(&mut line, &a, 0, 1);
         waits(&mut line, &a, 1, 2);
         line.forget_channel(1);
-        assert_eq!(pass(&mut line, &[1, 2], 9), [("a", keys(&[1]))]);
+        assert_eq!(pass(&mut line, &[1, 2], 9), [('a', keys(&[1]))]);
     }
 }
