@@ -30,6 +30,7 @@ pub mod queues;
 pub mod recovery;
 pub mod redeclare;
 pub mod routes;
+mod rules;
 mod schedule;
 pub mod traffic;
 

@@ -6,25 +6,23 @@
 //!
 //! Lock order: this queue, then one outbox; the store's pending batch only after the outbox is released.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use leveret_storage::{QueueId, Store, Ticket};
-use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::Vhost;
 use super::deadlines::{Deadlines, NEVER};
 use super::effects::{Effects, Scratch};
 use super::firehose::Firehose;
 use super::paging::{ExpiredOnDisk, Paging};
+use super::rules::Rules;
 use crate::broker::ConnectionId;
 use crate::metrics::Counters;
-use crate::policy::Applied;
 use crate::protocol::message::Message;
 use crate::queue::{
-    ConsumeError, ConsumerKey, ConsumerSpec, Counts, DelayedRetry, Deleted, EffectiveArguments, GetOutcome,
-    LengthLimit, Load, Loaded, Overflow, Position, Queue, QueueArguments, QueueGone, QueueOptions, QueueType,
-    Recovered, Totals,
+    ConsumeError, ConsumerKey, ConsumerSpec, Counts, Deleted, GetOutcome, Load, Loaded, Position, Queue,
+    QueueArguments, QueueGone, QueueOptions, Recovered, Totals,
 };
 use crate::session::outbox::{Consumer, Event, Outbox, wake};
 use crate::vhost::flow::{self, Demand, WaitingPublishers};
@@ -41,16 +39,6 @@ pub struct QueueProperties {
     pub arguments: QueueArguments,
 }
 
-/// The policies that apply to a queue, and what is in force by them and its arguments.
-pub struct InForce {
-    /// Its own arguments, as declared or altered since.
-    pub own: Arc<QueueArguments>,
-    /// The policies.
-    pub policies: Applied,
-    /// What features of queues go by.
-    pub arguments: EffectiveArguments,
-}
-
 /// One queue of a virtual host.
 pub struct QueueHandle {
     /// The queue's incarnation in the store, never used again.
@@ -63,12 +51,9 @@ pub struct QueueHandle {
     pub vhost: Arc<str>,
     /// How it was declared.
     pub properties: QueueProperties,
-    policies: RwLock<Arc<InForce>>,
+    pub(super) rules: Rules,
     state: Mutex<State>,
     waiting_publishers: WaitingPublishers,
-    /// What publishers have to know of the limits in force without a look at them.
-    refuses_when_full: AtomicBool,
-    overflows_to_dead_letters: AtomicBool,
     /// Had by whoever publishes what the queue gives up, since before it does, so that the letters keep their order.
     pub(super) dead_letter_lane: Mutex<()>,
     pub(super) store: Store,
@@ -145,11 +130,6 @@ impl QueueHandle {
             single_active_consumer: properties.arguments.single_active_consumer,
             first_position,
         };
-        let in_force = InForce {
-            own: Arc::new(properties.arguments.clone()),
-            policies: Applied::default(),
-            arguments: EffectiveArguments::merge(&properties.arguments, None, None),
-        };
         let state = State {
             queue: Queue::new(options),
             waiting_gets: Vec::new(),
@@ -162,12 +142,10 @@ impl QueueHandle {
             index,
             name,
             vhost: vhost.name.clone(),
+            rules: Rules::new(&properties.arguments),
             properties,
-            policies: RwLock::new(Arc::new(in_force)),
             state: Mutex::new(state),
             waiting_publishers: WaitingPublishers::default(),
-            refuses_when_full: AtomicBool::new(false),
-            overflows_to_dead_letters: AtomicBool::new(false),
             dead_letter_lane: Mutex::new(()),
             store: vhost.store.clone(),
             counters: vhost.counters.clone(),
@@ -176,61 +154,6 @@ impl QueueHandle {
             firehose: vhost.firehose.clone(),
             this: this.clone(),
         })
-    }
-
-    /// The policies that apply, and the arguments in force.
-    pub fn in_force(&self) -> Arc<InForce> {
-        self.policies.read().clone()
-    }
-
-    /// Its own arguments, as declared or altered since.
-    pub fn arguments(&self) -> Arc<QueueArguments> {
-        self.policies.read().own.clone()
-    }
-
-    /// Replaces its own arguments. They take effect when policies are [applied](Self::apply_policies) again.
-    pub(super) fn alter(&self, arguments: QueueArguments) {
-        let current = self.in_force();
-        *self.policies.write() = Arc::new(InForce {
-            own: Arc::new(arguments),
-            policies: current.policies.clone(),
-            arguments: current.arguments.clone(),
-        });
-    }
-
-    /// Puts these policies in force, in place of those before.
-    pub fn apply_policies(&self, policies: Applied) {
-        let own = self.arguments();
-        let arguments = policies.effective_arguments(&own);
-        let length = LengthLimit {
-            messages: arguments.max_length,
-            bytes: arguments.max_length_bytes,
-            overflow: arguments.overflow,
-        };
-        let refuses = length.is_some() && arguments.overflow != Overflow::DropHead;
-        let gives_up = length.is_some() && arguments.overflow != Overflow::RejectPublish;
-        let to_dead_letters = gives_up && arguments.dead_letter_exchange.is_some();
-        self.refuses_when_full.store(refuses, Ordering::Relaxed);
-        self.overflows_to_dead_letters.store(to_dead_letters, Ordering::Relaxed);
-        let (delivery_limit, message_ttl) = (arguments.delivery_limit, arguments.message_ttl_ms);
-        let consumer_timeout = arguments.consumer_timeout_ms;
-        let has_dead_letters = arguments.dead_letter_exchange.is_some();
-        let (retry_delay, expires) = (arguments.retry_delay(), arguments.expires_ms);
-        // What is given up now goes by what is in force now.
-        *self.policies.write() = Arc::new(InForce {
-            own,
-            policies,
-            arguments,
-        });
-        self.with(&mut Scratch::default(), |queue, sink| {
-            queue.want_dead_letters(has_dead_letters);
-            queue.limit_deliveries(delivery_limit);
-            queue.set_message_ttl(message_ttl);
-            queue.set_consumer_timeout(consumer_timeout);
-            queue.delay_retries(retry_delay);
-            queue.limit_length(length, sink);
-            queue.set_expires(expires, sink);
-        });
     }
 
     /// Enqueues a batch in order and delivers what consumers have credit for. A deleted queue takes nothing.
@@ -325,43 +248,6 @@ impl QueueHandle {
             self.deadlines.set(&self.this, self.id, state.due_millis, due_millis);
             state.due_millis = due_millis;
         }
-    }
-
-    /// Whether a full queue refuses messages, instead of dropping older ones.
-    #[inline]
-    pub fn refuses_when_full(&self) -> bool {
-        self.refuses_when_full.load(Ordering::Relaxed)
-    }
-
-    /// Whether publishes may drive messages out of it to a dead-letter exchange.
-    #[inline]
-    pub(super) fn overflows_to_dead_letters(&self) -> bool {
-        self.overflows_to_dead_letters.load(Ordering::Relaxed)
-    }
-
-    /// Whether what it gives up goes somewhere.
-    pub fn has_dead_letter_exchange(&self) -> bool {
-        self.policies.read().arguments.dead_letter_exchange.is_some()
-    }
-
-    /// Whether messages may leave it for a dead-letter exchange when they are settled in this way.
-    pub(super) fn may_dead_letter(&self, settlement: Settlement) -> bool {
-        match settlement {
-            Settlement::Ack | Settlement::Requeue { failed: false } => false,
-            Settlement::Reject => self.has_dead_letter_exchange(),
-            Settlement::Requeue { failed: true } => {
-                let arguments = &self.policies.read().arguments;
-                arguments.delivery_limit.is_some() && arguments.dead_letter_exchange.is_some()
-            }
-        }
-    }
-
-    /// Whether consumers are told how often the delivery of a message failed: on queues for which that number means something.
-    pub fn tells_delivery_count(&self) -> bool {
-        let arguments = &self.policies.read().arguments;
-        arguments.delivery_limit.is_some()
-            || arguments.delayed_retry != DelayedRetry::Disabled
-            || arguments.queue_type == QueueType::Quorum
     }
 
     /// Adds a consumer; `started` runs before its first delivery, with the queue locked.
@@ -515,7 +401,7 @@ impl QueueHandle {
     }
 
     /// Runs one pure step under the lock and carries out its effects.
-    fn with<R>(
+    pub(super) fn with<R>(
         &self,
         scratch: &mut Scratch,
         step: impl FnOnce(&mut Queue<Message, Consumer>, &mut Effects<'_>) -> R,
