@@ -57,12 +57,15 @@ unshare --mount --pid --fork bash -euo pipefail -c '
 ok "the program as in the image"
 
 [ -n "$package" ] || exit 0
-export package
-unshare --mount --propagation private bash -euo pipefail -c '
+export package here
+unshare --mount --net --pid --fork --propagation private bash -euo pipefail -c '
     work=$(dirname "$root")/overlay; mkdir "$work"
     mount -t tmpfs tmpfs "$work"; mkdir "$work"/{upper,scratch,root}
     mount -t overlay overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/scratch" "$work/root"
     cp "$package" "$work/root/root/leveret.deb"
+    cp "$here/operate.sh" "$work/root/root"
+    mount -t tmpfs tmpfs "$work/root/run"
+    ip link set lo up
     mount -t proc proc "$work/root/proc"; mount --rbind /dev "$work/root/dev"
     chroot "$work/root" bash -euo pipefail -c "
         dpkg -i /root/leveret.deb > /dev/null
@@ -74,6 +77,7 @@ unshare --mount --propagation private bash -euo pipefail -c '
         echo \"# mine\" >> /etc/leveret/leveret.toml
         dpkg -i --force-confold /root/leveret.deb > /dev/null
         tail -n 1 /etc/leveret/leveret.toml | grep -q mine
+        /root/operate.sh
         dpkg --purge leveret > /dev/null
         [ ! -e /etc/leveret ] && [ ! -e /usr/bin/leveret ]
     "

@@ -1,10 +1,13 @@
 //! `leveret check`, `leveret backup` and `leveret config`: whether a store is sound, a copy of it, and what a configuration comes to.
 
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use leveret_storage::{CheckReport, check, repair};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::config::{ConfigError, Sources};
 use crate::ctl::client::{ClientError, CtlClient};
@@ -35,6 +38,7 @@ pub struct BackupArgs {
 /// Looks at a store, or mends it, and prints what was found. False if something is wrong that was not mended.
 pub fn run_check(args: &CheckArgs) -> Result<bool, String> {
     let directory = &args.directory;
+    become_owner(directory).map_err(|error| format!("cannot check {} as its owner: {error}", directory.display()))?;
     let looked = if args.repair {
         repair(directory, &settings::log_of)
     } else {
@@ -46,6 +50,22 @@ pub fn run_check(args: &CheckArgs) -> Result<bool, String> {
         _ => {}
     }
     Ok(report.problems.is_empty() || report.kept_as.is_some())
+}
+
+/// Root looks at a store as the user that owns it: files that root made there would keep the broker from opening it, and root
+/// should follow no link that somebody else may have put there. For this thread and those that it starts.
+fn become_owner(directory: &Path) -> io::Result<()> {
+    let Ok(found) = std::fs::metadata(directory) else {
+        // What is wrong with it is told when it is opened.
+        return Ok(());
+    };
+    let owner = Uid::from_raw(found.uid());
+    if !rustix::process::geteuid().is_root() || owner.is_root() {
+        return Ok(());
+    }
+    set_thread_groups(&[])?;
+    set_thread_gid(Gid::from_raw(found.gid()))?;
+    Ok(set_thread_uid(owner)?)
 }
 
 fn print(directory: &Path, report: &CheckReport) -> io::Result<()> {

@@ -290,6 +290,7 @@ async fn a_backup_of_a_busy_broker_has_all_that_was_confirmed_before() {
     assert!(made.status.success(), "{}", printed(&made));
     let again = tokio::task::block_in_place(|| leveret(&arguments));
     assert!(!again.status.success(), "a copy replaces nothing");
+    assert!(printed(&again).contains("exists already"), "{}", printed(&again));
     stop.store(true, Ordering::Relaxed);
     publishing.await.unwrap();
 
@@ -302,6 +303,46 @@ async fn a_backup_of_a_busy_broker_has_all_that_was_confirmed_before() {
     }
     assert!(numbers.len() as u64 >= owed, "{} of {owed}", numbers.len());
     assert!(numbers.iter().copied().eq(0..numbers.len() as u64));
+}
+
+#[tokio::test]
+async fn a_store_that_root_has_checked_still_belongs_to_its_owner() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    const SOMEBODY: u32 = 65_534;
+
+    let Some(mut broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let (connection, channel) = open(broker.amqp()).await;
+    channel.queue("work", QueueDeclareOptions::durable()).await;
+    connection.close(200, "Goodbye".into()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let data_dir = broker.data_dir().display().to_string();
+    let made = leveret(&["backup", copy.to_str().unwrap(), "--data-dir", &data_dir]);
+    assert!(made.status.success(), "{}", printed(&made));
+    broker.kill();
+    if folder.path().metadata().unwrap().uid() != 0 {
+        eprintln!("left out: only root can give a file to somebody else");
+        return;
+    }
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let given = Command::new("chown").args(["-R", "65534:65534"]).arg(&copy).status();
+    assert!(given.unwrap().success());
+
+    let sound = leveret(&["check", copy.to_str().unwrap()]);
+    assert_eq!(sound.status.code(), Some(0), "{}", printed(&sound));
+    let file = copy.join("db").join("LOCK");
+    assert_eq!(file.metadata().unwrap().uid(), SOMEBODY, "made by the check");
+    std::fs::remove_file(copy.join("db").join("CURRENT")).unwrap();
+    let mended = leveret(&["check", "--repair", copy.to_str().unwrap()]);
+    assert_eq!(mended.status.code(), Some(0), "{}", printed(&mended));
+    let listed = Command::new("find")
+        .arg(&copy)
+        .args(["-user", "root"])
+        .output()
+        .unwrap();
+    assert_eq!(printed(&listed), "", "nothing there is root's");
 }
 
 #[tokio::test]

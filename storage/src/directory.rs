@@ -77,8 +77,13 @@ pub(crate) fn inspect(directory: &Path) -> Result<PathBuf, StorageError> {
 /// Makes the directory of a copy, which must not be there, and returns where its database goes. [`finish_copy`] makes a data
 /// directory of it.
 pub(crate) fn begin_copy(directory: &Path) -> Result<PathBuf, StorageError> {
-    fs::create_dir(directory).map_err(|error| StorageError::not_writable(directory, error))?;
-    Ok(directory.join(DATABASE))
+    match fs::create_dir(directory) {
+        Ok(()) => Ok(directory.join(DATABASE)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(StorageError::Exists {
+            path: directory.to_owned(),
+        }),
+        Err(error) => Err(StorageError::not_writable(directory, error)),
+    }
 }
 
 /// Says that the database of a copy is whole.

@@ -18,6 +18,12 @@ pub enum StorageError {
         /// The path that was given as data directory.
         path: PathBuf,
     },
+    /// A copy would go where something is.
+    #[error("{} exists already; a copy goes into a new directory", .path.display())]
+    Exists {
+        /// The path that was given for the copy.
+        path: PathBuf,
+    },
     /// The data directory cannot be created or written to.
     #[error("data directory {} is not writable: {source}", .directory.display())]
     NotWritable {

@@ -44,6 +44,7 @@ pub struct CtlClient {
 impl CtlClient {
     /// Connects to the broker of this place.
     pub fn connect(place: Place) -> Result<Self, ClientError> {
+        let place = place.found();
         let stream = match open(&place.socket()) {
             Ok(stream) => stream,
             Err(reason) => return Err(unreachable_broker(place, reason)),

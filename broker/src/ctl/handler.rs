@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use leveret_storage::Ticket;
+use leveret_storage::{StorageError, Ticket};
 use serde_json::Value;
 
 use super::checks;
@@ -152,7 +152,14 @@ fn back_up(broker: &Broker, directory: &str) -> Result<Reply, CtlError> {
         }
         Err(error) => {
             tracing::error!(directory, %error, "the backup failed");
-            Err(CtlError::new(ErrorKind::Internal, error.to_string()))
+            Err(match error {
+                StorageError::Exists { .. } => CtlError::new(ErrorKind::AlreadyExists, error.to_string()),
+                StorageError::NotWritable { .. } => {
+                    let text = format!("{error}; the broker writes the copy itself, as the user that runs it");
+                    CtlError::new(ErrorKind::Refused, text)
+                }
+                error => CtlError::new(ErrorKind::Internal, error.to_string()),
+            })
         }
     }
 }

@@ -40,32 +40,46 @@ pub struct PlaceArgs {
 pub enum Place {
     DataDir(PathBuf),
     Socket(PathBuf),
+    /// Nobody said where: the broker that is here, else the installed one.
+    Usual,
 }
 
 impl PlaceArgs {
-    /// What was said; the installed broker if nothing was and none is here.
+    /// What was said.
     pub fn place(self) -> Place {
         match (self.socket, self.data_dir) {
             (Some(socket), _) => Place::Socket(socket),
             (None, Some(directory)) => Place::DataDir(directory),
-            (None, None) => usual(Path::new(DATA_DIR), Path::new(INSTALLED_SOCKET)),
+            (None, None) => Place::Usual,
         }
     }
 }
 
 fn usual(here: &Path, installed: &Path) -> Place {
-    if !here.join(CTL_SOCKET_FILE).exists() && installed.exists() {
+    if here.join(CTL_SOCKET_FILE).exists() {
+        return Place::DataDir(here.to_owned());
+    }
+    if installed.exists() {
         return Place::Socket(installed.to_owned());
     }
-    Place::DataDir(here.to_owned())
+    Place::Usual
 }
 
 impl Place {
+    /// Where the usual broker is now. It may not have started yet, so whoever waits for it looks again.
+    pub fn found(self) -> Place {
+        match self {
+            Self::Usual => usual(Path::new(DATA_DIR), Path::new(INSTALLED_SOCKET)),
+            said => said,
+        }
+    }
+
     /// The socket to connect to.
     pub fn socket(&self) -> PathBuf {
         match self {
             Self::DataDir(directory) => directory.join(CTL_SOCKET_FILE),
             Self::Socket(path) => path.clone(),
+            Self::Usual => INSTALLED_SOCKET.into(),
         }
     }
 }
@@ -75,6 +89,7 @@ impl fmt::Display for Place {
         match self {
             Self::DataDir(directory) => write!(f, "data directory {}", directory.display()),
             Self::Socket(path) => write!(f, "socket {}", path.display()),
+            Self::Usual => write!(f, "data directory {DATA_DIR} or socket {INSTALLED_SOCKET}"),
         }
     }
 }
@@ -87,11 +102,7 @@ mod tests {
     fn the_installed_broker_is_meant_where_none_is_here() {
         let folder = tempfile::tempdir().unwrap();
         let (here, installed) = (folder.path().join("data"), folder.path().join("ctl.sock"));
-        assert_eq!(
-            usual(&here, &installed),
-            Place::DataDir(here.clone()),
-            "neither is there"
-        );
+        assert_eq!(usual(&here, &installed), Place::Usual, "neither is there yet");
         std::fs::write(&installed, "").unwrap();
         assert_eq!(usual(&here, &installed), Place::Socket(installed.clone()));
         std::fs::create_dir(&here).unwrap();
@@ -110,5 +121,10 @@ mod tests {
         };
         assert_eq!(said(Some("/s"), Some("/d")), Place::Socket("/s".into()));
         assert_eq!(said(None, Some("/d")), Place::DataDir("/d".into()));
+        assert_eq!(said(None, None), Place::Usual);
+        assert_eq!(
+            Place::Usual.to_string(),
+            "data directory ./data or socket /run/leveret/ctl.sock"
+        );
     }
 }
