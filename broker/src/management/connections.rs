@@ -114,15 +114,14 @@ fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
 /// The connections that the caller may see, of the virtual host in the path if there is one.
 pub fn seen(request: &Request) -> Result<Vec<Arc<ConnectionInfo>>, ApiError> {
     let caller = request.caller()?;
-    let vhost = request
-        .path
-        .iter()
-        .find(|(key, _)| key == "vhost")
-        .map(|(_, vhost)| vhost);
+    let vhost = match request.path.iter().any(|(key, _)| key == "vhost") {
+        true => Some(request.vhost()?),
+        false => None,
+    };
     let mut connections = request.broker.connections();
     connections.retain(|info| {
         let identity = info.identity();
-        caller.sees_user(&identity.user) && vhost.is_none_or(|vhost| *identity.vhost == **vhost)
+        caller.sees_user(&identity.user) && vhost.as_ref().is_none_or(|vhost| identity.vhost == vhost.name)
     });
     Ok(connections)
 }

@@ -3,6 +3,7 @@
 use serde_json::Map;
 
 use super::listing::{self, Row};
+use super::overview::this_node;
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::{Fields, Request};
 use super::views::{DepthView, MessageStats, VhostMetadata, VhostView};
@@ -182,10 +183,8 @@ fn redeclare_rule(fields: &Fields) -> Result<Option<Option<RedeclareRule>>, ApiE
 /// `POST /api/vhosts/{name}/start/{node}`: it runs wherever the node runs.
 pub fn start(request: &Request) -> Outcome {
     request.vhost()?;
-    match request.part("node") == request.broker.node_name {
-        true => Ok(Reply::done()),
-        false => Err(ApiError::NotFound),
-    }
+    this_node(request)?;
+    Ok(Reply::done())
 }
 
 /// `DELETE /api/vhosts/{name}`: with everything in it.
