@@ -74,6 +74,7 @@ fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
         node: broker.node_name.clone(),
         kind: "network",
         protocol: "AMQP 0-9-1",
+        auth_mechanism: identity.auth_mechanism,
         user: identity.user.to_string(),
         user_who_performed_action: identity.user.to_string(),
         vhost: identity.vhost.to_string(),
@@ -202,8 +203,10 @@ fn channels_of(broker: &Broker, info: &ConnectionInfo) -> Vec<ChannelView> {
         messages_unacknowledged: channel.unacked,
         global_prefetch_count: channel.prefetch_global,
         prefetch_count: channel.shown.prefetch_count,
-        transactional: channel.shown.transactional,
+        transactional: channel.shown.uncommitted.is_some(),
         confirm: channel.shown.unconfirmed.is_some(),
+        messages_uncommitted: channel.shown.uncommitted(|waiting| &waiting.publishes),
+        acks_uncommitted: channel.shown.uncommitted(|waiting| &waiting.settlements),
         messages_unconfirmed: channel
             .shown
             .unconfirmed
