@@ -4,6 +4,8 @@
 
 #[path = "management/access_matrix.rs"]
 mod access_matrix;
+#[path = "management/answers.rs"]
+mod answers;
 #[path = "management/api.rs"]
 mod api;
 #[path = "management/bodies.rs"]

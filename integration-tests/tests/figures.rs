@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use lapin::BasicProperties;
 use lapin::options::*;
+use lapin::types::{AMQPValue, FieldTable};
 use leveret_integration_tests::client::*;
 use leveret_integration_tests::scrape::{Metrics, ask};
 use leveret_integration_tests::{Broker, wait};
@@ -251,4 +252,109 @@ async fn a_connection_counts_its_octets_and_they_stay_counted_when_it_is_gone() 
     });
     let after = Metrics::fetch(broker.metrics()).value("rabbitmq_connection_incoming_bytes_total");
     assert!(after >= before, "{after} after {before}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_virtual_host_counts_the_octets_of_its_connections_and_keeps_those_of_the_closed() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    ask(api, "PUT", "/api/vhosts/other", GUEST, "");
+    let octets = |vhost: &str| {
+        let vhost = get(api, &format!("/api/vhosts/{vhost}"));
+        assert!(vhost["recv_oct_details"]["rate"].is_number() && vhost["send_oct_details"]["rate"].is_number());
+        [&vhost["recv_oct"], &vhost["send_oct"]].map(|count| count.as_u64().unwrap())
+    };
+    assert_eq!(octets("%2F"), [0, 0]);
+    let (connection, channel) = open(broker.amqp()).await;
+    channel.queue("q", QueueDeclareOptions::default()).await;
+    channel.publish("", "q", &[0; 10_000]).await;
+    channel.wait_for_messages("q", 1).await;
+    let [received, sent] = octets("%2F");
+    assert!(received > 10_000 && sent > 100, "{received} {sent}");
+    assert_eq!(get(api, "/api/connections")[0]["auth_mechanism"], "PLAIN");
+    connection.close(200, "".into()).await.unwrap();
+    wait::until("the connection is gone", || {
+        (get(api, "/api/connections") == json!([])).then_some(())
+    });
+    let [received_in_all, sent_in_all] = octets("%2F");
+    assert!(received_in_all > received && sent_in_all > sent, "a sum never shrinks");
+    assert_eq!(octets("other"), [0, 0]);
+    assert!(get(api, "/api/vhosts/%2F?disable_stats=true").get("recv_oct").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_is_shown_with_all_the_arguments_that_it_gave() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    let (_connection, channel) = open(broker.amqp()).await;
+    channel.queue("q", QueueDeclareOptions::default()).await;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-priority".into(), AMQPValue::LongInt(3));
+    arguments.insert("x-shop".into(), AMQPValue::LongString("till".into()));
+    let mut long = arguments.clone();
+    long.insert("x-long".into(), AMQPValue::LongString("x".repeat(5000).into()));
+    let mut consumers = Vec::new();
+    for (tag, arguments) in [("a", arguments), ("b", long), ("c", FieldTable::default())] {
+        let options = BasicConsumeOptions::default();
+        let consumer = channel.basic_consume("q".into(), tag.into(), options, arguments).await;
+        consumers.push(consumer.unwrap());
+    }
+    // Too much to be kept: what means something is shown all the same.
+    let expected = [
+        json!({"x-priority": 3, "x-shop": "till"}),
+        json!({"x-priority": 3}),
+        json!({}),
+    ];
+    let shown = get(api, "/api/consumers/%2F?columns=arguments");
+    assert_eq!(
+        shown,
+        json!(expected.clone().map(|arguments| json!({ "arguments": arguments })))
+    );
+    let ctl = broker.ctl().run(&["list_consumers", "arguments"]);
+    assert!(ctl.contains("till"), "{ctl}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_shows_what_its_transaction_has_collected() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    let (_connection, channel) = open(broker.amqp()).await;
+    channel.queue("q", QueueDeclareOptions::default()).await;
+    channel.publish("", "q", b"x").await;
+    channel.wait_for_messages("q", 1).await;
+    channel.tx_select().await.unwrap();
+    let options = BasicGetOptions { no_ack: false };
+    let message = channel.basic_get("q".into(), options).await.unwrap().unwrap();
+    let shown = |uncommitted: [u64; 2]| {
+        wait::until("what is uncommitted is shown", || {
+            let channel = &get(api, "/api/channels")[0];
+            let names = ["messages_uncommitted", "acks_uncommitted"];
+            (fields(channel, names) == uncommitted.map(|count| json!(count))).then_some(())
+        });
+    };
+    shown([0, 0]);
+    for _ in 0..3 {
+        publish(&channel, "", "q", false).await;
+    }
+    message.ack(BasicAckOptions::default()).await.unwrap();
+    shown([3, 1]);
+    let page = "/metrics/detailed?family=channel_metrics";
+    let metrics = Metrics::fetch_page(broker.metrics(), page);
+    assert_eq!(
+        metrics.value_of("rabbitmq_detailed_channel_messages_uncommitted", &[]),
+        3.0
+    );
+    assert_eq!(metrics.value_of("rabbitmq_detailed_channel_acks_uncommitted", &[]), 1.0);
+    channel.tx_commit().await.unwrap();
+    shown([0, 0]);
+    publish(&channel, "", "q", false).await;
+    shown([1, 0]);
+    channel.tx_rollback().await.unwrap();
+    shown([0, 0]);
 }

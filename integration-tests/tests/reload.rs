@@ -1,7 +1,8 @@
 //! SIGHUP: what changes at once, what waits, and what a mistake does.
 
-use leveret_integration_tests::Broker;
 use leveret_integration_tests::raw::{Login, RawClient, connection, make};
+use leveret_integration_tests::scrape::ask;
+use leveret_integration_tests::{Broker, wait};
 
 /// What the broker offers a new client.
 fn offered(broker: &Broker) -> connection::Tune {
@@ -45,5 +46,45 @@ fn a_configuration_is_read_again_at_sighup_and_mistakes_change_nothing() {
     write("heartbeat = '20s'\nmax_message_size = 10\nloopback_users = []\nlog_level = 'info,leveret::net=debug'");
     broker.hang_up();
     broker.wait_for_log("nothing has changed in the configuration");
+    broker.stop();
+}
+
+#[test]
+fn from_a_sighup_on_the_metrics_ask_for_a_login_or_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leveret.toml");
+    let write = |access: &str| std::fs::write(&path, format!("metrics_access = '{access}'")).unwrap();
+    write("open");
+    let Some(mut broker) = Broker::start_configured(&[("CONFIG", path.to_str().unwrap())]) else {
+        return;
+    };
+    let status = |broker: &Broker, login: &str| {
+        let (head, _) = ask(broker.metrics(), "GET", "/metrics", login, "");
+        head.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    const GUEST: &str = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n";
+    assert_eq!(
+        (status(&broker, ""), status(&broker, GUEST)),
+        ("200".into(), "200".into())
+    );
+
+    write("monitoring");
+    broker.hang_up();
+    broker.wait_for_log("\"keys\":\"metrics_access\"");
+    assert_eq!(
+        (status(&broker, ""), status(&broker, GUEST)),
+        ("401".into(), "200".into())
+    );
+    let (head, _) = ask(broker.metrics(), "GET", "/health", "", "");
+    assert!(head.starts_with("HTTP/1.1 200"), "probes have no login: {head}");
+
+    write("for everybody");
+    broker.hang_up();
+    broker.wait_for_log("the configuration stays as it was");
+    assert_eq!(status(&broker, ""), "401", "a mistake opens nothing");
+
+    write("open");
+    broker.hang_up();
+    wait::until("nobody has to log in", || (status(&broker, "") == "200").then_some(()));
     broker.stop();
 }

@@ -51,6 +51,8 @@ pub struct ConnectionInfo {
 pub struct Identity {
     /// The user it logged in as.
     pub user: Arc<str>,
+    /// How it logged in, by SASL's name.
+    pub auth_mechanism: &'static str,
     /// The virtual host it opened.
     pub vhost: Arc<str>,
     /// `connection_name` of the client's properties.
@@ -140,9 +142,11 @@ impl ConnectionInfo {
         self.identity.write().properties.take()
     }
 
-    /// Remembers who logged in.
-    pub fn set_user(&self, user: &str) {
-        self.identity.write().user = user.into();
+    /// Remembers who logged in, and by which mechanism.
+    pub fn set_user(&self, user: &str, auth_mechanism: &'static str) {
+        let mut identity = self.identity.write();
+        identity.user = user.into();
+        identity.auth_mechanism = auth_mechanism;
     }
 
     /// Remembers what was opened.

@@ -1,5 +1,6 @@
 //! The connections of the broker: who is let in, who is there, and how an operator closes them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -117,11 +118,19 @@ impl Broker {
 
     /// A socket is gone.
     pub fn connection_closed(&self, id: ConnectionId) {
+        let Some(closing) = self.connections.lock().get(&id).cloned() else {
+            return;
+        };
+        let vhost = self.vhost(&closing.vhost());
         let closed = {
             let mut connections = self.connections.lock();
             let Some(closed) = connections.remove(&id) else { return };
-            // Under the list's lock, so that the sum of all never shrinks.
-            self.octets_of_closed.lock().add(closed.socket.octets());
+            // Under the list's lock, so that no sum ever shrinks.
+            let octets = closed.socket.octets();
+            self.octets_of_closed.lock().add(octets);
+            if let Some(vhost) = vhost {
+                vhost.octets_of_closed.lock().add(octets);
+            }
             closed
         };
         self.counters.connections_closed.inc();
@@ -138,6 +147,23 @@ impl Broker {
             sum.add(info.socket.octets());
         }
         sum
+    }
+
+    /// What passed through the sockets of each virtual host's connections since it was made, and how fast it does.
+    pub fn octets_by_vhost(&self) -> HashMap<Arc<str>, (Octets<u64>, Octets<f64>)> {
+        let vhosts = self.vhosts();
+        let connections = self.connections.lock();
+        let closed = vhosts
+            .iter()
+            .map(|vhost| (vhost.name.clone(), (*vhost.octets_of_closed.lock(), Octets::default())));
+        let mut sums: HashMap<_, _> = closed.collect();
+        for info in connections.values() {
+            if let Some((octets, rates)) = sums.get_mut(&info.vhost()) {
+                octets.add(info.socket.octets());
+                rates.add(info.socket.rates());
+            }
+        }
+        sums
     }
 
     /// Connections from their connection.open to their end, which is before their socket's.

@@ -60,7 +60,7 @@ mod tests {
         let id = broker.next_connection_id();
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let info = ConnectionInfo::new(id, address(40_000 + id.0 as u16), address(5672), 131_072, clock::now());
-        info.set_user(user);
+        info.set_user(user, "PLAIN");
         info.set_vhost(vhost);
         let info = Arc::new(info);
         broker.connection_accepted(&info);

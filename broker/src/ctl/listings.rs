@@ -171,7 +171,11 @@ pub fn consumers(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<T
             })
             .collect();
         for (outbox, channel, origin, no_ack, prefetch_count, exclusive, priority, activity) in specs {
-            let consumer_tag = outbox.lock().consumer_tag(channel, origin).unwrap_or_default();
+            let (consumer_tag, arguments) = {
+                let outbox = outbox.lock();
+                let tag = outbox.consumer_tag(channel, origin).unwrap_or_default();
+                (tag, outbox.consumer_arguments(channel, origin).unwrap_or_default())
+            };
             let connection = connections.iter().find(|info| info.outbox.is(&outbox));
             let name = connection.map(|info| info.name.clone()).unwrap_or_default();
             rows.push(ConsumerRow {
@@ -184,7 +188,7 @@ pub fn consumers(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<T
                 activity_status: activity.name().to_owned(),
                 exclusive,
                 priority: i64::from(priority),
-                arguments: Value::Object(Map::new()),
+                arguments: table_json(&arguments),
             });
         }
     }

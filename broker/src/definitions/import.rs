@@ -102,14 +102,25 @@ pub struct Plan {
     differences: Vec<Difference>,
 }
 
+fn not_an_object() -> ImportError {
+    ImportError::Syntax("a JSON object is expected".to_owned())
+}
+
 impl Document {
     /// Reads a file.
     pub fn parse(text: &[u8]) -> Result<Document, ImportError> {
+        // A list would be taken for the fields of an object in their order.
+        if text.trim_ascii_start().first() == Some(&b'[') {
+            return Err(not_an_object());
+        }
         serde_json::from_slice(text).map_err(|error| ImportError::Syntax(error.to_string()))
     }
 
     /// Reads what was JSON already.
     pub fn from_json(json: &Value) -> Result<Document, ImportError> {
+        if !json.is_object() {
+            return Err(not_an_object());
+        }
         Document::deserialize(json).map_err(|error| ImportError::Syntax(error.to_string()))
     }
 

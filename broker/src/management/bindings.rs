@@ -32,7 +32,7 @@ impl Row for BindingView {
 
 /// The last part of a binding's path.
 fn properties_key(routing_key: &str, arguments: &FieldTable) -> String {
-    let quoted = quoted(routing_key);
+    let quoted = quoted_key(routing_key);
     if !arguments.inner().is_empty() {
         let mut encoded = Vec::new();
         encode_table(arguments, &mut encoded);
@@ -57,6 +57,11 @@ pub fn quoted(text: &str) -> String {
         }
     }
     quoted
+}
+
+/// A routing key as it stands in a properties key: a space is a plus.
+fn quoted_key(routing_key: &str) -> String {
+    quoted(routing_key).replace("%20", "+")
 }
 
 /// The bindings of a virtual host, those of its queues to the default exchange among them.
@@ -221,7 +226,7 @@ pub fn post(request: &Request) -> Outcome {
 
 /// In a location the key, which is quoted already, is a part of a path and so quoted again.
 fn quoted_once_more(key: &str) -> String {
-    key.replace('%', "%25")
+    key.replace('%', "%25").replace('+', "%2B")
 }
 
 /// `GET /api/bindings/{vhost}/e/{source}/q|e/{destination}/{key}`.
@@ -236,7 +241,10 @@ fn find(request: &Request) -> Result<(FieldTable, BindingView), ApiError> {
     let bindings = Bindings::of(&vhost).between(ends.source, ends.destination, ends.kind);
     // Clients quote the key once more for the path, or do not; another binding may have the quoted key for its own.
     let with_key = |wanted: &str| bindings.iter().find(|binding| binding.properties_key == wanted);
-    let view = with_key(key).or_else(|| with_key(&quoted(key))).cloned();
+    let view = with_key(key)
+        .or_else(|| with_key(&quoted_key(key)))
+        .or_else(|| with_key(&key.replace("%20", "+")))
+        .cloned();
     let view = view.ok_or(ApiError::NotFound)?;
     let found = vhost.bindings().into_iter().find(|binding| {
         *binding.source == *view.source

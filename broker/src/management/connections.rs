@@ -74,6 +74,7 @@ fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
         node: broker.node_name.clone(),
         kind: "network",
         protocol: "AMQP 0-9-1",
+        auth_mechanism: identity.auth_mechanism,
         user: identity.user.to_string(),
         user_who_performed_action: identity.user.to_string(),
         vhost: identity.vhost.to_string(),
@@ -114,15 +115,14 @@ fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
 /// The connections that the caller may see, of the virtual host in the path if there is one.
 pub fn seen(request: &Request) -> Result<Vec<Arc<ConnectionInfo>>, ApiError> {
     let caller = request.caller()?;
-    let vhost = request
-        .path
-        .iter()
-        .find(|(key, _)| key == "vhost")
-        .map(|(_, vhost)| vhost);
+    let vhost = match request.path.iter().any(|(key, _)| key == "vhost") {
+        true => Some(request.vhost()?),
+        false => None,
+    };
     let mut connections = request.broker.connections();
     connections.retain(|info| {
         let identity = info.identity();
-        caller.sees_user(&identity.user) && vhost.is_none_or(|vhost| *identity.vhost == **vhost)
+        caller.sees_user(&identity.user) && vhost.as_ref().is_none_or(|vhost| identity.vhost == vhost.name)
     });
     Ok(connections)
 }
@@ -203,8 +203,10 @@ fn channels_of(broker: &Broker, info: &ConnectionInfo) -> Vec<ChannelView> {
         messages_unacknowledged: channel.unacked,
         global_prefetch_count: channel.prefetch_global,
         prefetch_count: channel.shown.prefetch_count,
-        transactional: channel.shown.transactional,
+        transactional: channel.shown.uncommitted.is_some(),
         confirm: channel.shown.unconfirmed.is_some(),
+        messages_uncommitted: channel.shown.uncommitted(|waiting| &waiting.publishes),
+        acks_uncommitted: channel.shown.uncommitted(|waiting| &waiting.settlements),
         messages_unconfirmed: channel
             .shown
             .unconfirmed

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::listing::{self, Row};
 use super::reply::Outcome;
 use super::request::Request;
 use super::views::{ChannelDetails, ConsumerView, ObjectName};
 use crate::broker::{Broker, ConnectionInfo};
+use crate::json::table_json;
 use crate::queue::Activity;
 use crate::vhost::{QueueHandle, Vhost};
 
@@ -84,7 +85,11 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
         |(consumer, no_ack, exclusive, prefetch_count, (priority, timeout), activity)| {
             let (outbox, channel, origin) = consumer;
             let info = connections.0.get(&outbox.key())?;
-            let consumer_tag = outbox.lock().consumer_tag(channel, origin).unwrap_or_default();
+            let (consumer_tag, given) = {
+                let outbox = outbox.lock();
+                let tag = outbox.consumer_tag(channel, origin).unwrap_or_default();
+                (tag, outbox.consumer_arguments(channel, origin))
+            };
             let priority = (priority != 0).then(|| ("x-priority".to_owned(), priority.into()));
             let own_timeout = timeout.map(|millis| ("x-consumer-timeout".to_owned(), millis.into()));
             Some(ConsumerView {
@@ -108,7 +113,10 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
                 exclusive,
                 prefetch_count,
                 consumer_timeout: timeout.or(of_queue).unwrap_or(0),
-                arguments: priority.into_iter().chain(own_timeout).collect::<Map<_, _>>(),
+                arguments: match given.map(|given| table_json(&given)) {
+                    Some(Value::Object(given)) => given,
+                    _ => priority.into_iter().chain(own_timeout).collect::<Map<_, _>>(),
+                },
             })
         },
     );

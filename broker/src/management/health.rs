@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
+use super::overview::this_node;
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
 use super::views::{AlarmView, CheckView};
@@ -40,6 +41,14 @@ pub fn ready(request: &Request) -> Outcome {
         return unhealthy(&failed(reason));
     }
     Reply::json(&ok())
+}
+
+/// `GET /api/healthchecks/node` and `/api/healthchecks/node/{node}`, which old tools ask for.
+pub fn node(request: &Request) -> Outcome {
+    if !request.part("node").is_empty() {
+        this_node(request)?;
+    }
+    ready(request)
 }
 
 /// The checks of RabbitMQ that always succeed on a single node.
@@ -88,13 +97,13 @@ pub fn below_connection_limit(request: &Request) -> Outcome {
 
 /// `GET /api/health/checks/port-listener/{port}`.
 pub fn port_listener(request: &Request) -> Outcome {
-    let port: u16 = request
+    let port: u32 = request
         .part("port")
         .parse()
         .map_err(|_| ApiError::bad("the port must be a number"))?;
     let listeners = request.broker.listeners();
     let ports: Vec<u16> = listeners.iter().map(|listener| listener.address.port()).collect();
-    if ports.contains(&port) {
+    if ports.iter().any(|listened| u32::from(*listened) == port) {
         return Reply::json(&CheckView {
             port: Some(port),
             ..ok()

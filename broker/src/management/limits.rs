@@ -92,6 +92,9 @@ pub fn list_of_users(request: &Request) -> Outcome {
 /// `GET /api/user-limits/{user}`.
 pub fn list_of_user(request: &Request) -> Outcome {
     let user = request.part("user");
+    if request.broker.users.get(user).is_none() {
+        return Err(ApiError::NotFound);
+    }
     let limits = object(&request.broker.user_limits(user));
     let row = UserLimitsView {
         user: user.to_owned(),

@@ -98,19 +98,20 @@ impl Page {
         }
         let whole = |name| match request.query(name) {
             None => Ok(None),
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|number: &usize| *number > 0)
-                .map(Some)
-                .ok_or_else(invalid),
+            Some(text) => text.parse::<i64>().map(Some).map_err(|_| invalid()),
         };
         let (number, size) = (whole("page")?, whole("page_size")?);
-        let size = size.unwrap_or(PAGE_SIZE_DEFAULT);
-        if size > PAGE_SIZE_MAX {
-            return Err(invalid());
+        let size = size.unwrap_or(PAGE_SIZE_DEFAULT as i64);
+        let Some(number) = number else { return Ok(None) };
+        if number < 1 || !(1..=PAGE_SIZE_MAX as i64).contains(&size) {
+            return Err(ApiError::InvalidPages(format!(
+                "Invalid pagination parameters: page number {number}, page size {size}"
+            )));
         }
-        Ok(number.map(|number| Page { number, size }))
+        Ok(Some(Page {
+            number: usize::try_from(number).unwrap_or(usize::MAX),
+            size: size as usize,
+        }))
     }
 
     fn count(&self, rows: usize) -> usize {

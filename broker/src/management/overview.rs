@@ -204,11 +204,17 @@ pub fn nodes(request: &Request) -> Outcome {
     listing::list(request, vec![node(&request.broker)])
 }
 
+/// There is one node, and the path names it.
+pub(super) fn this_node(request: &Request) -> Result<(), ApiError> {
+    match request.part("node") == request.broker.node_name {
+        true => Ok(()),
+        false => Err(ApiError::NotFound),
+    }
+}
+
 /// `GET /api/nodes/{node}`.
 pub fn one_node(request: &Request) -> Outcome {
-    if request.part("node") != request.broker.node_name {
-        return Err(ApiError::NotFound);
-    }
+    this_node(request)?;
     listing::object(request, &node(&request.broker))
 }
 
@@ -221,6 +227,7 @@ pub fn cluster_name(request: &Request) -> Outcome {
 
 /// `GET /api/auth/attempts/{node}`: logins by protocol.
 pub fn auth_attempts(request: &Request) -> Outcome {
+    this_node(request)?;
     let (counters, logins) = (&request.broker.counters, &request.broker.logins);
     let http_failed = logins.http_failed.load(Ordering::Relaxed);
     let http_succeeded = logins.http_succeeded.load(Ordering::Relaxed);
@@ -240,6 +247,7 @@ pub fn auth_attempts(request: &Request) -> Outcome {
 
 /// `GET /api/auth/attempts/{node}/source`: what is remembered of sources that failed lately. An IPv6 source is its /64 network.
 pub fn auth_attempts_by_source(request: &Request) -> Outcome {
+    this_node(request)?;
     let failures = request.broker.throttle.lock().failures(clock::now());
     let rows = failures.into_iter().map(|(source, failed)| SourceAttemptsView {
         remote_address: source.to_string(),
@@ -254,6 +262,7 @@ pub fn auth_attempts_by_source(request: &Request) -> Outcome {
 
 /// `DELETE /api/auth/attempts/{node}/source`: forgets them, and with them how long they have to wait.
 pub fn forget_auth_attempts(request: &Request) -> Outcome {
+    this_node(request)?;
     request.broker.throttle.lock().forget();
     Ok(Reply::done())
 }
@@ -265,9 +274,7 @@ pub fn version(_request: &Request) -> Outcome {
 
 /// `GET /api/nodes/{node}/memory`: RabbitMQ's categories. What queues hold is told; all else is one sum.
 pub fn memory(request: &Request) -> Outcome {
-    if request.part("node") != request.broker.node_name {
-        return Err(ApiError::NotFound);
-    }
+    this_node(request)?;
     let resident = process::resident_memory_bytes();
     let vhosts = request.broker.vhosts();
     let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
@@ -288,6 +295,17 @@ pub fn memory(request: &Request) -> Outcome {
 /// one node nothing to move.
 pub fn done(_request: &Request) -> Outcome {
     Ok(Reply::done())
+}
+
+/// `DELETE /api/reset/{node}`.
+pub fn reset_node(request: &Request) -> Outcome {
+    this_node(request)?;
+    done(request)
+}
+
+/// `PUT /api/feature-flags/{name}/enable`: there are none.
+pub fn enable_feature_flag(_request: &Request) -> Outcome {
+    Err(ApiError::bad("unsupported"))
 }
 
 /// What RabbitMQ lists and this broker has none of: feature flags, extensions, shovels, federation links.

@@ -139,7 +139,9 @@ pub fn put_global(request: &Request) -> Outcome {
 /// `PUT /api/cluster-name`.
 pub fn put_cluster_name(request: &Request) -> Outcome {
     let name = request.fields()?.0.remove("name");
-    set_global(request, CLUSTER_NAME, name, "name")
+    set_global(request, CLUSTER_NAME, name, "name")?;
+    // There is always one.
+    Ok(Reply::done())
 }
 
 fn set_global(request: &Request, name: &str, value: Option<Value>, field: &str) -> Outcome {

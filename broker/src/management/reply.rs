@@ -111,6 +111,9 @@ pub enum ApiError {
     /// The request makes no sense, or a rule forbids it.
     #[error("{0}")]
     BadRequest(String),
+    /// No list has such pages.
+    #[error("{0}")]
+    InvalidPages(String),
     /// There is no such page of the list.
     #[error("{0}")]
     PageOutOfRange(String),
@@ -159,6 +162,7 @@ impl ApiError {
     pub fn status(&self) -> (StatusCode, &'static str) {
         match self {
             ApiError::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            ApiError::InvalidPages(_) => (StatusCode::BAD_REQUEST, "invalid_pagination_parameters"),
             ApiError::PageOutOfRange(_) => (StatusCode::BAD_REQUEST, "page_out_of_range"),
             // RabbitMQ spells these two differently, and tools compare.
             ApiError::NotLoggedIn(_) => (StatusCode::UNAUTHORIZED, "not_authorized"),

@@ -17,6 +17,8 @@ use super::{
 const BINDINGS_BETWEEN: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}";
 const BINDING: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}/{key}";
 
+const ATTEMPTS_BY_SOURCE: &str = "/api/auth/attempts/{node}/source";
+const ENABLE_FLAG: &str = "/api/feature-flags/{name}/enable";
 const TOPIC_PERMISSIONS: &str = "/api/topic-permissions/{vhost}/{user}";
 
 const PROTECTION: &str = "/api/vhosts/{vhost}/deletion/protection";
@@ -35,30 +37,21 @@ pub const ROUTES: &[Route] = &[
     get("/api/version", Management, Any, overview::version),
     get("/api/extensions", Management, Any, overview::nothing),
     get("/api/feature-flags", Management, Any, overview::nothing),
+    put(ENABLE_FLAG, Administrator, Any, overview::enable_feature_flag),
     get("/api/deprecated-features", Management, Any, overview::nothing),
     get("/api/deprecated-features/used", Management, Any, overview::nothing),
     get("/api/nodes", Monitoring, Any, overview::nodes),
     get("/api/nodes/{node}", Monitoring, Any, overview::one_node),
     get("/api/nodes/{node}/memory", Monitoring, Any, overview::memory),
     delete("/api/reset", Administrator, Any, overview::done),
-    delete("/api/reset/{node}", Administrator, Any, overview::done),
+    delete("/api/reset/{node}", Administrator, Any, overview::reset_node),
     post("/api/rebalance/queues", Administrator, Any, overview::done),
     get("/api/shovels", Monitoring, Any, overview::nothing),
     get("/api/shovels/{vhost}", Monitoring, Seen, overview::nothing),
     get("/api/federation-links", Monitoring, Any, overview::nothing),
     get("/api/federation-links/{vhost}", Monitoring, Seen, overview::nothing),
-    get(
-        "/api/auth/attempts/{node}/source",
-        Monitoring,
-        Any,
-        overview::auth_attempts_by_source,
-    ),
-    delete(
-        "/api/auth/attempts/{node}/source",
-        Administrator,
-        Any,
-        overview::forget_auth_attempts,
-    ),
+    get(ATTEMPTS_BY_SOURCE, Monitoring, Any, overview::auth_attempts_by_source),
+    delete(ATTEMPTS_BY_SOURCE, Administrator, Any, overview::forget_auth_attempts),
     get("/api/auth/attempts/{node}", Monitoring, Any, overview::auth_attempts),
     get("/api/connections", Management, Any, connections::list),
     get("/api/connections/{name}", Management, Any, connections::get),
@@ -289,6 +282,8 @@ pub const ROUTES: &[Route] = &[
         definitions::post_vhost,
     )),
     get("/api/aliveness-test/{vhost}", Management, Seen, health::aliveness),
+    get("/api/healthchecks/node", Management, Any, health::node),
+    get("/api/healthchecks/node/{node}", Management, Any, health::node),
     get("/api/health/checks/alarms", Management, Any, health::alarms),
     get("/api/health/checks/local-alarms", Management, Any, health::alarms),
     get("/api/health/checks/virtual-hosts", Management, Any, health::ready),

@@ -1,5 +1,7 @@
 //! Users and what they may do in virtual hosts.
 
+use serde_json::Value;
+
 use super::limits;
 use super::listing::{self, Row};
 use super::reply::{ApiError, Outcome, Reply};
@@ -95,15 +97,18 @@ pub fn put(request: &Request) -> Outcome {
 
 /// A password in plain text or as RabbitMQ's hash; without either nobody can log in as the user with a password.
 pub fn password(users: &Users, fields: &Fields) -> Result<HashedPassword, ApiError> {
+    let hash = fields.text("password_hash")?;
     if let Some(plain) = fields.text("password")? {
+        if hash.is_some() {
+            return Err(ApiError::bad("both_password_and_password_hash_are_provided"));
+        }
         return Ok(users.hash(plain.as_bytes())?);
     }
     let algorithm = match fields.text("hashing_algorithm")? {
         Some(name) => HashingAlgorithm::from_name(name)?,
         None => HashingAlgorithm::Sha256,
     };
-    let hash = fields.text("password_hash")?.unwrap_or_default();
-    Ok(HashedPassword::decode(algorithm, hash)?)
+    Ok(HashedPassword::decode(algorithm, hash.unwrap_or_default())?)
 }
 
 /// `DELETE /api/users/{user}`: its connections are closed.
@@ -121,7 +126,11 @@ pub fn delete(request: &Request) -> Outcome {
 /// `POST /api/users/bulk-delete`.
 pub fn bulk_delete(request: &Request) -> Outcome {
     let fields = request.fields()?;
-    let names = fields.texts("users")?.unwrap_or_default();
+    // Not one text with commas, as tags may be: what is meant to be one user could delete several.
+    let names = match fields.0.get("users") {
+        Some(Value::Array(_)) => fields.texts("users")?.unwrap_or_default(),
+        _ => return Err(ApiError::bad("'users' must be a list of texts")),
+    };
     let mut edit = request.broker.users.edit();
     for name in names {
         if edit.contains_user(&name) {

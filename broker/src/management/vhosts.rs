@@ -1,12 +1,16 @@
 //! Virtual hosts.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde_json::Map;
 
 use super::listing::{self, Row};
+use super::overview::this_node;
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::{Fields, Request};
-use super::views::{DepthView, MessageStats, VhostMetadata, VhostView};
-use crate::metrics::{Depth, Flow};
+use super::views::{DepthView, MessageStats, OctetSums, VhostMetadata, VhostView};
+use crate::metrics::{Depth, Flow, Octets};
 use crate::vhost::redeclare::RedeclareRule;
 use crate::vhost::{About, Vhost};
 
@@ -46,7 +50,17 @@ impl VhostSums {
     }
 }
 
-fn view(request: &Request, vhost: &Vhost) -> VhostView {
+/// What passed through the sockets of each virtual host's connections, and how fast.
+type OctetsByVhost = HashMap<Arc<str>, (Octets<u64>, Octets<f64>)>;
+
+fn octets(request: &Request) -> OctetsByVhost {
+    match request.without_figures() {
+        true => HashMap::new(),
+        false => request.broker.octets_by_vhost(),
+    }
+}
+
+fn view(request: &Request, vhost: &Vhost, octets: &OctetsByVhost) -> VhostView {
     let sums = (!request.without_figures()).then(|| {
         let mut sums = VhostSums::default();
         sums.add(request, vhost);
@@ -77,6 +91,9 @@ fn view(request: &Request, vhost: &Vhost) -> VhostView {
         },
         tracing: vhost.is_traced(),
         cluster_state: Map::from_iter([(node, "running".into())]),
+        octets: octets
+            .get(&vhost.name)
+            .map(|(count, rate)| OctetSums::new(*count, *rate)),
         depth: sums.as_ref().map(|sums| DepthView::new(&sums.depth, &sums.depth_rates)),
         message_stats: sums
             .as_ref()
@@ -87,12 +104,14 @@ fn view(request: &Request, vhost: &Vhost) -> VhostView {
 /// `GET /api/vhosts`: those that the caller may see.
 pub fn list(request: &Request) -> Outcome {
     let vhosts = request.seen_vhosts()?;
-    listing::list(request, vhosts.iter().map(|vhost| view(request, vhost)).collect())
+    let octets = octets(request);
+    let rows = vhosts.iter().map(|vhost| view(request, vhost, &octets));
+    listing::list(request, rows.collect())
 }
 
 /// `GET /api/vhosts/{vhost}`.
 pub fn get(request: &Request) -> Outcome {
-    listing::object(request, &view(request, &*request.vhost()?))
+    listing::object(request, &view(request, &*request.vhost()?, &octets(request)))
 }
 
 /// `PUT /api/vhosts/{name}`: makes one, or changes what people say about it. A new one may be used by who made it.
@@ -182,10 +201,8 @@ fn redeclare_rule(fields: &Fields) -> Result<Option<Option<RedeclareRule>>, ApiE
 /// `POST /api/vhosts/{name}/start/{node}`: it runs wherever the node runs.
 pub fn start(request: &Request) -> Outcome {
     request.vhost()?;
-    match request.part("node") == request.broker.node_name {
-        true => Ok(Reply::done()),
-        false => Err(ApiError::NotFound),
-    }
+    this_node(request)?;
+    Ok(Reply::done())
 }
 
 /// `DELETE /api/vhosts/{name}`: with everything in it.

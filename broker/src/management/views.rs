@@ -75,6 +75,8 @@ pub struct VhostView {
     pub tracing: bool,
     pub cluster_state: Map<String, Value>,
     #[serde(flatten)]
+    pub octets: Option<OctetSums>,
+    #[serde(flatten)]
     pub depth: Option<DepthView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_stats: Option<MessageStats>,
@@ -179,7 +181,7 @@ pub struct CheckView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
+    pub port: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

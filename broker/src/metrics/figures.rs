@@ -1,5 +1,7 @@
 //! What can be counted of the whole broker or of a part of it, once as counts and once as rates.
 
+use std::ops::AddAssign;
+
 use prometheus::IntCounter;
 
 use super::Counters;
@@ -278,9 +280,9 @@ impl Counted for Publishes<u64> {
     }
 }
 
-impl Octets<u64> {
+impl<T: AddAssign> Octets<T> {
     /// Counts more.
-    pub fn add(&mut self, more: Octets<u64>) {
+    pub fn add(&mut self, more: Octets<T>) {
         self.received += more.received;
         self.sent += more.sent;
     }

@@ -122,7 +122,7 @@ impl Session {
             let Some(deliveries) = outbox.channel(number) else {
                 return Ok(());
             };
-            deliveries.add_consumer(&queue, &shortstr(&tag))
+            deliveries.add_consumer(&queue, &shortstr(&tag), &consume.arguments)
         };
         let spec = ConsumerSpec {
             handle: Consumer {

@@ -2,12 +2,14 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use amq_protocol::types::FieldTable;
 use slab::Slab;
 
 use super::traffic::ChannelTraffic;
 use crate::metrics::Flow;
+use crate::protocol::field_table::encode_table;
 use crate::protocol::message::Message;
 use crate::queue::{ConsumerKey, Position};
 use crate::vhost::QueueHandle;
@@ -16,6 +18,9 @@ use crate::vhost::QueueHandle;
 /// bytes, because those are in memory only. A channel with more gets no more from its consumers until it settles some.
 const UNACKED_MESSAGES_MAX: u32 = 1 << 21;
 const UNACKED_BYTES_MAX: u64 = 128 << 20;
+
+/// Longer arguments of a consumer are not kept: listings show only those that mean something.
+const CONSUMER_ARGUMENTS_BYTES_MAX: usize = 4096;
 
 /// Settled entries are swept out once they outnumber the outstanding ones by this many.
 const TOMBSTONES_MAX: usize = 1024;
@@ -28,6 +33,8 @@ pub struct Origin {
     pub key: Option<ConsumerKey>,
     /// Bytes of the consumer tag, empty for `basic.get`.
     pub consumer_tag: Box<[u8]>,
+    /// What basic.consume gave as arguments, encoded; none if there were none, or too many to be kept.
+    pub arguments: Option<Box<[u8]>>,
     /// Is this a consumer that has not been cancelled?
     pub consuming: bool,
     /// Deliveries not yet settled.
@@ -62,19 +69,44 @@ pub fn held_bytes(queue: &QueueHandle, message: &Message, len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
+/// Arguments as they are kept for listings.
+fn kept_arguments(arguments: &FieldTable) -> Option<Box<[u8]>> {
+    if arguments.inner().is_empty() {
+        return None;
+    }
+    let mut encoded = Vec::new();
+    encode_table(arguments, &mut encoded);
+    (encoded.len() <= CONSUMER_ARGUMENTS_BYTES_MAX).then(|| encoded.into())
+}
+
 /// A delivery tag that is not outstanding (ERRORS: `unknown delivery tag N`).
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownDeliveryTag(pub u64);
+
+/// How much a channel's transaction has collected.
+#[derive(Default)]
+pub struct Uncommitted {
+    pub publishes: AtomicU64,
+    pub settlements: AtomicU64,
+}
 
 /// What listings show of a channel that the session alone knows otherwise; told when it changes.
 #[derive(Clone, Default)]
 pub struct Shown {
     /// `basic.qos` for consumers that come.
     pub prefetch_count: u16,
-    /// In a mode with transactions.
-    pub transactional: bool,
+    /// What waits for tx.commit, in a mode with transactions.
+    pub uncommitted: Option<Arc<Uncommitted>>,
     /// Publishes that wait for their commit, in confirm mode.
     pub unconfirmed: Option<Arc<AtomicU64>>,
+}
+
+impl Shown {
+    /// How many of one kind the channel's transaction has collected.
+    pub fn uncommitted(&self, which: impl Fn(&Uncommitted) -> &AtomicU64) -> u64 {
+        let waiting = self.uncommitted.as_deref();
+        waiting.map_or(0, |waiting| which(waiting).load(Ordering::Relaxed))
+    }
 }
 
 /// State of one channel's deliveries, kept in its connection's outbox.
@@ -305,12 +337,12 @@ impl ChannelDeliveries {
     }
 
     /// Adds a consumer whose key in its queue is not known yet.
-    pub fn add_consumer(&mut self, queue: &Arc<QueueHandle>, consumer_tag: &[u8]) -> u32 {
-        let consumer_tag = consumer_tag.into();
+    pub fn add_consumer(&mut self, queue: &Arc<QueueHandle>, consumer_tag: &[u8], arguments: &FieldTable) -> u32 {
         self.origins.insert(Origin {
             queue: queue.clone(),
             key: None,
-            consumer_tag,
+            consumer_tag: consumer_tag.into(),
+            arguments: kept_arguments(arguments),
             consuming: true,
             outstanding: 0,
         }) as u32
@@ -330,6 +362,7 @@ impl ChannelDeliveries {
                 queue: queue.clone(),
                 key: None,
                 consumer_tag,
+                arguments: None,
                 consuming: false,
                 outstanding: 0,
             })

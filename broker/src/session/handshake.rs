@@ -279,7 +279,7 @@ impl Session {
         match result {
             Ok(user) => {
                 self.broker.counters.auth_attempts_succeeded.inc();
-                self.info.set_user(&user.user.name);
+                self.info.set_user(&user.user.name, mechanism);
                 self.expires = user.lasts.map(|lasts| now + lasts);
                 self.set_step(Step::TuneSent { user });
                 self.send_tune();

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use amq_protocol::types::FieldTable;
 use leveret_storage::{CommitListener, QueueId};
 use parking_lot::lock_api::ArcMutexGuard;
 use parking_lot::{Mutex, RawMutex};
@@ -31,6 +32,7 @@ use super::stock;
 use crate::broker::ConnectionInfo;
 use crate::metrics::{Flow, Publishes};
 use crate::protocol::error::AmqpError;
+use crate::protocol::field_table::decode_table;
 use crate::protocol::hot;
 use crate::protocol::message::Message;
 use crate::protocol::rewrite::with_delivery_count;
@@ -305,6 +307,12 @@ impl OutboxState {
         let channel = self.channels.get(usize::from(channel))?.as_deref()?;
         let (_length, tag) = channel.origins.get(origin as usize)?.consumer_tag.split_first()?;
         Some(String::from_utf8_lossy(tag).into_owned())
+    }
+
+    /// The arguments that a consumer was given, as they are kept.
+    pub fn consumer_arguments(&self, channel: u16, origin: u32) -> Option<FieldTable> {
+        let channel = self.channels.get(usize::from(channel))?.as_deref()?;
+        decode_table(channel.origins.get(origin as usize)?.arguments.as_deref()?).ok()
     }
 
     /// Every open channel, for listings.

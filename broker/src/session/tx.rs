@@ -1,12 +1,15 @@
 //! Transactions: publishes and settlements are kept until tx.commit and then reach the store as one write.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::tx::{AMQPMethod, CommitOk, RollbackOk, SelectOk};
 
 use super::Session;
 use super::channel::{ChannelMode, server_only};
+use super::deliveries::Uncommitted;
 use super::settle::unknown_delivery_tag;
 use crate::protocol::error::AmqpError;
 use crate::protocol::message::Message;
@@ -28,6 +31,27 @@ pub struct Transaction {
     settled_tags: HashSet<u64>,
     /// All outstanding tags up to this one are settled, so that nobody looks at them again.
     settled_up_to: u64,
+    shown: Arc<Uncommitted>,
+}
+
+impl Transaction {
+    /// What was collected so far; from now on there is nothing.
+    fn take(&mut self) -> Transaction {
+        let empty = Transaction {
+            shown: self.shown.clone(),
+            ..Transaction::default()
+        };
+        let taken = std::mem::replace(self, empty);
+        self.show();
+        taken
+    }
+
+    /// Lets listings know how much there is.
+    fn show(&self) {
+        let (publishes, settlements) = (self.publishes.len() as u64, self.settlements.len() as u64);
+        self.shown.publishes.store(publishes, Ordering::Relaxed);
+        self.shown.settlements.store(settlements, Ordering::Relaxed);
+    }
 }
 
 /// A publish that waits for its transaction's commit.
@@ -51,8 +75,10 @@ impl Session {
         match (method, &mut channel.mode) {
             (AMQPMethod::Select(_), mode @ (ChannelMode::Plain | ChannelMode::Transaction(_))) => {
                 if let ChannelMode::Plain = mode {
-                    *mode = ChannelMode::Transaction(Transaction::default());
-                    self.show(number, |shown| shown.transactional = true);
+                    let transaction = Transaction::default();
+                    let uncommitted = transaction.shown.clone();
+                    *mode = ChannelMode::Transaction(transaction);
+                    self.show(number, |shown| shown.uncommitted = Some(uncommitted));
                 }
                 self.reply(number, AMQPClass::Tx(AMQPMethod::SelectOk(SelectOk {})));
                 Ok(())
@@ -61,12 +87,12 @@ impl Session {
                 precondition_failed("cannot switch from confirm to tx mode")
             }
             (AMQPMethod::Commit(_), ChannelMode::Transaction(transaction)) => {
-                let transaction = std::mem::take(transaction);
+                let transaction = transaction.take();
                 self.commit(number, transaction)
             }
             (AMQPMethod::Rollback(_), ChannelMode::Transaction(transaction)) => {
                 // The settled deliveries were never taken off the channel's list, so they are outstanding again.
-                *transaction = Transaction::default();
+                transaction.take();
                 self.reply(number, AMQPClass::Tx(AMQPMethod::RollbackOk(RollbackOk {})));
                 Ok(())
             }
@@ -128,6 +154,7 @@ impl Session {
         };
         transaction.bytes += publish.message.memory_size();
         transaction.publishes.push(publish);
+        transaction.show();
         if transaction.bytes > TRANSACTION_BYTES_MAX || transaction.publishes.len() > TRANSACTION_STEPS_MAX {
             return Err(too_large());
         }
@@ -172,6 +199,7 @@ impl Session {
                 transaction.settlements.push((tag, settlement));
             }
         }
+        transaction.show();
         if transaction.settlements.len() > TRANSACTION_STEPS_MAX {
             return Err(too_large());
         }

@@ -54,7 +54,7 @@ use crate::auth::TopicPermissions;
 use crate::auth::permissions::{Operation, Permissions};
 use crate::broker::ConnectionId;
 use crate::limits::VhostLimits;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Octets};
 use crate::policy::Policies;
 use crate::timer::Timer;
 
@@ -148,6 +148,8 @@ pub struct Vhost {
     firehose: Arc<firehose::Firehose>,
     deduplication: deduplication::Windows,
     traffic: traffic::Traffic,
+    /// What passed through the sockets of its connections that are gone.
+    pub octets_of_closed: Mutex<Octets<u64>>,
     limits: RwLock<VhostLimits>,
     store: Store,
     counters: Arc<Counters>,
@@ -200,6 +202,7 @@ impl Vhost {
             deadlines: Arc::new(deadlines::Deadlines::new(timer)),
             deduplication: deduplication::Windows::default(),
             traffic: traffic::Traffic::default(),
+            octets_of_closed: Mutex::default(),
             limits: RwLock::default(),
             store,
             counters,

@@ -627,7 +627,7 @@ fn global_parameters_are_any_json_and_one_names_the_cluster() {
     api.expect(201, "PUT", path, r#"{"name":"ignored","value":{"1883":"/"}}"#);
     api.expect(204, "PUT", path, r#"{"value":{"1884":"/"}}"#);
     let own = api.get("/api/cluster-name")["name"].clone();
-    api.expect(201, "PUT", "/api/cluster-name", r#"{"name":"shop"}"#);
+    api.expect(204, "PUT", "/api/cluster-name", r#"{"name":"shop"}"#);
     assert_eq!(api.get("/api/cluster-name")["name"], "shop");
     assert_eq!(api.get("/api/overview")["cluster_name"], "shop");
     let all = json!([

@@ -13,6 +13,7 @@ pub struct ConnectionView {
     #[serde(rename = "type")]
     pub kind: &'static str,
     pub protocol: &'static str,
+    pub auth_mechanism: &'static str,
     pub user: String,
     pub user_who_performed_action: String,
     pub vhost: String,
@@ -66,6 +67,8 @@ pub struct ChannelView {
     pub transactional: bool,
     pub confirm: bool,
     pub messages_unconfirmed: u64,
+    pub messages_uncommitted: u64,
+    pub acks_uncommitted: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_stats: Option<MessageStats>,
     #[serde(skip_serializing_if = "Option::is_none")]

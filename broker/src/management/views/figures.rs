@@ -174,14 +174,32 @@ impl ExchangeStats {
     }
 }
 
-/// What passes through a connection's socket, and how fast.
+/// What passes through sockets, and how fast.
 #[derive(Serialize)]
-pub struct OctetsView {
+pub struct OctetSums {
     pub recv_oct: u64,
     pub recv_oct_details: RateView,
-    pub recv_cnt: u64,
     pub send_oct: u64,
     pub send_oct_details: RateView,
+}
+
+impl OctetSums {
+    pub fn new(octets: Octets<u64>, rates: Octets<f64>) -> OctetSums {
+        OctetSums {
+            recv_oct: octets.received,
+            recv_oct_details: rates.received.into(),
+            send_oct: octets.sent,
+            send_oct_details: rates.sent.into(),
+        }
+    }
+}
+
+/// What passes through a connection's socket.
+#[derive(Serialize)]
+pub struct OctetsView {
+    #[serde(flatten)]
+    pub octets: OctetSums,
+    pub recv_cnt: u64,
     pub send_cnt: u64,
     pub send_pend: usize,
 }
@@ -189,11 +207,8 @@ pub struct OctetsView {
 impl OctetsView {
     pub fn new(octets: Octets<u64>, packets: Octets<u64>, rates: Octets<f64>, waiting: usize) -> OctetsView {
         OctetsView {
-            recv_oct: octets.received,
-            recv_oct_details: rates.received.into(),
+            octets: OctetSums::new(octets, rates),
             recv_cnt: packets.received,
-            send_oct: octets.sent,
-            send_oct_details: rates.sent.into(),
             send_cnt: packets.sent,
             send_pend: waiting,
         }

@@ -17,7 +17,7 @@ struct ChannelRow {
     channel: ChannelSummary,
 }
 
-const CHANNEL: [Metric<ChannelRow>; 5] = [
+const CHANNEL: [Metric<ChannelRow>; 7] = [
     metric("channel_consumers", Gauge, "Consumers", |row| {
         row.channel.consumers as u64
     }),
@@ -35,6 +35,18 @@ const CHANNEL: [Metric<ChannelRow>; 5] = [
             let unconfirmed = row.channel.shown.unconfirmed.as_ref();
             unconfirmed.map_or(0, |count| count.load(Ordering::Relaxed))
         },
+    ),
+    metric(
+        "channel_messages_uncommitted",
+        Gauge,
+        "Publishes that wait for tx.commit",
+        |row| row.channel.shown.uncommitted(|waiting| &waiting.publishes),
+    ),
+    metric(
+        "channel_acks_uncommitted",
+        Gauge,
+        "Acknowledgements that wait for tx.commit",
+        |row| row.channel.shown.uncommitted(|waiting| &waiting.settlements),
     ),
     metric(
         "consumer_prefetch",
