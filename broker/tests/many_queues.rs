@@ -14,11 +14,11 @@ use virtual_broker::client::octets;
 use virtual_broker::words::Words;
 use virtual_broker::{Wire, World};
 
-const QUEUES: usize = 300;
-const MESSAGES_EACH: usize = 100;
+const QUEUES: usize = 150;
+const MESSAGES_EACH: usize = 80;
 const BODY_BYTES: usize = 1024;
 /// Half of it is for messages that are on disk anyway.
-const BUDGET_BYTES: u64 = 1 << 20;
+const BUDGET_BYTES: u64 = 512 << 10;
 /// What a queue may have in memory however many there are: what it holds anyway, or what it reads at once, and the message that passes
 /// the bound.
 const QUEUE_BYTES: u64 = 6 << 10;
