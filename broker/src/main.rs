@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use leveret::allocator::Allocator;
+use leveret::allocator::{self, Allocator};
 use leveret::cli::{Cli, Command, ConfigArgs, ConfigCommand, ServeArgs};
 use leveret::config::Loaded;
 use leveret::perf::PerfError;
@@ -24,6 +24,7 @@ const BAD_USAGE: u8 = 2;
 const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    allocator::keep_less();
     match Cli::parse().command {
         Command::Serve(args) => serve(&args),
         Command::Ctl(args) => match ctl::run(args) {

@@ -268,7 +268,7 @@ impl State {
 impl QueueLog {
     fn live_positions(&self) -> impl Iterator<Item = Position> {
         self.chunks.iter().flat_map(|chunk| {
-            let first = chunk.key.first.0;
+            let first = chunk.first().0;
             chunk
                 .live
                 .iter()
@@ -352,11 +352,11 @@ fn locate(shared: &Shared, body: BodyId, out: &mut Vec<u8>) -> Whereabouts {
     let Some((log, chunk)) = found else {
         return Whereabouts::Nowhere;
     };
-    match &chunk.place {
-        Place::Open if copy(chunk.key, log.open_bytes().unwrap_or_default(), body, out) => Whereabouts::Read,
-        Place::Open => Whereabouts::Nowhere,
-        Place::Waiting(bytes) | Place::Writing(bytes) => Whereabouts::Shared(chunk.key, bytes.clone()),
-        Place::Stored => Whereabouts::Stored(chunk.key),
+    match (chunk.place(), chunk.buffer()) {
+        (Place::Open, _) if copy(chunk.key(), log.open_bytes().unwrap_or_default(), body, out) => Whereabouts::Read,
+        (Place::Open, _) => Whereabouts::Nowhere,
+        (_, Some(bytes)) => Whereabouts::Shared(chunk.key(), bytes.clone()),
+        (_, None) => Whereabouts::Stored(chunk.key()),
     }
 }
 

@@ -137,14 +137,14 @@ impl QueueLog {
     fn chunks_with_expired(&self, range: &Range<Position>, now: u64) -> (Vec<SeenChunk>, u64) {
         let start = self.chunks.partition_point(|chunk| chunk.last() < range.start);
         let chunks = self.chunks.range(start..);
-        let chunks = chunks.take_while(|chunk| chunk.key.first < range.end);
+        let chunks = chunks.take_while(|chunk| chunk.first() < range.end);
         let mut expired = Vec::new();
         let mut next = NEVER;
         for chunk in chunks {
             let search_at = chunk.expiry().search_at;
             if search_at <= now {
                 expired.push(SeenChunk {
-                    key: chunk.key,
+                    key: chunk.key(),
                     count: chunk.count,
                     search_at,
                 });

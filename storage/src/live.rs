@@ -4,52 +4,47 @@ use crate::varint;
 
 /// The live messages of a chunk, by their distance from the chunk's first position.
 ///
-/// Queues are mostly settled in order, so the usual form is one number. What is settled out of order costs a bit per position,
+/// Queues are mostly settled in order, so the usual form is two numbers. What is settled out of order costs a bit per position,
 /// and the few survivors of a wide chunk cost four bytes each.
+///
+/// A store may have a million of these, of which nearly all are ranges: the other forms are boxed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LiveSet {
-    shape: Shape,
-    /// How many are alive.
-    count: u32,
-}
+pub(crate) struct LiveSet(Shape);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Shape {
+    None,
     /// All from the first to the second, both included.
     Range(u32, u32),
-    /// One bit per distance.
-    #[expect(
-        clippy::box_collection,
-        reason = "a store may have a million chunks, of which nearly all are ranges"
-    )]
-    Bits(Box<Vec<u64>>),
+    Bits(Box<Bits>),
     /// Ascending.
-    #[expect(clippy::box_collection, reason = "as above")]
+    #[expect(clippy::box_collection, reason = "as said above")]
     List(Box<Vec<u32>>),
+}
+
+/// One bit per distance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bits {
+    words: Vec<u64>,
+    /// How many of them are set.
+    count: u32,
 }
 
 impl LiveSet {
     /// One live message, the first of a chunk.
     pub(crate) fn first() -> Self {
-        Self {
-            shape: Shape::Range(0, 0),
-            count: 1,
-        }
+        Self(Shape::Range(0, 0))
     }
 
     /// Adds a message behind all that were ever added.
     pub(crate) fn push(&mut self, distance: u32) {
-        match &mut self.shape {
-            _ if self.count == 0 => self.shape = Shape::Range(distance, distance),
+        match &mut self.0 {
+            Shape::None => self.0 = Shape::Range(distance, distance),
             Shape::Range(_, last) if *last + 1 == distance => *last = distance,
-            Shape::Bits(bits) if fits_bits(distance, self.count) => set_bit(bits, distance),
+            Shape::Bits(bits) if fits_bits(distance, bits.count) => bits.set(distance),
             Shape::List(list) => list.push(distance),
-            Shape::Range(..) | Shape::Bits(_) => {
-                let distances = self.iter().chain([distance]).collect();
-                self.shape = shape_of(distances);
-            }
+            Shape::Range(..) | Shape::Bits(_) => self.0 = shape_of(self.iter().chain([distance]).collect()),
         }
-        self.count += 1;
     }
 
     /// Removes a message. False if it was not alive.
@@ -57,21 +52,14 @@ impl LiveSet {
         if !self.contains(distance) {
             return false;
         }
-        self.count -= 1;
-        match &mut self.shape {
-            // The last one: any empty form will do.
-            _ if self.count == 0 => self.shape = Shape::List(Box::default()),
+        let is_last = self.count() == 1;
+        match &mut self.0 {
+            Shape::None => {}
+            _ if is_last => self.0 = Shape::None,
             Shape::Range(first, _) if *first == distance => *first += 1,
             Shape::Range(_, last) if *last == distance => *last -= 1,
-            Shape::Range(..) => {
-                let distances = self.iter().filter(|&alive| alive != distance).collect();
-                self.shape = shape_of(distances);
-            }
-            Shape::Bits(bits) => {
-                if let Some(word) = bits.get_mut(word_of(distance)) {
-                    *word &= !(1 << (distance % 64));
-                }
-            }
+            Shape::Range(..) => self.0 = shape_of(self.iter().filter(|&alive| alive != distance).collect()),
+            Shape::Bits(bits) => bits.unset(distance),
             Shape::List(list) => {
                 if let Ok(at) = list.binary_search(&distance) {
                     list.remove(at);
@@ -84,46 +72,50 @@ impl LiveSet {
     /// Removes all below `distance` but those that `keep` asks for.
     pub(crate) fn remove_below(&mut self, distance: u32, keep: impl Fn(u32) -> bool) {
         let distances: Vec<u32> = self.iter().filter(|&alive| alive >= distance || keep(alive)).collect();
-        if distances.len() != self.count as usize {
+        if distances.len() != self.count() as usize {
             *self = Self::from_sorted(distances);
         }
     }
 
     pub(crate) fn contains(&self, distance: u32) -> bool {
-        match &self.shape {
+        match &self.0 {
+            Shape::None => false,
             Shape::Range(first, last) => (*first..=*last).contains(&distance),
-            Shape::Bits(bits) => bits
-                .get(word_of(distance))
-                .is_some_and(|word| word >> (distance % 64) & 1 == 1),
+            Shape::Bits(bits) => bits.contains(distance),
             Shape::List(list) => list.binary_search(&distance).is_ok(),
         }
     }
 
     /// How many are alive.
     pub(crate) fn count(&self) -> u32 {
-        self.count
+        match &self.0 {
+            Shape::None => 0,
+            // Nothing stands at the highest distance in a chunk of all distances: no chunk is that wide.
+            Shape::Range(first, last) => (last - first).saturating_add(1),
+            Shape::Bits(bits) => bits.count,
+            Shape::List(list) => u32::try_from(list.len()).unwrap_or(u32::MAX),
+        }
     }
 
     /// The highest live one.
     pub(crate) fn last(&self) -> Option<u32> {
-        match &self.shape {
+        match &self.0 {
+            Shape::None => None,
             Shape::Range(_, last) => Some(*last),
-            Shape::Bits(bits) => {
-                let (index, word) = bits.iter().enumerate().rfind(|(_, word)| **word != 0)?;
-                Some(index as u32 * 64 + 63 - word.leading_zeros())
-            }
+            Shape::Bits(bits) => bits.last(),
             Shape::List(list) => list.last().copied(),
         }
     }
 
     /// The live ones, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        let (range, bits, list): (_, &[u64], &[u32]) = match &self.shape {
+        let (range, words, list): (_, &[u64], &[u32]) = match &self.0 {
+            Shape::None => (None, &[], &[]),
             Shape::Range(first, last) => (Some(*first..=*last), &[], &[]),
-            Shape::Bits(bits) => (None, bits, &[]),
+            Shape::Bits(bits) => (None, &bits.words, &[]),
             Shape::List(list) => (None, &[], list),
         };
-        let bits = bits.iter().zip(0u32..).flat_map(|(&word, index)| {
+        let bits = words.iter().zip(0u32..).flat_map(|(&word, index)| {
             (0..64)
                 .filter(move |bit| word >> bit & 1 == 1)
                 .map(move |bit| index * 64 + bit)
@@ -133,25 +125,23 @@ impl LiveSet {
 
     /// The set of these, which must ascend.
     pub(crate) fn from_sorted(distances: Vec<u32>) -> Self {
-        let count = u32::try_from(distances.len()).unwrap_or(u32::MAX);
-        Self {
-            shape: shape_of(distances),
-            count,
-        }
+        Self(shape_of(distances))
     }
 
     /// Appends the stored form.
     pub(crate) fn encode_into(&self, out: &mut Vec<u8>) {
-        match &self.shape {
+        match &self.0 {
+            Shape::None => out.extend([form::LIST, 0]),
             Shape::Range(first, last) => {
                 out.push(form::RANGE);
                 varint::write(u64::from(*first), out);
                 varint::write(u64::from(*last), out);
             }
             Shape::Bits(bits) => {
+                let words = &bits.words;
                 out.push(form::BITS);
-                varint::write(bits.len() as u64, out);
-                bits.iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
+                varint::write(words.len() as u64, out);
+                words.iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
             }
             Shape::List(list) => {
                 out.push(form::LIST);
@@ -168,28 +158,20 @@ impl LiveSet {
     /// Reads the stored form, which takes all of `stored`. `None` if it is damaged.
     pub(crate) fn decode(stored: &[u8]) -> Option<Self> {
         let (tag, mut rest) = stored.split_first()?;
-        let set = match *tag {
+        let shape = match *tag {
             form::RANGE => {
                 let (first, last) = (varint::read_u32(&mut rest)?, varint::read_u32(&mut rest)?);
-                let count = last.checked_sub(first)?.checked_add(1)?;
-                Self {
-                    shape: Shape::Range(first, last),
-                    count,
-                }
+                last.checked_sub(first)?.checked_add(1)?;
+                Shape::Range(first, last)
             }
             form::BITS => {
-                let words = varint::read_u32(&mut rest)?;
-                let (bytes, left) = rest.as_chunks::<8>();
-                if bytes.len() != words as usize || !left.is_empty() {
+                let count = varint::read_u32(&mut rest)?;
+                let (words, left) = rest.as_chunks::<8>();
+                if words.len() != count as usize || !left.is_empty() {
                     return None;
                 }
                 rest = &[];
-                let bits: Vec<u64> = bytes.iter().map(|word| u64::from_be_bytes(*word)).collect();
-                let count = bits.iter().map(|word| word.count_ones()).sum();
-                Self {
-                    shape: Shape::Bits(Box::new(bits)),
-                    count,
-                }
+                Bits::shape(words.iter().map(|word| u64::from_be_bytes(*word)).collect())
             }
             form::LIST => {
                 let count = varint::read_u32(&mut rest)?;
@@ -201,21 +183,55 @@ impl LiveSet {
                     }
                     list.push(list.last().copied().unwrap_or(0).checked_add(step)?);
                 }
-                Self {
-                    shape: Shape::List(Box::new(list)),
-                    count,
+                match list.is_empty() {
+                    true => Shape::None,
+                    false => Shape::List(Box::new(list)),
                 }
             }
             _ => return None,
         };
-        rest.is_empty().then_some(set)
+        rest.is_empty().then_some(Self(shape))
+    }
+}
+
+impl Bits {
+    /// The set with these bits.
+    fn shape(words: Vec<u64>) -> Shape {
+        match words.iter().map(|word| word.count_ones()).sum() {
+            0 => Shape::None,
+            count => Shape::Bits(Box::new(Bits { words, count })),
+        }
+    }
+
+    fn contains(&self, distance: u32) -> bool {
+        let word = self.words.get(word_of(distance));
+        word.is_some_and(|word| word >> (distance % 64) & 1 == 1)
+    }
+
+    /// Sets a bit that is not set.
+    fn set(&mut self, distance: u32) {
+        set_bit(&mut self.words, distance);
+        self.count += 1;
+    }
+
+    /// Unsets a bit that is set.
+    fn unset(&mut self, distance: u32) {
+        if let Some(word) = self.words.get_mut(word_of(distance)) {
+            *word &= !(1 << (distance % 64));
+            self.count -= 1;
+        }
+    }
+
+    fn last(&self) -> Option<u32> {
+        let (index, word) = self.words.iter().enumerate().rfind(|(_, word)| **word != 0)?;
+        Some(index as u32 * 64 + 63 - word.leading_zeros())
     }
 }
 
 /// The smallest form for these ascending distances.
 fn shape_of(distances: Vec<u32>) -> Shape {
     let (Some(&first), Some(&last)) = (distances.first(), distances.last()) else {
-        return Shape::List(Box::new(distances));
+        return Shape::None;
     };
     let count = u32::try_from(distances.len()).unwrap_or(u32::MAX);
     if last - first == count - 1 {
@@ -224,9 +240,9 @@ fn shape_of(distances: Vec<u32>) -> Shape {
     if !fits_bits(last, count) {
         return Shape::List(Box::new(distances));
     }
-    let mut bits = vec![0; word_of(last) + 1];
-    distances.iter().for_each(|&distance| set_bit(&mut bits, distance));
-    Shape::Bits(Box::new(bits))
+    let mut words = vec![0; word_of(last) + 1];
+    distances.iter().for_each(|&distance| set_bit(&mut words, distance));
+    Bits::shape(words)
 }
 
 /// Whether bits up to `last` take no more memory than a list of `count`.
@@ -234,12 +250,12 @@ fn fits_bits(last: u32, count: u32) -> bool {
     u64::from(last) <= 512 + 32 * u64::from(count)
 }
 
-fn set_bit(bits: &mut Vec<u64>, distance: u32) {
+fn set_bit(words: &mut Vec<u64>, distance: u32) {
     let word = word_of(distance);
-    if bits.len() <= word {
-        bits.resize(word + 1, 0);
+    if words.len() <= word {
+        words.resize(word + 1, 0);
     }
-    if let Some(word) = bits.get_mut(word) {
+    if let Some(word) = words.get_mut(word) {
         *word |= 1 << (distance % 64);
     }
 }
@@ -318,7 +334,7 @@ mod tests {
         let mut set = LiveSet::first();
         (1..1000).for_each(|distance| set.push(distance));
         (0..500).for_each(|distance| assert!(set.remove(distance)));
-        assert_eq!(set.shape, Shape::Range(500, 999));
+        assert_eq!(set.0, Shape::Range(500, 999));
     }
 
     #[test]
@@ -327,6 +343,6 @@ mod tests {
         for distance in [1_000_000, 2_000_000, u32::MAX - 1] {
             set.push(distance);
         }
-        assert!(matches!(&set.shape, Shape::List(list) if list.len() == 4));
+        assert!(matches!(&set.0, Shape::List(list) if list.len() == 4));
     }
 }

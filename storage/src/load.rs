@@ -155,7 +155,7 @@ impl Loading {
     }
 
     fn add_unindexed(&mut self, key: ChunkKey, value: &[u8]) -> Result<(), StorageError> {
-        if let Err(at) = self.chunks.binary_search_by_key(&key, |chunk| chunk.key) {
+        if let Err(at) = self.chunks.binary_search_by_key(&key, |chunk| chunk.key()) {
             let entry = entry_of(self.queue, key, value, self.weigh)?;
             self.references.add_live(key.first, &entry);
             self.chunks.insert(at, Chunk::stored(key, entry, false));
@@ -167,15 +167,17 @@ impl Loading {
     fn finish(mut self) -> Result<(VecDeque<Chunk>, References), StorageError> {
         let chunks = &mut self.chunks;
         chunks.shrink_to_fit();
-        let firsts: Vec<_> = chunks.iter().skip(1).map(|next| next.key.first).collect();
+        let firsts: Vec<_> = chunks.iter().skip(1).map(|next| next.first()).collect();
         for (chunk, next) in chunks.iter_mut().zip(firsts) {
             chunk.end_before(next);
         }
         for (one, next) in chunks.iter().zip(chunks.iter().skip(1)) {
-            if one.last() >= next.key.first {
+            if one.last() >= next.first() {
                 let what = format!(
                     "chunks {} and {} of queue {} overlap",
-                    one.key.first, next.key.first, self.queue
+                    one.first(),
+                    next.first(),
+                    self.queue
                 );
                 return Err(StorageError::corrupt(what));
             }

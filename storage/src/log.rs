@@ -4,15 +4,11 @@ mod chunk;
 mod removal;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 
 use crate::bodies::References;
 use crate::chunk::{ChunkBuilder, QueueState};
 use crate::ids::{BodyId, Position, QueueId, Weighed};
 use crate::keys::ChunkKey;
-use crate::live::LiveSet;
 use crate::pending::Pending;
 
 pub(crate) use chunk::{Chunk, Expiry, Place, SharedBytes};
@@ -95,7 +91,7 @@ impl QueueLog {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         if let (Some(open), Some(chunk)) = (&self.open, self.chunks.back()) {
             let full = open.len() + length > chunk_bytes;
-            let too_wide = position.0 - chunk.key.first.0 >= u64::from(u32::MAX);
+            let too_wide = position.0 - chunk.first().0 >= u64::from(u32::MAX);
             if full || too_wide {
                 self.close(queue, pending);
             }
@@ -113,7 +109,7 @@ impl QueueLog {
             self.references.insert(position, body);
         }
         if let Some(chunk) = self.chunks.back_mut() {
-            let distance = (position.0 - chunk.key.first.0) as u32;
+            let distance = (position.0 - chunk.first().0) as u32;
             if distance > 0 {
                 chunk.live.push(distance);
             }
@@ -127,9 +123,8 @@ impl QueueLog {
         let builder = ChunkBuilder::new(pending.buffer());
         pending.bytes += builder.len();
         self.open = Some(Box::new(builder));
-        let key = ChunkKey { first, generation: 0 };
         self.make_room();
-        self.chunks.push_back(Chunk::new(key, LiveSet::first(), Place::Open));
+        self.chunks.push_back(Chunk::open(first));
         pending.open.push(queue);
         self.note_lazy(queue, pending);
         self.opened += 1;
@@ -150,10 +145,8 @@ impl QueueLog {
         let (Some(open), Some(chunk)) = (self.open.take(), self.chunks.back_mut()) else {
             return;
         };
-        let bytes = open.finish();
-        chunk.bytes = bytes.len() as u32;
-        chunk.place = Place::Waiting(Arc::new(Mutex::new(bytes)));
-        pending.waiting.push((queue, chunk.key));
+        chunk.waits(open.finish());
+        pending.waiting.push((queue, chunk.key()));
     }
 
     /// Settles a message. False if it was not alive. With `strict`, what is left of its chunk is written with this commit.
@@ -205,7 +198,7 @@ impl QueueLog {
             _ => self.chunks.partition_point(|chunk| chunk.last() < position),
         };
         let chunk = self.chunks.get(index)?;
-        let distance = position.0.checked_sub(chunk.key.first.0)?;
+        let distance = position.0.checked_sub(chunk.first().0)?;
         Some((index, u32::try_from(distance).ok()?))
     }
 
@@ -214,10 +207,10 @@ impl QueueLog {
         // It is mostly about what was appended last, and a search through a list that is in no cache costs more than all the rest.
         let last = self.chunks.len().checked_sub(1)?;
         let index = match self.chunks.get(last) {
-            Some(chunk) if chunk.key <= key => last,
-            _ => self.chunks.partition_point(|chunk| chunk.key < key),
+            Some(chunk) if chunk.key() <= key => last,
+            _ => self.chunks.partition_point(|chunk| chunk.key() < key),
         };
-        (self.chunks.get(index)?.key == key).then_some(index)
+        (self.chunks.get(index)?.key() == key).then_some(index)
     }
 
     /// The chunk of exactly this key.
@@ -241,7 +234,7 @@ impl QueueLog {
 
     /// Nothing below is alive.
     pub(crate) fn low(&self) -> Position {
-        self.chunks.front().map_or(self.next, |chunk| chunk.key.first)
+        self.chunks.front().map_or(self.next, |chunk| chunk.first())
     }
 
     /// Small chunks have become one, at this index.
@@ -262,7 +255,7 @@ impl QueueLog {
         }
         if let Some(chunk) = self.chunks.get_mut(index).filter(|chunk| !chunk.noted) {
             chunk.noted = true;
-            pending.sparse.push((queue, chunk.key));
+            pending.sparse.push((queue, chunk.key()));
         }
     }
 
@@ -303,18 +296,18 @@ impl QueueLog {
         self.lazy_noted = false;
         let mut keys = Vec::new();
         for first in std::mem::take(&mut self.stale) {
-            let index = self.chunks.partition_point(|chunk| chunk.key.first < first);
+            let index = self.chunks.partition_point(|chunk| chunk.first() < first);
             if let Some(chunk) = self
                 .chunks
                 .get_mut(index)
-                .filter(|chunk| chunk.key.first == first && chunk.stale)
+                .filter(|chunk| chunk.first() == first && chunk.stale)
             {
                 chunk.stale = false;
-                keys.push(chunk.key);
+                keys.push(chunk.key());
             }
         }
-        let new = self.chunks.partition_point(|chunk| chunk.key.first < self.indexed);
-        keys.extend(self.chunks.range(new..).map(|chunk| chunk.key));
+        let new = self.chunks.partition_point(|chunk| chunk.first() < self.indexed);
+        keys.extend(self.chunks.range(new..).map(|chunk| chunk.key()));
         if self.indexed != self.next {
             self.indexed = self.next;
             self.note_state(queue, pending);
@@ -345,10 +338,10 @@ impl QueueLog {
         };
         chunk.note_sparse(queue, pending);
         if strict {
-            pending.index_now.push((queue, chunk.key));
-        } else if !chunk.stale && chunk.key.first < self.indexed {
+            pending.index_now.push((queue, chunk.key()));
+        } else if !chunk.stale && chunk.first() < self.indexed {
             chunk.stale = true;
-            self.stale.push(chunk.key.first);
+            self.stale.push(chunk.first());
             self.note_lazy(queue, pending);
         }
     }

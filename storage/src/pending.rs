@@ -9,7 +9,7 @@ use crate::engine::{Batch, Space};
 use crate::error::StorageError;
 use crate::ids::{BodyId, Position, QueueId, Ticket};
 use crate::keys::{ChunkKey, Key};
-use crate::log::{Chunk, Place, QueueLog, SharedBytes};
+use crate::log::{Chunk, QueueLog, SharedBytes};
 use crate::reclaim::KeyRange;
 
 /// All queues, and what of them the engine does not know yet. One lock guards it.
@@ -179,11 +179,9 @@ impl State {
             let Some(chunk) = queues.get_mut(&queue).and_then(|log| log.chunk_mut(key)) else {
                 continue;
             };
-            if let Place::Waiting(bytes) = &chunk.place {
-                let bytes = bytes.clone();
+            if let Some(bytes) = chunk.write() {
                 cut.chunk_bytes += bytes.lock().len();
-                cut.chunks.push((queue, key, bytes.clone()));
-                chunk.place = Place::Writing(bytes);
+                cut.chunks.push((queue, key, bytes));
             }
         }
     }
@@ -219,7 +217,7 @@ impl State {
         self.writing_bytes = 0;
         for (queue, key, bytes) in cut.chunks {
             if let Some(chunk) = self.queues.get_mut(&queue).and_then(|log| log.chunk_mut(key)) {
-                chunk.place = Place::Stored;
+                chunk.written();
             }
             self.pending.keep_buffer(std::mem::take(&mut bytes.lock()));
         }
@@ -284,11 +282,11 @@ impl Cut {
         let start = self.index_bytes.len();
         let out = &mut self.index_bytes;
         let numbers = [chunk.count, chunk.span, chunk.bytes, chunk.body];
-        let first = chunk.key.first;
+        let first = chunk.first();
         let references = references.within(first, chunk.last());
         let expires = chunk.expiry().first;
         IndexEntry::encode_into(first, numbers, expires, &references, &chunk.live, out);
-        self.index.push((queue, chunk.key, start..self.index_bytes.len()));
+        self.index.push((queue, chunk.key(), start..self.index_bytes.len()));
     }
 
     /// Whether it makes anything in the engine useless.

@@ -357,13 +357,13 @@ impl Window {
 
 impl Seen {
     fn new(log: &QueueLog, chunk: &Chunk) -> Self {
-        let source = match &chunk.place {
-            Place::Open => Source::Open(log.open_bytes().unwrap_or_default().to_vec()),
-            Place::Waiting(bytes) | Place::Writing(bytes) => Source::Shared(bytes.clone()),
-            Place::Stored => Source::Stored,
+        let source = match (chunk.place(), chunk.buffer()) {
+            (Place::Open, _) => Source::Open(log.open_bytes().unwrap_or_default().to_vec()),
+            (_, Some(bytes)) => Source::Shared(bytes.clone()),
+            (_, None) => Source::Stored,
         };
         Self {
-            key: chunk.key,
+            key: chunk.key(),
             last: chunk.last(),
             live: chunk.live.clone(),
             source,

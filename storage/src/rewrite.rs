@@ -8,9 +8,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::{ControlFlow, Range};
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 
 use crate::chunk::{ChunkBuilder, Record, messages, verify};
 use crate::commit::Shared;
@@ -113,7 +110,7 @@ impl Rewriter {
             let stored = log
                 .chunks
                 .get(index)
-                .is_some_and(|chunk| matches!(chunk.place, Place::Stored));
+                .is_some_and(|chunk| chunk.place() == Place::Stored);
             if !stored || (newest && age < patience) {
                 waiting.push_back(candidate);
                 continue;
@@ -132,10 +129,10 @@ impl Rewriter {
             }
             budget = budget.saturating_sub(bytes);
             chunks_left = chunks_left.saturating_sub(chunks.len());
-            taken.extend(chunks.iter().map(|chunk| (queue, chunk.key)));
+            taken.extend(chunks.iter().map(|chunk| (queue, chunk.key())));
             plans.push(Plan {
                 queue,
-                old: chunks.iter().map(|chunk| (chunk.key, chunk.live.clone())).collect(),
+                old: chunks.iter().map(|chunk| (chunk.key(), chunk.live.clone())).collect(),
             });
         }
         waiting.append(&mut self.candidates);
@@ -244,13 +241,11 @@ impl Rewritten {
         pending.waiting.push((self.queue, self.new));
         pending.index_now.push((self.queue, self.new));
         for chunk in log.chunks.drain(start..end) {
-            pending.dead.push((self.queue, chunk.key, chunk.indexed));
+            pending.dead.push((self.queue, chunk.key(), chunk.indexed));
         }
-        let place = Place::Waiting(Arc::new(Mutex::new(self.bytes)));
-        let mut chunk = Chunk::new(self.new, live, place);
+        let mut chunk = Chunk::merged(self.new, live, self.bytes);
         chunk.span = span;
         chunk.count = count;
-        chunk.bytes = bytes as u32;
         chunk.body = body;
         chunk.set_expiry(expiry);
         log.chunks.insert(start, chunk);
@@ -264,10 +259,10 @@ fn choose_run(log: &QueueLog, index: usize, chunk_bytes: usize, taken: impl Fn(C
     let little = (chunk_bytes / JOINS_DIVISOR).min(alike.max(SMALL_BYTES));
     let joins = |chunk: &Chunk, bytes: usize| {
         let fits = live_bytes(chunk) <= little && bytes + live_bytes(chunk) <= chunk_bytes;
-        fits && matches!(chunk.place, Place::Stored) && !taken(chunk.key)
+        fits && chunk.place() == Place::Stored && !taken(chunk.key())
     };
     let narrow = |start: usize, end: usize| match (log.chunks.get(start), log.chunks.get(end - 1)) {
-        (Some(first), Some(last)) => last.last().0 - first.key.first.0 < u64::from(u32::MAX),
+        (Some(first), Some(last)) => last.last().0 - first.first().0 < u64::from(u32::MAX),
         _ => false,
     };
     let (mut start, mut end) = (index, index + 1);

@@ -234,7 +234,7 @@ impl Store {
                 .map(|chunk| chunk.expiry().first)
                 .min()
                 .filter(|expires| *expires != NEVER),
-            first: log.chunks.front().map_or(log.next, |chunk| chunk.key.first),
+            first: log.chunks.front().map_or(log.next, |chunk| chunk.first()),
             next: log.next_unused(),
             delivered: log.delivered,
         }

@@ -146,6 +146,9 @@ pub struct FillDrainArgs {
     /// Queues, which share the messages.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub queues: u32,
+    /// Connections that drain, which share the queues.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=WORKERS_MAX))]
+    pub consumers: u32,
     /// Octets of each body.
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=512 << 20))]
     pub size: u32,
@@ -317,7 +320,7 @@ impl FillDrainArgs {
         Ok(Load {
             uri: self.target.uri.clone(),
             publishers: usize::from(!drain),
-            consumers: usize::from(drain),
+            consumers: if drain { self.consumers as usize } else { 0 },
             size: self.size as usize,
             random: self.random,
             persistent: self.persistent,

@@ -6,14 +6,9 @@ use super::kept::{Kept, Sizes, Stub};
 use super::ready::Entry;
 use super::unacked::UnackedMessage;
 use super::{
-    Delivery, DropReason, History, Load, LoadOf, Loaded, NO_SLOT, Position, Queue, QueueGone, QueueMessage, Sink, Slot,
+    Delivery, DropReason, History, LOAD_BYTES_MIN, Load, LoadOf, Loaded, NO_SLOT, Position, Queue, QueueGone,
+    QueueMessage, Sink, Slot,
 };
-
-/// A load asks for so much, and the next is asked for when less than this is left, if the queue may hold it: enough for
-/// consumers to be busy with while the next is read.
-const LOAD_BYTES_MAX: u64 = 2 << 20;
-/// A load asks for so much, however little the queue may hold.
-const LOAD_BYTES_MIN: u64 = 4 << 10;
 
 /// A queue that pages goes on doing so until it has less than one in so many parts of what persisted messages may take.
 const RESUME_PART: u64 = 2;
@@ -166,9 +161,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// Ends every operation: what is said once per batch is said, what will soon be needed is asked for, what grew too big is
     /// given back.
     pub(super) fn finish<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
-        // While messages leave, the next are loaded. A queue from which nothing leaves has all that it may hold.
         let leaving = std::mem::take(&mut self.handed_out);
-        if self.ready.is_paging() && (leaving || (self.ready.is_head_paged() && self.consumers.any_in_turn())) {
+        if self.ready.is_paging() && self.wants_load(leaving) {
             self.ask_for_load(sink);
         }
         if std::mem::take(&mut self.delivered_up_to_is_news)
@@ -181,6 +175,14 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if self.timeouts.as_ref().is_some_and(|timeouts| timeouts.is_empty()) {
             self.timeouts = None;
         }
+    }
+
+    /// While messages leave, the next are loaded. A queue from which nothing leaves has all that it may hold. One that may hold next
+    /// to nothing, because there are so many, loads nothing ahead of consumers who cannot take it: all together that would be much.
+    fn wants_load(&self, leaving: bool) -> bool {
+        let takes = self.consumers.any_in_turn();
+        let may_load_ahead = self.room.persisted_bytes >= LOAD_BYTES_MIN || self.consumers.len() == 0;
+        (leaving && (takes || may_load_ahead)) || (takes && self.ready.is_head_paged())
     }
 
     pub(super) fn settle_if_persisted<S: Sink<M, C> + ?Sized>(&self, position: Position, message: &M, sink: &mut S) {
@@ -222,21 +224,17 @@ impl<M: QueueMessage, C> Queue<M, C> {
     }
 
     pub(super) fn ask_for_load<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
-        let bytes = self.load_bytes();
+        let bytes = self.room.load_bytes();
         if let Some(load) = self.ready.next_load(bytes) {
             sink.load(load);
         }
     }
 
     pub(super) fn ask_for_load_of_lowest<S: Sink<M, C> + ?Sized>(&mut self, sink: &mut S) {
-        let bytes = self.load_bytes();
+        let bytes = self.room.load_bytes();
         if let Some(load) = self.ready.next_load_of_lowest(bytes) {
             sink.load(load);
         }
-    }
-
-    pub(super) fn load_bytes(&self) -> u64 {
-        self.room.persisted_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX)
     }
 
     fn publish_one<S: Sink<M, C> + ?Sized>(&mut self, message: M, sink: &mut S) {

@@ -113,7 +113,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
     }
 
     fn load_of_unread(&self, leaving: &Leaving<M>) -> Option<Load> {
-        let load = load_of(leaving.unread(), self.load_bytes())?;
+        let load = load_of(leaving.unread(), self.room.load_bytes())?;
         let of = LoadOf::GivenUp;
         Some(Load { of, ..load })
     }

@@ -110,6 +110,19 @@ pub struct Room {
 /// Persisted messages may take one in so many parts of what a queue may hold.
 pub const PERSISTED_PART: u64 = 4;
 
+impl Room {
+    /// What a load brings at once.
+    fn load_bytes(self) -> u64 {
+        self.persisted_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX)
+    }
+}
+
+/// A load asks for so much, and the next is asked for when less than this is left, if the queue may hold it: enough for
+/// consumers to be busy with while the next is read.
+const LOAD_BYTES_MAX: u64 = 2 << 20;
+/// A load asks for so much, however little the queue may hold.
+const LOAD_BYTES_MIN: u64 = 4 << 10;
+
 impl From<u64> for Room {
     fn from(bytes: u64) -> Self {
         Self {

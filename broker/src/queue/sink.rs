@@ -1,6 +1,6 @@
 //! What a queue asks of the world: a [`Sink`] is handed to every operation and receives its effects in order.
 
-use super::{ExpiresAt, History};
+use super::{ExpiresAt, History, Room};
 
 /// The place of a message in its queue.
 ///
@@ -82,6 +82,18 @@ impl Load {
     /// Whether this message is one of them. A queue with priorities wants those of one level and leaves the others where they are.
     pub fn wants<M: super::QueueMessage>(&self, message: &M) -> bool {
         message.priority().min(self.max_priority) == self.level
+    }
+
+    /// The same load, bringing no more than the queue may hold now: other queues may have taken the room since it was asked for. With
+    /// priorities some of what is read may be of others, so there it stays as it is.
+    pub fn fit(self, room: Room) -> Load {
+        let most = if self.max_priority == 0 {
+            room.load_bytes()
+        } else {
+            self.bytes
+        };
+        let bytes = self.bytes.min(most);
+        Load { bytes, ..self }
     }
 }
 

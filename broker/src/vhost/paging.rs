@@ -7,7 +7,8 @@
 //! [`Queue`](crate::queue::Queue).
 //!
 //! Loads are done by threads of their own, because a read may wait for the disk. A thread hands out what it has read and
-//! goes on with the next queue, so that queues take turns. The same threads find what has expired on disk.
+//! goes on with the next queue, so that queues take turns. How much it reads is decided when it begins: of thousands of queues
+//! that ask while memory is free, those whose turn comes when it is used up get little. The same threads find what has expired on disk.
 
 use std::collections::VecDeque;
 use std::io;
@@ -188,7 +189,7 @@ impl Job {
     fn run(self) -> Option<Job> {
         let queue = self.queue.upgrade()?;
         let done = match self.wanted {
-            Wanted::Load(load) => queue.read(load).map(|loaded| {
+            Wanted::Load(load) => queue.read(load.fit(queue.paging.room())).map(|loaded| {
                 queue.loaded(load, loaded, &mut Scratch::default());
             }),
             Wanted::Search(search) => queue.find_expired(search).map(|found| queue.found(found)),

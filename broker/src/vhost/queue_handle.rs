@@ -58,7 +58,7 @@ pub struct QueueHandle {
     pub(super) dead_letter_lane: Mutex<()>,
     pub(super) store: Store,
     counters: Arc<Counters>,
-    paging: Arc<Paging>,
+    pub(super) paging: Arc<Paging>,
     pub(super) deadlines: Arc<Deadlines>,
     pub(super) firehose: Arc<Firehose>,
     /// For loads and deadlines, which outlive the call that asks for them.

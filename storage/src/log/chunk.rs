@@ -16,7 +16,8 @@ pub(crate) type SharedBytes = Arc<Mutex<Vec<u8>>>;
 /// A chunk, and what of it is alive. A chunk of which nothing is alive is dropped at once.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    pub(crate) key: ChunkKey,
+    first: Position,
+    generation: u32,
     /// The distance from the first position to the last.
     pub(crate) span: u32,
     /// How many messages it holds, dead ones included.
@@ -27,7 +28,9 @@ pub(crate) struct Chunk {
     /// Most chunks have none.
     expiry: Option<Box<Expiry>>,
     pub(crate) live: LiveSet,
-    pub(crate) place: Place,
+    /// Its bytes while it waits or is being written.
+    buffer: Option<SharedBytes>,
+    place: Place,
     /// Whether the engine has, or the commit being written brings, an index entry for it.
     pub(crate) indexed: bool,
     /// Whether the queue's list of chunks to index has it.
@@ -46,33 +49,47 @@ pub(crate) struct Expiry {
 }
 
 /// Where the bytes of a chunk are.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// In the builder of its queue: messages are still being appended.
     Open,
     /// Closed, waiting for the next commit.
-    Waiting(SharedBytes),
+    Waiting,
     /// In the commit that is being written.
-    Writing(SharedBytes),
+    Writing,
     /// In the engine.
     Stored,
 }
 
 impl Chunk {
-    pub(crate) fn new(key: ChunkKey, live: LiveSet, place: Place) -> Self {
+    fn new(key: ChunkKey, live: LiveSet, place: Place) -> Self {
         Self {
-            key,
+            first: key.first,
+            generation: key.generation,
             span: 0,
             count: 0,
             bytes: 0,
             body: 0,
             expiry: None,
             live,
+            buffer: None,
             place,
             indexed: false,
             stale: false,
             noted: false,
         }
+    }
+
+    /// A chunk to which messages are appended, of which the first is there.
+    pub(crate) fn open(first: Position) -> Self {
+        Self::new(ChunkKey { first, generation: 0 }, LiveSet::first(), Place::Open)
+    }
+
+    /// A chunk made of others, which waits for the next commit.
+    pub(crate) fn merged(key: ChunkKey, live: LiveSet, bytes: Vec<u8>) -> Self {
+        let mut chunk = Self::new(key, live, Place::Waiting);
+        chunk.waits(bytes);
+        chunk
     }
 
     /// A chunk as the engine has it.
@@ -101,6 +118,50 @@ impl Chunk {
         chunk
     }
 
+    /// What names it in its queue.
+    pub(crate) fn key(&self) -> ChunkKey {
+        ChunkKey {
+            first: self.first,
+            generation: self.generation,
+        }
+    }
+
+    /// The first position, dead or alive.
+    pub(crate) fn first(&self) -> Position {
+        self.first
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Its bytes, if it waits or is being written.
+    pub(crate) fn buffer(&self) -> Option<&SharedBytes> {
+        self.buffer.as_ref()
+    }
+
+    /// It is closed, and waits for the next commit with these bytes.
+    pub(crate) fn waits(&mut self, bytes: Vec<u8>) {
+        self.bytes = bytes.len() as u32;
+        self.buffer = Some(Arc::new(Mutex::new(bytes)));
+        self.place = Place::Waiting;
+    }
+
+    /// Goes with a commit. Its bytes, if it waited.
+    pub(crate) fn write(&mut self) -> Option<SharedBytes> {
+        if self.place != Place::Waiting {
+            return None;
+        }
+        self.place = Place::Writing;
+        self.buffer.clone()
+    }
+
+    /// The commit is in the engine.
+    pub(crate) fn written(&mut self) {
+        self.place = Place::Stored;
+        self.buffer = None;
+    }
+
     /// When its messages expire.
     pub(crate) fn expiry(&self) -> Expiry {
         self.expiry.as_deref().copied().unwrap_or(Expiry::NONE)
@@ -113,21 +174,21 @@ impl Chunk {
     pub(crate) fn note_sparse(&mut self, queue: QueueId, pending: &mut Pending) {
         if !self.noted && u64::from(self.live.count()) * SPARSE_DIVISOR < u64::from(self.count) {
             self.noted = true;
-            pending.sparse.push((queue, self.key));
+            pending.sparse.push((queue, self.key()));
         }
     }
 
     /// Nobody knows where a damaged chunk ends, except that the next one begins after it.
     pub(crate) fn end_before(&mut self, next: Position) {
         if self.span == u32::MAX && self.count == 1 {
-            let distance = next.0.saturating_sub(self.key.first.0 + 1);
+            let distance = next.0.saturating_sub(self.first.0 + 1);
             self.span = u32::try_from(distance).unwrap_or(u32::MAX);
         }
     }
 
     /// The last position, dead or alive.
     pub(crate) fn last(&self) -> Position {
-        Position(self.key.first.0 + u64::from(self.span))
+        Position(self.first.0 + u64::from(self.span))
     }
 }
 
@@ -149,3 +210,14 @@ impl Expiry {
 
 /// A chunk is sparse when less than one in so many of its messages is alive.
 const SPARSE_DIVISOR: u64 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten thousand queues of a thousand small messages have about a million chunks.
+    #[test]
+    fn a_chunk_takes_little_memory() {
+        assert_eq!(size_of::<Chunk>(), 64);
+    }
+}

@@ -18,8 +18,8 @@ impl QueueLog {
         let mut stale = Vec::new();
         for mut chunk in std::mem::take(&mut self.chunks) {
             let alive = chunk.live.count();
-            if chunk.key.first < below {
-                let first = chunk.key.first.0;
+            if chunk.first() < below {
+                let first = chunk.first().0;
                 let end = u32::try_from(below.0 - first).unwrap_or(u32::MAX);
                 let keep = |distance| excepted(Position(first + u64::from(distance))).is_ok();
                 chunk.live.remove_below(end, keep);
@@ -132,17 +132,18 @@ impl Pending {
 
     /// Takes leave of a chunk: what must be deleted of it in the engine, if the engine has it.
     fn forget(&mut self, chunk: Chunk, open: &mut Option<Box<ChunkBuilder>>) -> Option<(ChunkKey, bool)> {
-        match chunk.place {
+        match chunk.place() {
             Place::Open => {
                 let bytes = open.take().map(|open| open.finish()).unwrap_or_default();
                 self.never_written(bytes);
                 None
             }
-            Place::Waiting(bytes) => {
-                self.never_written(std::mem::take(&mut bytes.lock()));
+            Place::Waiting => {
+                let buffer = chunk.buffer().map(|bytes| std::mem::take(&mut *bytes.lock()));
+                self.never_written(buffer.unwrap_or_default());
                 None
             }
-            Place::Writing(_) | Place::Stored => Some((chunk.key, chunk.indexed)),
+            Place::Writing | Place::Stored => Some((chunk.key(), chunk.indexed)),
         }
     }
 
