@@ -13,7 +13,7 @@ use super::listings;
 use super::policy_handler;
 use super::protocol::{Reply, Request, Response, Status};
 use super::server::CtlHandler;
-use super::user_commands::{self, UserStore};
+use super::user_handler::{self, UserStore};
 use super::vhost_handler;
 use crate::auth::RecordChange;
 use crate::broker::{AdminError, Broker};
@@ -25,7 +25,7 @@ use crate::vhost::{Actor, OperationError, Vhost};
 
 impl CtlHandler for Broker {
     fn handle(&self, request: Request) -> Response {
-        match user_commands::handle(&self.users, self, request) {
+        match user_handler::handle(&self.users, self, request) {
             Ok(response) => response,
             Err(request) => policy_handler::handle(self, request)
                 .or_else(|request| vhost_handler::handle(self, request))
