@@ -1,5 +1,7 @@
 //! What a configuration that is read again changes at once, and what waits for a restart.
 
+use toml::Value;
+
 use super::{Config, keys};
 
 /// Keys that take effect while the broker runs; on new connections where they concern connections.
@@ -54,6 +56,14 @@ pub struct Changes {
 }
 
 impl Config {
+    /// This configuration with another value of a key.
+    pub fn with(&self, key: &str, value: &Value) -> Result<Config, String> {
+        let key = keys::find(key).ok_or_else(|| format!("there is no key '{key}'"))?;
+        let mut config = self.clone();
+        (key.set)(&mut config, value)?;
+        Ok(config)
+    }
+
     /// This configuration with what can be taken from one that was read later.
     pub fn changes_to(&self, later: &Config) -> Changes {
         let mut changes = Changes {

@@ -27,9 +27,11 @@ pub use error::{ConfigError, Origin};
 pub use keys::key_names;
 pub use listen::ListenAddress;
 pub use networks::{Network, Networks};
+pub use rabbitmq_values::size_of;
 pub use seeds::{SeedGrant, SeedPassword, SeedUser, SeedVhost};
 pub use sources::{Flag, Loaded, Sources};
 pub use tls::{LoginFrom, TlsFiles, TlsHost, TlsVerify, TlsVersion};
+pub use value::available_cores;
 
 use crate::auth::{HashingAlgorithm, Secret};
 use crate::protocol::stamp::{Stamping, Stamps};

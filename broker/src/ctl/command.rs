@@ -72,6 +72,8 @@ enum CtlCommand {
     Vhost(VhostCommand),
     #[command(flatten)]
     User(UserCommand),
+    /// Show the version of this program. No broker need run.
+    Version,
     /// Print the hash of a password, for definitions and configurations. No broker need run.
     HashPassword(HashPassword),
     #[command(flatten)]
@@ -96,9 +98,13 @@ enum CtlCommand {
 
 /// Executes the command and prints the answer. The error is one line.
 pub fn run(args: CtlArgs) -> Result<(), String> {
-    if let CtlCommand::HashPassword(command) = args.command {
-        let hash = Reply::Message(command.hash()?);
-        return show(&hash, args.formatter, args.silent);
+    let without_broker = match &args.command {
+        CtlCommand::HashPassword(command) => Some(command.hash()?),
+        CtlCommand::Version => Some(env!("CARGO_PKG_VERSION").to_owned()),
+        _ => None,
+    };
+    if let Some(text) = without_broker {
+        return show(&Reply::Message(text), args.formatter, args.silent);
     }
     let place = args.place.place();
     let client = match &args.command {
@@ -145,8 +151,8 @@ impl CtlCommand {
     /// The request for the broker; none for a command that is done when it is connected.
     fn into_request(self) -> Result<Option<Request>, String> {
         Ok(Some(match self {
-            Self::AwaitStartup { .. } | Self::HashPassword(_) => return Ok(None),
-            Self::Node(command) => command.into_request(),
+            Self::AwaitStartup { .. } | Self::HashPassword(_) | Self::Version => return Ok(None),
+            Self::Node(command) => command.into_request()?,
             Self::Vhost(command) => command.into_request(),
             Self::User(command) => command.into_request()?,
             Self::Permission(command) => command.into_request(),

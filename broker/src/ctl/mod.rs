@@ -15,6 +15,7 @@ mod exchange_command;
 mod handler;
 mod listings;
 mod node_command;
+mod node_handler;
 mod output;
 mod parameter_command;
 mod password;
