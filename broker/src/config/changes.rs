@@ -5,13 +5,14 @@ use toml::Value;
 use super::{Config, keys};
 
 /// Keys that take effect while the broker runs; on new connections where they concern connections.
-const RELOADED: [&str; 26] = [
+const RELOADED: [&str; 27] = [
     "log_level",
     "metrics_access",
     "tls_certificate",
     "tls_key",
     "tls_hosts",
     "tls_client_ca",
+    "tls_crl_files",
     "tls_verify",
     "http_tls_verify",
     "tls_login_from",

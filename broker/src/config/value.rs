@@ -75,6 +75,11 @@ pub(super) fn texts(value: &Value) -> Parsed<Vec<String>> {
     }
 }
 
+/// A list of paths.
+pub(super) fn paths(value: &Value) -> Parsed<Vec<PathBuf>> {
+    Ok(texts(value)?.into_iter().map(PathBuf::from).collect())
+}
+
 /// A list of `HOST:PORT`.
 pub(super) fn addresses(value: &Value) -> Parsed<Vec<ListenAddress>> {
     texts(value)?.iter().map(|text| text.parse()).collect()
