@@ -81,7 +81,11 @@ fn serve(args: &ServeArgs) -> ExitCode {
         file: args.config.clone(),
         flags: args.flags(),
     };
-    let Loaded { config, warnings, .. } = match source.load() {
+    let Loaded {
+        config,
+        settings,
+        warnings,
+    } = match source.load() {
         Ok(loaded) => loaded,
         Err(error) => return fail(BAD_USAGE, format_args!("cannot read the configuration: {error}")),
     };
@@ -105,7 +109,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
             );
         }
     };
-    let result = runtime.block_on(server::run(config, source));
+    let result = runtime.block_on(server::run(config, settings, source));
     runtime.shutdown_timeout(LEFTOVERS_TIMEOUT);
     match result {
         Ok(()) => ExitCode::SUCCESS,

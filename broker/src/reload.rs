@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tokio::signal::unix::Signal;
+use toml::Value;
 
 use crate::broker::Broker;
-use crate::config::{Config, ConfigError, Flag, Loaded};
+use crate::config::{Changes, Config, ConfigError, Flag, Loaded, Origin, Settings};
 use crate::logging;
 use crate::net::tls::{self, TlsSettings};
 use crate::oauth_keys;
@@ -29,24 +30,59 @@ impl ConfigSource {
 }
 
 /// The configuration in force, which may be another one the next time.
-pub struct LiveConfig(RwLock<Arc<Config>>);
+pub struct LiveConfig(RwLock<Live>);
+
+#[derive(Clone)]
+struct Live {
+    config: Arc<Config>,
+    /// What was set where.
+    settings: Settings,
+}
 
 impl LiveConfig {
     /// What the broker starts with.
     pub fn new(config: &Config) -> LiveConfig {
-        LiveConfig(RwLock::new(Arc::new(config.clone())))
+        LiveConfig(RwLock::new(Live {
+            config: Arc::new(config.clone()),
+            settings: Settings::default(),
+        }))
     }
 }
 
 impl Broker {
     /// What the operator wants now, as far as it takes effect without a restart.
     pub fn live(&self) -> Arc<Config> {
-        self.live.0.read().clone()
+        self.live.0.read().config.clone()
     }
 
-    fn set_live(&self, config: Config) {
-        self.users.set_loopback_users(config.loopback_users.clone());
-        *self.live.0.write() = Arc::new(config);
+    /// Where what is in force was set.
+    pub fn live_settings(&self) -> Settings {
+        self.live.0.read().settings.clone()
+    }
+
+    /// Says where the configuration was set that the broker has started with.
+    pub fn set_settings(&self, settings: Settings) {
+        self.live.0.write().settings = settings;
+    }
+
+    /// Sets a key that can change while the broker runs, until the configuration is read again.
+    pub fn set_for_now(&self, key: &'static str, value: Value) -> Result<(), String> {
+        let mut live = self.live.0.write();
+        let config = live.config.with(key, &value)?;
+        live.config = Arc::new(config);
+        live.settings.note(key, &value, Origin::Command);
+        Ok(())
+    }
+
+    /// Takes what can be taken from a configuration that was read again.
+    fn take_live(&self, loaded: &Loaded) -> Changes {
+        let mut live = self.live.0.write();
+        let changes = live.config.changes_to(&loaded.config);
+        live.config = Arc::new(changes.config.clone());
+        live.settings.take(&changes.taken, &loaded.settings);
+        drop(live);
+        self.users.set_loopback_users(changes.config.loopback_users.clone());
+        changes
     }
 }
 
@@ -56,7 +92,7 @@ pub async fn at_hangup(mut hangup: Signal, broker: Arc<Broker>, source: ConfigSo
         tracing::info!("SIGHUP: reading the configuration again");
         let reading = source.clone();
         match tokio::task::spawn_blocking(move || reading.load()).await {
-            Ok(Ok(loaded)) => take(&broker, loaded),
+            Ok(Ok(loaded)) => take(&broker, &loaded),
             Ok(Err(error)) => tracing::error!("the configuration stays as it was: {error}"),
             Err(error) => tracing::error!("the configuration stays as it was: {error}"),
         }
@@ -69,11 +105,11 @@ pub async fn at_hangup(mut hangup: Signal, broker: Arc<Broker>, source: ConfigSo
     }
 }
 
-fn take(broker: &Broker, loaded: Loaded) {
-    for warning in loaded.warnings {
+fn take(broker: &Broker, loaded: &Loaded) {
+    for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let mut changes = broker.live().changes_to(&loaded.config);
+    let mut changes = broker.take_live(loaded);
     if changes.taken.contains(&"log_level")
         && let Err(reason) = logging::set_level(&changes.config.log_level)
     {
@@ -100,5 +136,4 @@ fn take(broker: &Broker, loaded: Loaded) {
             "changed, but in force only after a restart"
         );
     }
-    broker.set_live(changes.config);
 }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::broker::{Broker, Listener};
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::ctl::server::CtlServer;
 use crate::metrics::{endpoint, process, rates};
 use crate::net::entrance::Entrance;
@@ -32,10 +32,11 @@ const CLIENT_GOODBYE: Duration = Duration::from_secs(5);
 const DEFAULT_PASSWORD: &[u8] = b"guest";
 
 /// Runs the broker until it is told to stop. The configuration is read again from its source at SIGHUP.
-pub async fn run(config: Config, source: ConfigSource) -> Result<(), StartError> {
+pub async fn run(config: Config, settings: Settings, source: ConfigSource) -> Result<(), StartError> {
     process::raise_fd_limit();
     let registry = Registry::new();
     let broker = startup::open(config, &registry)?;
+    broker.set_settings(settings);
     let config = &broker.config;
     // Before anybody is told that the broker listens: who hears that may stop it.
     let mut stop_signals = StopSignals::listen()?;

@@ -9,6 +9,7 @@ use leveret_storage::{CheckReport, check, repair};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
+use crate::clock;
 use crate::config::{ConfigError, Sources};
 use crate::ctl::client::{ClientError, CtlClient};
 use crate::ctl::place::PlaceArgs;
@@ -134,11 +135,12 @@ pub fn check_config(file: Option<PathBuf>) -> Result<String, Vec<String>> {
     let told = |mistakes: Vec<ConfigError>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let sources = Sources::of_process(file, Vec::new()).map_err(|mistake| told(vec![mistake]))?;
     let loaded = sources.check().map_err(told)?;
+    let mut warnings = loaded.warnings;
     if let Some(settings) = TlsSettings::of(&loaded.config) {
-        Tls::load(settings).map_err(|error| vec![format!("cannot serve TLS: {error}")])?;
+        let tls = Tls::load(settings).map_err(|error| vec![format!("cannot serve TLS: {error}")])?;
+        warnings.extend(tls.complaints(clock::unix_time()));
     }
-    let warnings: String = loaded
-        .warnings
+    let warnings: String = warnings
         .iter()
         .map(|warning| format!("# warning: {warning}\n"))
         .collect();

@@ -353,10 +353,7 @@ fn bad_values_say_what_was_expected() {
             "fsync = true",
             "expected one of \"always\", \"interval\", \"never\", found a TOML boolean",
         ),
-        (
-            "memory_high_watermark = 1.5",
-            "1.5 is not a fraction above 0.0 and up to 1.0",
-        ),
+        ("memory_high_watermark = 1.5", "1.5 is not a fraction from 0.0 to 1.0"),
         (
             "memory_high_watermark = 'much'",
             "expected a fraction such as 0.6 or a size such as \"2GiB\", found \"much\"",

@@ -93,6 +93,30 @@ impl Certificates {
         std::fs::rename(self.path(&made), self.path(&certificate)).unwrap();
     }
 
+    /// Revokes certificates of the authority `ca`, as `NAME.pem`, and writes its list of all that were, `crl.pem`. Without a year the
+    /// list is good for a month, else it was until the end of that year.
+    pub fn revoke(&self, names: &[&str], until: Option<u16>) {
+        let index = self.path("index.txt");
+        if !index.exists() {
+            std::fs::write(&index, "").unwrap();
+            // Without extensions openssl makes lists of version 1.
+            let config = "[ca]\ndefault_ca = all\n[all]\ndatabase = index.txt\ndefault_md = sha256\ndefault_crl_days = 30\n\
+                crl_extensions = extensions\n[extensions]\nauthorityKeyIdentifier = keyid:always\n";
+            std::fs::write(self.path("ca.conf"), config).unwrap();
+        }
+        let ca = ["ca", "-config", "ca.conf", "-cert", "ca.pem", "-keyfile", "ca.key"];
+        for name in names {
+            self.openssl(&[&ca[..], &["-revoke", &format!("{name}.pem")]].concat());
+        }
+        let mut list = [&ca[..], &["-gencrl", "-out", "crl.pem.new"]].concat();
+        let times = until.map(|year| [format!("{year}0101000000Z"), format!("{year}1231235959Z")]);
+        if let Some([last, next]) = &times {
+            list.extend(["-crl_lastupdate", last, "-crl_nextupdate", next]);
+        }
+        self.openssl(&list);
+        std::fs::rename(self.path("crl.pem.new"), self.path("crl.pem")).unwrap();
+    }
+
     fn new_key(&self, name: &str) {
         let key = format!("{name}.key");
         self.openssl(&[

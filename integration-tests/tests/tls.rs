@@ -2,9 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Output;
+use std::process::{Command, Output};
 
-use leveret_integration_tests::broker::serve_command;
+use leveret_integration_tests::broker::{binary, remove_settings, serve_command};
 use leveret_integration_tests::certificates::Certificates;
 use leveret_integration_tests::raw::{Login, LongString, RawClient, connection, make, open_virtual_host};
 use leveret_integration_tests::scrape::{Metrics, ask};
@@ -241,6 +241,102 @@ fn whoever_must_show_a_certificate_comes_in_with_a_good_one_only() {
     assert!(Metrics::fetch(metrics.address).has("rabbitmq_connections"));
 }
 
+/// Whether a client with this certificate, or without one, is let in.
+fn is_let_in(broker: &Broker, certificates: &Certificates, shown: Option<&str>) -> bool {
+    let tunnel = tunnel(broker, "metrics_tls", client(certificates, shown));
+    let mut client = TcpStream::connect(tunnel.address).unwrap();
+    let _ = client.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let mut answer = Vec::new();
+    let _ = client.read_to_end(&mut answer);
+    answer.starts_with(b"HTTP/1.1 200")
+}
+
+#[test]
+fn a_client_whose_certificate_is_revoked_is_refused_from_the_next_list_on() {
+    let Some(certificates) = Certificates::new() else {
+        return;
+    };
+    certificates.issue("server", "/CN=server", "DNS:localhost");
+    for name in ["lost", "kept", "late"] {
+        certificates.issue(name, &format!("/CN={name}"), "DNS:client.example.com");
+    }
+    certificates.revoke(&["lost"], None);
+    let settings = [
+        ("TLS_LISTEN", "127.0.0.1:0"),
+        ("METRICS_TLS_LISTEN", "127.0.0.1:0"),
+        ("TLS_CERTIFICATE", &certificates.text("server.pem")),
+        ("TLS_KEY", &certificates.text("server.key")),
+        ("TLS_CLIENT_CA", &certificates.text("ca.pem")),
+        ("TLS_CRL_FILES", &certificates.text("crl.pem")),
+        ("TLS_VERIFY", "required"),
+        ("HTTP_TLS_VERIFY", "required"),
+    ];
+    let Some(broker) = Broker::start_configured(&settings) else {
+        return;
+    };
+    assert!(!is_let_in(&broker, &certificates, Some("lost")));
+    broker.wait_for_log("TLS handshake failed: invalid peer certificate: Revoked");
+    assert!(is_let_in(&broker, &certificates, Some("kept")));
+    let amqp = tunnel(&broker, "amqp_tls", client(&certificates, Some("late")));
+    let mut connected = RawClient::with_channel(amqp.address);
+
+    // Found by itself, and who is connected stays.
+    certificates.revoke(&["late"], None);
+    wait::until("the new list counts", || {
+        (!is_let_in(&broker, &certificates, Some("late"))).then_some(())
+    });
+    assert!(is_let_in(&broker, &certificates, Some("kept")));
+    connected.call(1, make::queue_declare("still-connected"));
+
+    // Something else in its place changes nothing.
+    let list = std::fs::read(certificates.path("crl.pem")).unwrap();
+    std::fs::write(certificates.path("crl.pem"), "nothing of use").unwrap();
+    broker.hang_up();
+    broker.wait_for_log("no revocation list in it");
+    assert!(!is_let_in(&broker, &certificates, Some("lost")));
+    assert!(is_let_in(&broker, &certificates, Some("kept")));
+
+    // One that is too old to be believed.
+    certificates.revoke(&[], Some(2020));
+    broker.wait_for_log("the revocation list of CN=Authority ca has expired");
+    assert!(!is_let_in(&broker, &certificates, Some("kept")));
+    std::fs::write(certificates.path("crl.pem"), list).unwrap();
+    wait::until("the list that is good still", || {
+        is_let_in(&broker, &certificates, Some("kept")).then_some(())
+    });
+}
+
+#[test]
+fn a_list_may_be_binary_and_an_authority_without_one_is_complained_of() {
+    let Some(certificates) = Certificates::new() else {
+        return;
+    };
+    certificates.issue("server", "/CN=server", "DNS:localhost");
+    certificates.issue("kept", "/CN=kept", "DNS:client.example.com");
+    certificates.authority("other");
+    certificates.issue_by("other", "foreign", "/CN=foreign", "DNS:client.example.com");
+    certificates.revoke(&[], None);
+    certificates.openssl(&["crl", "-in", "crl.pem", "-outform", "DER", "-out", "crl.der"]);
+    let both = ["ca.pem", "other.pem"].map(|file| std::fs::read_to_string(certificates.path(file)).unwrap());
+    std::fs::write(certificates.path("both.pem"), both.concat()).unwrap();
+    let settings = [
+        ("METRICS_TLS_LISTEN", "127.0.0.1:0"),
+        ("TLS_CERTIFICATE", &certificates.text("server.pem")),
+        ("TLS_KEY", &certificates.text("server.key")),
+        ("TLS_CLIENT_CA", &certificates.text("both.pem")),
+        ("TLS_CRL_FILES", &certificates.text("crl.der")),
+        ("HTTP_TLS_VERIFY", "optional"),
+    ];
+    let Some(broker) = Broker::start_configured(&settings) else {
+        return;
+    };
+    broker.wait_for_log("there is no revocation list of CN=Authority other");
+    assert!(is_let_in(&broker, &certificates, Some("kept")));
+    assert!(is_let_in(&broker, &certificates, None));
+    assert!(!is_let_in(&broker, &certificates, Some("foreign")));
+    broker.wait_for_log("UnknownRevocationStatus");
+}
+
 #[test]
 fn a_renewed_certificate_is_served_and_nobody_is_disconnected() {
     let Some((broker, certificates)) = tls_broker(&[]) else {
@@ -412,6 +508,59 @@ fn files_that_cannot_be_used_end_the_start_with_one_line_that_names_them() {
         let line = said(certificate, key, authority);
         assert!(line.contains(expected), "{line}");
     }
+}
+
+#[test]
+fn a_configuration_is_checked_with_its_revocation_lists() {
+    let Some(certificates) = Certificates::new() else {
+        return;
+    };
+    certificates.issue("server", "/CN=server", "DNS:localhost");
+    certificates.revoke(&[], None);
+    std::fs::write(certificates.path("garbage"), b"\x30\x03\x02\x01\x07").unwrap();
+    let whole = std::fs::read_to_string(certificates.path("crl.pem")).unwrap();
+    std::fs::write(certificates.path("short"), &whole[..whole.len() / 2]).unwrap();
+    let said = |list: &str, authority: &str| -> String {
+        let mut command = Command::new(binary());
+        remove_settings(&mut command);
+        command
+            .args(["config", "check"])
+            .env("LEVERET_TLS_VERIFY", "optional")
+            .env("LEVERET_TLS_CERTIFICATE", certificates.path("server.pem"))
+            .env("LEVERET_TLS_KEY", certificates.path("server.key"))
+            .env("LEVERET_TLS_CRL_FILES", certificates.path(list));
+        if !authority.is_empty() {
+            command.env("LEVERET_TLS_CLIENT_CA", certificates.path(authority));
+        } else {
+            command.env("LEVERET_TLS_VERIFY", "none");
+        }
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = match status.code() {
+            Some(0) => stdout,
+            Some(2) => stderr,
+            other => panic!("{other:?}"),
+        };
+        String::from_utf8(text).unwrap().replace(&certificates.text(""), "")
+    };
+    assert!(!said("crl.pem", "ca.pem").contains("revocation"));
+    for (list, authority, expected) in [
+        ("absent", "ca.pem", "cannot serve TLS: cannot read absent: No such file"),
+        ("ca.pem", "ca.pem", "cannot serve TLS: ca.pem: no revocation list in it"),
+        ("garbage", "ca.pem", "cannot serve TLS: garbage: not a revocation list"),
+        ("short", "ca.pem", "cannot serve TLS: short: cut short"),
+        (
+            "crl.pem",
+            "",
+            "'tls_client_ca': tls_crl_files are those of its authorities",
+        ),
+    ] {
+        let text = said(list, authority);
+        assert!(text.starts_with("leveret: ") && text.contains(expected), "{text}");
+    }
+    certificates.revoke(&[], Some(2020));
+    let text = said("crl.pem", "ca.pem");
+    let warning = "# warning: crl.pem: the revocation list of CN=Authority ca has expired";
+    assert!(text.starts_with(warning), "{text}");
 }
 
 #[test]

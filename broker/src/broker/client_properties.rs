@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use amq_protocol::types::FieldTable;
 use parking_lot::Mutex;
+use serde_json::{Map, Value};
 
-use crate::protocol::field_table::encode_table;
+use super::Identity;
+use crate::json::table_json;
+use crate::protocol::field_table::{decode_table, encode_table};
 
 /// Longer properties are not kept: nothing of them is shown but the names of connection and product.
 const CLIENT_PROPERTIES_BYTES_MAX: usize = 4096;
@@ -50,6 +53,26 @@ impl ClientProperties {
     }
 }
 
+impl Identity {
+    /// All that the client said of itself; its name and its product only if that was too much to keep.
+    pub fn client_properties(&self) -> Map<String, Value> {
+        let kept = self.properties.as_ref().and_then(|kept| decode_table(kept).ok());
+        let mut properties = match kept.map(|table| table_json(&table)) {
+            Some(Value::Object(properties)) => properties,
+            _ => {
+                let product = self.product.iter();
+                product
+                    .map(|product| ("product".to_owned(), product.as_str().into()))
+                    .collect()
+            }
+        };
+        if let Some(name) = &self.connection_name {
+            properties.insert(CONNECTION_NAME.to_owned(), name.as_str().into());
+        }
+        properties
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use amq_protocol::types::{AMQPValue, LongString};
@@ -85,5 +108,24 @@ mod tests {
         let long = "x".repeat(CLIENT_PROPERTIES_BYTES_MAX);
         assert!(all.keep(&properties("a", &long)).is_none());
         assert!(all.0.lock().is_empty());
+    }
+
+    #[test]
+    fn what_a_client_said_is_shown_with_its_name_or_at_least_name_and_product() {
+        let said = Identity {
+            connection_name: Some("till 7".to_owned()),
+            product: Some("shop".to_owned()),
+            properties: ClientProperties::default().keep(&properties("till 7", "shop")),
+            ..Identity::default()
+        };
+        let shown = |identity: &Identity| Value::Object(identity.client_properties());
+        let expected = serde_json::json!({"connection_name": "till 7", "product": "shop"});
+        assert_eq!(shown(&said), expected);
+        let too_much = Identity {
+            properties: None,
+            ..said
+        };
+        assert_eq!(shown(&too_much), expected);
+        assert_eq!(shown(&Identity::default()), serde_json::json!({}));
     }
 }

@@ -1,15 +1,18 @@
 //! What a configuration that is read again changes at once, and what waits for a restart.
 
+use toml::Value;
+
 use super::{Config, keys};
 
 /// Keys that take effect while the broker runs; on new connections where they concern connections.
-const RELOADED: [&str; 26] = [
+const RELOADED: [&str; 27] = [
     "log_level",
     "metrics_access",
     "tls_certificate",
     "tls_key",
     "tls_hosts",
     "tls_client_ca",
+    "tls_crl_files",
     "tls_verify",
     "http_tls_verify",
     "tls_login_from",
@@ -54,6 +57,14 @@ pub struct Changes {
 }
 
 impl Config {
+    /// This configuration with another value of a key.
+    pub fn with(&self, key: &str, value: &Value) -> Result<Config, String> {
+        let key = keys::find(key).ok_or_else(|| format!("there is no key '{key}'"))?;
+        let mut config = self.clone();
+        (key.set)(&mut config, value)?;
+        Ok(config)
+    }
+
     /// This configuration with what can be taken from one that was read later.
     pub fn changes_to(&self, later: &Config) -> Changes {
         let mut changes = Changes {

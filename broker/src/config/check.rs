@@ -18,7 +18,8 @@ const SECRET: [&str; 2] = ["default_pass", "users"];
 pub struct Settings(BTreeMap<&'static str, (Value, Origin)>);
 
 impl Settings {
-    pub(super) fn note(&mut self, key: &'static str, value: &Value, origin: Origin) {
+    /// Notes a value and where it was set.
+    pub fn note(&mut self, key: &'static str, value: &Value, origin: Origin) {
         self.0.insert(key, (value.clone(), origin));
     }
 
@@ -38,12 +39,41 @@ impl Settings {
         text
     }
 
+    /// Every key and its value, with nothing that may be a password.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, Value)> {
+        keys::key_names().map(|key| {
+            let value = match self.0.get(key) {
+                _ if SECRET.contains(&key) => Value::String("(not shown)".to_owned()),
+                Some((value, _)) => value.clone(),
+                None => as_value(&default_of(key)),
+            };
+            (key, value)
+        })
+    }
+
+    /// Takes what is said of these keys elsewhere.
+    pub fn take(&mut self, keys: &[&'static str], other: &Settings) {
+        for key in keys {
+            match other.0.get(key) {
+                Some(setting) => self.0.insert(key, setting.clone()),
+                None => self.0.remove(key),
+            };
+        }
+    }
+
     fn origin(&self, key: &str) -> String {
         self.0
             .get(key)
             .map(|(_, origin)| origin.to_string())
             .unwrap_or_default()
     }
+}
+
+/// What a line of the example file says.
+fn as_value(text: &str) -> Value {
+    let line: Result<toml::Table, _> = toml::from_str(&format!("value = {text}"));
+    let value = line.ok().and_then(|mut line| line.remove("value"));
+    value.unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 /// A default as the example file writes it; lists of tables are empty by default.

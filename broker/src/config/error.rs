@@ -14,6 +14,8 @@ pub enum Origin {
     Environment { variable: String },
     /// A flag of the command line, with its dashes.
     Flag { name: String },
+    /// A command to the broker that runs.
+    Command,
 }
 
 impl fmt::Display for Origin {
@@ -22,6 +24,7 @@ impl fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{} line {line}", path.display()),
             Self::Environment { variable } => write!(f, "environment variable {variable}"),
             Self::Flag { name } => f.write_str(name),
+            Self::Command => f.write_str("leveret ctl"),
         }
     }
 }

@@ -61,6 +61,7 @@ keys! {
     tls_key: value::optional_path,
     tls_hosts: tls::hosts,
     tls_client_ca: value::optional_path,
+    tls_crl_files: value::paths,
     tls_verify: tls::verify,
     http_tls_verify: tls::verify,
     tls_login_from: tls::login_from,

@@ -27,9 +27,11 @@ pub use error::{ConfigError, Origin};
 pub use keys::key_names;
 pub use listen::ListenAddress;
 pub use networks::{Network, Networks};
+pub use rabbitmq_values::size_of;
 pub use seeds::{SeedGrant, SeedPassword, SeedUser, SeedVhost};
 pub use sources::{Flag, Loaded, Sources};
 pub use tls::{LoginFrom, TlsFiles, TlsHost, TlsVerify, TlsVersion};
+pub use value::available_cores;
 
 use crate::auth::{HashingAlgorithm, Secret};
 use crate::protocol::stamp::{Stamping, Stamps};
@@ -65,6 +67,8 @@ pub struct Config {
     pub tls_hosts: Vec<TlsHost>,
     /// The authorities that clients' certificates are checked against. Default none.
     pub tls_client_ca: Option<PathBuf>,
+    /// Lists of certificates that those authorities have revoked. Default none.
+    pub tls_crl_files: Vec<PathBuf>,
     /// Whether AMQP clients show a certificate. Default none.
     pub tls_verify: TlsVerify,
     /// The same for the management API and the metrics. Default none.
@@ -274,6 +278,7 @@ impl Default for Config {
             tls_key: None,
             tls_hosts: Vec::new(),
             tls_client_ca: None,
+            tls_crl_files: Vec::new(),
             tls_verify: TlsVerify::None,
             http_tls_verify: TlsVerify::None,
             tls_login_from: LoginFrom::DistinguishedName,

@@ -50,6 +50,14 @@ pub(super) fn level(value: &str) -> Result<&'static str, Refusal> {
     one_of(value, &levels)
 }
 
+/// A size as rabbitmqctl takes it.
+pub fn size_of(text: &str) -> Result<u64, String> {
+    size(text).map_err(|refusal| match refusal {
+        Refusal::Bad(reason) => reason,
+        _ => format!("'{text}' is no size"),
+    })
+}
+
 /// RabbitMQ's sizes: bytes, `k`, `M`, `G`, `T` and `kiB` and so on for powers of 1024, `kB` and so on for powers of 1000.
 pub(super) fn size(value: &str) -> Result<u64, Refusal> {
     let bad = || {

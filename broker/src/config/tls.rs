@@ -127,6 +127,12 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         }
         _ => {}
     }
+    if !config.tls_crl_files.is_empty() && config.tls_client_ca.is_none() {
+        return needs(
+            "tls_client_ca",
+            "tls_crl_files are those of its authorities, and it is missing",
+        );
+    }
     let asks = [config.tls_verify, config.http_tls_verify]
         .iter()
         .any(|verify| *verify != TlsVerify::None);

@@ -75,6 +75,11 @@ pub(super) fn texts(value: &Value) -> Parsed<Vec<String>> {
     }
 }
 
+/// A list of paths.
+pub(super) fn paths(value: &Value) -> Parsed<Vec<PathBuf>> {
+    Ok(texts(value)?.into_iter().map(PathBuf::from).collect())
+}
+
 /// A list of `HOST:PORT`.
 pub(super) fn addresses(value: &Value) -> Parsed<Vec<ListenAddress>> {
     texts(value)?.iter().map(|text| text.parse()).collect()
@@ -172,8 +177,8 @@ pub(super) fn memory_watermark(value: &Value) -> Parsed<MemoryWatermark> {
         _ => None,
     };
     match fraction {
-        Some(fraction) if fraction > 0.0 && fraction <= 1.0 => Ok(MemoryWatermark::Fraction(fraction)),
-        Some(fraction) => Err(format!("{fraction} is not a fraction above 0.0 and up to 1.0")),
+        Some(fraction) if (0.0..=1.0).contains(&fraction) => Ok(MemoryWatermark::Fraction(fraction)),
+        Some(fraction) => Err(format!("{fraction} is not a fraction from 0.0 to 1.0")),
         None => size(value, 1..=u64::MAX)
             .map(MemoryWatermark::Bytes)
             .map_err(|_| expected("a fraction such as 0.6 or a size such as \"2GiB\"", value)),
@@ -293,7 +298,8 @@ pub(super) fn expand_hostname(template: &str) -> String {
     template.replace("{hostname}", short)
 }
 
-pub(super) fn available_cores() -> usize {
+/// Cores that this process may use.
+pub fn available_cores() -> usize {
     available_parallelism().map_or(1, std::num::NonZero::get)
 }
 

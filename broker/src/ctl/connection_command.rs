@@ -1,11 +1,11 @@
-//! The commands of `leveret ctl` that close connections.
+//! The commands of `leveret ctl` about connections and their channels.
 
 use std::time::Duration;
 
 use clap::Subcommand;
 
 use super::client::{ClientError, CtlClient};
-use super::command::InVhost;
+use super::command::{InVhost, List};
 use super::error::ErrorKind;
 use super::protocol::{Reply, Request};
 
@@ -13,6 +13,10 @@ use super::protocol::{Reply, Request};
 #[command(rename_all = "snake_case")]
 #[allow(clippy::enum_variant_names, reason = "they are the names of the commands")]
 pub(super) enum ConnectionCommand {
+    /// List connections of all virtual hosts.
+    ListConnections(List),
+    /// List channels of all virtual hosts.
+    ListChannels(List),
     /// Close a client's connection, named as in list_connections name.
     CloseConnection {
         name: String,
@@ -46,6 +50,8 @@ pub(super) enum ConnectionCommand {
 impl ConnectionCommand {
     pub(super) fn into_request(self) -> Request {
         match self {
+            Self::ListConnections(List { columns }) => Request::ListConnections { columns },
+            Self::ListChannels(List { columns }) => Request::ListChannels { columns },
             Self::CloseConnection { name, reason } => Request::CloseConnection { name, reason },
             Self::CloseAllConnections {
                 place,

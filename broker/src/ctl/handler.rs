@@ -10,27 +10,27 @@ use super::checks;
 use super::connection_handler;
 use super::error::{CtlError, ErrorKind};
 use super::listings;
+use super::node_handler;
 use super::policy_handler;
-use super::protocol::{Reply, Request, Response, Status};
+use super::protocol::{Reply, Request, Response};
 use super::server::CtlHandler;
-use super::user_commands::{self, UserStore};
+use super::user_handler::{self, UserStore};
 use super::vhost_handler;
 use crate::auth::RecordChange;
 use crate::broker::{AdminError, Broker};
-use crate::clock;
 use crate::definitions::{self, Document, ImportError, Plan};
-use crate::metrics::process;
 use crate::vhost::queues::DeleteConditions;
 use crate::vhost::{Actor, OperationError, Vhost};
 
 impl CtlHandler for Broker {
     fn handle(&self, request: Request) -> Response {
-        match user_commands::handle(&self.users, self, request) {
+        match user_handler::handle(&self.users, self, request) {
             Ok(response) => response,
             Err(request) => policy_handler::handle(self, request)
                 .or_else(|request| vhost_handler::handle(self, request))
                 .or_else(|request| connection_handler::handle(self, request))
                 .or_else(|request| checks::handle(self, request))
+                .or_else(|request| node_handler::handle(self, request))
                 .unwrap_or_else(|request| execute(self, request).into()),
         }
     }
@@ -49,14 +49,6 @@ impl UserStore for Broker {
 
 fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
     match request {
-        Request::Drain {} => {
-            broker.drain();
-            Ok(Reply::Done)
-        }
-        Request::Undrain {} => {
-            broker.undrain();
-            Ok(Reply::Done)
-        }
         Request::ListQueues { vhost, columns } => {
             listings::queues(broker, &*find(broker, &vhost)?, &columns).map(Reply::Table)
         }
@@ -103,7 +95,6 @@ fn execute(broker: &Broker, request: Request) -> Result<Reply, CtlError> {
             wait(broker, durable)?;
             Ok(Reply::Message(format!("queue deleted with {count} ready messages")))
         }
-        Request::Status {} => Ok(Reply::Status(Box::new(status(broker)))),
         Request::ExportDefinitions {} => {
             let definitions = serde_json::to_value(definitions::export(broker));
             let definitions = definitions.map_err(|error| CtlError::new(ErrorKind::Internal, error.to_string()))?;
@@ -213,32 +204,4 @@ fn alter_queue(broker: &Broker, vhost: &str, name: &str, arguments: &str) -> Res
     let durable = find(broker, vhost)?.alter_queue(&Actor::operator(), name, &arguments);
     wait(broker, durable.map_err(operation_error)?)?;
     Ok(Reply::Done)
-}
-
-fn status(broker: &Broker) -> Status {
-    let mut status = Status {
-        product: broker.config.product.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        node_name: broker.node_name.clone(),
-        cluster_name: broker.cluster_name(),
-        pid: std::process::id(),
-        uptime_seconds: clock::now().saturating_duration_since(broker.started).as_secs(),
-        data_dir: broker.config.data_dir.display().to_string(),
-        listeners: broker.listeners().iter().map(ToString::to_string).collect(),
-        alarms: broker.troubles(),
-        vhosts: broker.vhosts().len() as u64,
-        connections: broker.open_connections() as u64,
-        channels: broker.connections().iter().map(|info| u64::from(info.channels())).sum(),
-        memory_bytes: process::resident_memory_bytes(),
-        open_files: process::open_fds(),
-        ..Status::default()
-    };
-    for queue in broker.vhosts().iter().flat_map(|vhost| vhost.queues()) {
-        let counts = queue.counts();
-        status.queues += 1;
-        status.consumers += counts.consumers as u64;
-        status.messages_ready += counts.ready as u64;
-        status.messages_unacknowledged += counts.unacked as u64;
-    }
-    status
 }

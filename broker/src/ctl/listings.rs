@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use amq_protocol::types::FieldTable;
 use leveret_routing::Destination;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::error::CtlError;
 use super::handler::operation_error;
@@ -213,10 +213,6 @@ fn connection_row(broker: &Broker, info: &ConnectionInfo) -> ConnectionRow {
         _ if info.is_in_flow(clock::now()) => "flow",
         _ => "running",
     };
-    let mut client_properties = Map::new();
-    if let Some(product) = &identity.product {
-        client_properties.insert("product".to_owned(), Value::String(product.clone()));
-    }
     ConnectionRow {
         pid: broker.pid_of(info),
         name: info.name.clone(),
@@ -233,7 +229,7 @@ fn connection_row(broker: &Broker, info: &ConnectionInfo) -> ConnectionRow {
         frame_max,
         timeout,
         connected_at: now.saturating_sub(age).as_millis() as u64,
-        client_properties: Value::Object(client_properties),
+        client_properties: Value::Object(identity.client_properties()),
     }
 }
 

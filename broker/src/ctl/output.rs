@@ -25,6 +25,8 @@ pub fn print(reply: &Reply, formatter: Formatter, headers: bool, out: &mut impl 
         (Reply::Table(table), Formatter::Table) => print_table(table, headers, out),
         (Reply::Table(table), Formatter::Json) => print_json_table(table, out),
         (Reply::Definitions(definitions), _) => writeln!(out, "{}", serde_json::to_string_pretty(definitions)?),
+        (Reply::Report(report), Formatter::Table) => report.lines.iter().try_for_each(|line| writeln!(out, "{line}")),
+        (Reply::Report(report), Formatter::Json) => writeln!(out, "{}", report.json),
         (Reply::Status(status), Formatter::Table) => print_status(status, out),
         (Reply::Status(status), Formatter::Json) => writeln!(out, "{}", serde_json::to_string(status)?),
     }

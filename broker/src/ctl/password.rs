@@ -41,8 +41,8 @@ impl From<Algorithm> for HashingAlgorithm {
 
 impl HashPassword {
     /// The hash, as `password_hash` has it in definitions and in the configuration.
-    pub(super) fn hash(self) -> Result<String, String> {
-        let Password(password) = given_or_read(self.password)?;
+    pub(super) fn hash(&self) -> Result<String, String> {
+        let Password(password) = given_or_read(self.password.clone())?;
         let hashed = HashedPassword::create(self.hashing_algorithm.into(), password.as_bytes());
         let hashed = hashed.map_err(|error| format!("cannot hash_password: {error}"))?;
         Ok(hashed.encoded())

@@ -19,6 +19,9 @@ pub const MAX_REQUEST_BYTES: usize = 20 << 20;
 /// Longest response line a client reads, its line feed included. Room for about a million queues with a few columns.
 pub const MAX_RESPONSE_BYTES: u64 = 256 << 20;
 
+/// So much of a request is in the log.
+const DESCRIBED_CHARS_MAX: usize = 500;
+
 /// A command for the broker.
 ///
 /// `columns` are names of [`super::rows`]; an empty list stands for the usual ones.
@@ -80,10 +83,6 @@ pub enum Request {
     ListPermissions {
         vhost: String,
     },
-    /// Take the broker out of service.
-    Drain {},
-    /// Take it back into service.
-    Undrain {},
     ListUserPermissions {
         user: String,
     },
@@ -235,6 +234,25 @@ pub enum Request {
         address: Option<IpAddr>,
     },
     Status {},
+    /// Take the broker out of service.
+    Drain {},
+    /// Take it back into service.
+    Undrain {},
+    Listeners {},
+    Alarms {},
+    ClusterStatus {},
+    Environment {},
+    ServerVersion {},
+    /// Until the broker restarts or reads its configuration again. A size if `absolute`, else a fraction.
+    SetVmMemoryHighWatermark {
+        value: String,
+        absolute: bool,
+    },
+    /// Until then, too. A multiple of the memory if `mem_relative`, else a size.
+    SetDiskFreeLimit {
+        value: String,
+        mem_relative: bool,
+    },
     ExportDefinitions {},
     /// Makes what a definitions file has and the broker has not; a dry run only tells.
     ImportDefinitions {
@@ -269,6 +287,35 @@ impl Request {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned()
+    }
+
+    /// Whether it changes nothing.
+    pub fn only_asks(&self) -> bool {
+        match self {
+            Self::Status {}
+            | Self::Listeners {}
+            | Self::Alarms {}
+            | Self::ClusterStatus {}
+            | Self::Environment {}
+            | Self::ServerVersion {}
+            | Self::Ping {}
+            | Self::AuthenticateUser { .. }
+            | Self::ExportDefinitions {} => true,
+            other => ["list_", "check_"].iter().any(|start| other.name().starts_with(start)),
+        }
+    }
+
+    /// For the log: what is asked for, without passwords and without end.
+    pub fn described(&self) -> String {
+        if let Self::ImportDefinitions { .. } = self {
+            return self.name();
+        }
+        let mut text = format!("{self:?}");
+        if let Some((end, _)) = text.char_indices().nth(DESCRIBED_CHARS_MAX) {
+            text.truncate(end);
+            text.push_str("...");
+        }
+        text
     }
 }
 
@@ -305,6 +352,7 @@ pub enum Reply {
     Message(String),
     Table(Table),
     Status(Box<Status>),
+    Report(Box<Report>),
     Definitions(Box<Value>),
 }
 
@@ -340,6 +388,13 @@ pub struct Status {
     /// Resident memory of the broker.
     pub memory_bytes: u64,
     pub open_files: u64,
+}
+
+/// What there is to say, twice: for people, and for programs in the form that rabbitmqctl gives it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub lines: Vec<String>,
+    pub json: Value,
 }
 
 /// A password on its way to the broker; `Debug` hides it.
@@ -425,6 +480,23 @@ mod tests {
             password: Password("hush".to_owned()),
         };
         assert!(!format!("{request:?}").contains("hush"));
+        assert!(!request.described().contains("hush"));
         assert_eq!(request.name(), "add_user");
+    }
+
+    #[test]
+    fn what_changes_something_is_described_within_bounds() {
+        let asked = Request::ListVhosts { columns: Vec::new() };
+        assert!(asked.only_asks() && Request::CheckRunning {}.only_asks() && Request::Status {}.only_asks());
+        let changing = Request::AddVhost {
+            name: "é".repeat(2000)
+        };
+        assert!(!changing.only_asks() && !Request::Drain {}.only_asks());
+        assert_eq!(changing.described().chars().count(), DESCRIBED_CHARS_MAX + "...".len());
+        let definitions = Request::ImportDefinitions {
+            definitions: serde_json::json!({"users": [{"name": "a", "password": "hush"}]}),
+            dry_run: false,
+        };
+        assert_eq!(definitions.described(), "import_definitions");
     }
 }

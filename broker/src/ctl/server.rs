@@ -79,15 +79,19 @@ impl CtlServer {
                 clients.join_next().await;
             }
             match self.listener.accept().await {
-                Ok((stream, _)) if self.may_connect(&stream) => {
-                    let handler = Arc::clone(&handler);
-                    clients.spawn(async move {
-                        if let Err(error) = serve_client(stream, handler).await {
-                            tracing::debug!(%error, "ctl client lost");
-                        }
-                    });
-                }
-                Ok(_) => tracing::warn!(path = %self.path.display(), "another user tried to connect to the ctl socket"),
+                Ok((stream, _)) => match self.allowed_uid(&stream) {
+                    Some(uid) => {
+                        let handler = Arc::clone(&handler);
+                        clients.spawn(async move {
+                            if let Err(error) = serve_client(stream, uid, handler).await {
+                                tracing::debug!(%error, "ctl client lost");
+                            }
+                        });
+                    }
+                    None => {
+                        tracing::warn!(path = %self.path.display(), "another user tried to connect to the ctl socket");
+                    }
+                },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept on the ctl socket");
                     sleep(ACCEPT_BACKOFF).await;
@@ -96,11 +100,11 @@ impl CtlServer {
         }
     }
 
-    /// The mode of the file does the same, but not on every file system and not before it is set.
-    fn may_connect(&self, stream: &UnixStream) -> bool {
-        stream
-            .peer_cred()
-            .is_ok_and(|peer| peer.uid() == self.owner_uid || peer.uid() == ROOT_UID)
+    /// Which user of the system connects, if it may. The mode of the file does the same, but not on every file system and not
+    /// before it is set.
+    fn allowed_uid(&self, stream: &UnixStream) -> Option<u32> {
+        let uid = stream.peer_cred().ok()?.uid();
+        (uid == self.owner_uid || uid == ROOT_UID).then_some(uid)
     }
 }
 
@@ -125,7 +129,7 @@ fn remove_stale_socket(path: &Path) -> Result<(), CtlBindError> {
 }
 
 /// Answers one request after the other until the client goes.
-async fn serve_client<H: CtlHandler>(stream: UnixStream, handler: Arc<H>) -> io::Result<()> {
+async fn serve_client<H: CtlHandler>(stream: UnixStream, uid: u32, handler: Arc<H>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = Vec::new();
@@ -138,7 +142,7 @@ async fn serve_client<H: CtlHandler>(stream: UnixStream, handler: Arc<H>) -> io:
         }
         let whole = line.last() == Some(&b'\n');
         let response = if whole {
-            respond(&line, &handler).await
+            respond(&line, uid, &handler).await
         } else {
             Response::Error(request_too_long())
         };
@@ -152,20 +156,25 @@ async fn serve_client<H: CtlHandler>(stream: UnixStream, handler: Arc<H>) -> io:
     }
 }
 
-async fn respond<H: CtlHandler>(line: &[u8], handler: &Arc<H>) -> Response {
+async fn respond<H: CtlHandler>(line: &[u8], uid: u32, handler: &Arc<H>) -> Response {
     let request = match parse_request(line) {
         Ok(request) => request,
         Err(error) => return Response::Error(error),
     };
+    let change = (!request.only_asks()).then(|| request.described());
     let handler = Arc::clone(handler);
-    spawn_blocking(move || handler.handle(request))
-        .await
-        .unwrap_or_else(|_| {
-            Response::Error(CtlError::new(
-                ErrorKind::Internal,
-                "the command failed; see the broker's log",
-            ))
-        })
+    let response = spawn_blocking(move || handler.handle(request)).await;
+    let response = response.unwrap_or_else(|_| {
+        let text = "the command failed; see the broker's log";
+        Response::Error(CtlError::new(ErrorKind::Internal, text))
+    });
+    if let Some(change) = change {
+        match &response {
+            Response::Ok(_) => tracing::info!(uid, "ctl: {change}"),
+            Response::Error(error) => tracing::info!(uid, "ctl: {change}: {error}"),
+        }
+    }
+    response
 }
 
 fn request_too_long() -> CtlError {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use serde_json::{Map, Value};
-
 use super::consumers;
 use super::listing::{self, Row};
 use super::reply::{ApiError, Outcome, Reply};
@@ -13,11 +11,9 @@ use super::views::{
     ChannelPublishes, ChannelView, ConnectionDetails, ConnectionView, MessageStats, ObjectName, OctetsView,
     PublishCounts,
 };
-use crate::broker::{Broker, ConnectionInfo, Identity};
+use crate::broker::{Broker, ConnectionInfo};
 use crate::clock;
-use crate::json::table_json;
 use crate::metrics::Publishes;
-use crate::protocol::field_table::decode_table;
 use crate::vhost::traffic::ExchangeTraffic;
 
 /// What a client hears when nobody gave a reason, as from RabbitMQ.
@@ -44,29 +40,11 @@ pub fn connection_details(info: &ConnectionInfo) -> ConnectionDetails {
     }
 }
 
-/// All that the client said of itself but its name, or its product if that was too much to keep.
-fn client_properties(identity: &Identity) -> Map<String, Value> {
-    let table = identity
-        .properties
-        .as_ref()
-        .and_then(|properties| decode_table(properties).ok());
-    if let Some(Value::Object(properties)) = table.map(|table| table_json(&table)) {
-        return properties;
-    }
-    let product = identity.product.iter();
-    product
-        .map(|product| ("product".to_owned(), product.as_str().into()))
-        .collect()
-}
-
 fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
     let identity = info.identity();
     let (frame_max, timeout) = info.tuning();
     let age = clock::now().saturating_duration_since(info.connected_at);
-    let mut client_properties = client_properties(&identity);
-    if let Some(name) = &identity.connection_name {
-        client_properties.insert("connection_name".to_owned(), name.as_str().into());
-    }
+    let client_properties = identity.client_properties();
     let tls = info.tls.as_ref();
     let peer = tls.and_then(|tls| tls.peer.as_ref());
     ConnectionView {

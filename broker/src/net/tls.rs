@@ -3,12 +3,14 @@
 
 pub mod files;
 pub mod peer;
+mod revocation;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
@@ -17,6 +19,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::config::{Config, LoginFrom, TlsFiles, TlsHost, TlsVerify, TlsVersion};
 use files::{Certificates, Fingerprint, TlsError};
+use revocation::RevocationList;
 
 /// How often the files are looked at for changes.
 const FILES_LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -29,6 +32,7 @@ pub struct TlsSettings {
     default: TlsFiles,
     hosts: Vec<TlsHost>,
     client_ca: Option<PathBuf>,
+    revocation_lists: Vec<PathBuf>,
     verify: TlsVerify,
     http_verify: TlsVerify,
     login_from: LoginFrom,
@@ -42,6 +46,7 @@ impl TlsSettings {
             default: config.tls_files()?,
             hosts: config.tls_hosts.clone(),
             client_ca: config.tls_client_ca.clone(),
+            revocation_lists: config.tls_crl_files.clone(),
             verify: config.tls_verify,
             http_verify: config.http_tls_verify,
             login_from: config.tls_login_from,
@@ -54,6 +59,7 @@ impl TlsSettings {
         pairs
             .flat_map(|files| [&files.certificate, &files.key])
             .chain(&self.client_ca)
+            .chain(&self.revocation_lists)
     }
 }
 
@@ -64,6 +70,31 @@ struct InForce {
     http: Arc<ServerConfig>,
     login_from: LoginFrom,
     expires: Option<Duration>,
+    clients: Clients,
+}
+
+/// What clients' certificates are checked against.
+#[derive(Clone)]
+struct Clients {
+    authorities: Arc<RootCertStore>,
+    revocation_lists: Vec<RevocationList>,
+}
+
+impl Clients {
+    fn read(settings: &TlsSettings) -> Result<Clients, TlsError> {
+        let authorities = match &settings.client_ca {
+            Some(path) => files::authorities(path)?,
+            None => RootCertStore::empty(),
+        };
+        let mut revocation_lists = Vec::new();
+        for path in &settings.revocation_lists {
+            revocation_lists.extend(revocation::lists_in(path)?);
+        }
+        Ok(Clients {
+            authorities: Arc::new(authorities),
+            revocation_lists,
+        })
+    }
 }
 
 /// TLS of a broker.
@@ -115,23 +146,32 @@ impl Tls {
     pub fn expires(&self) -> Option<Duration> {
         self.in_force.read().expires
     }
+
+    /// What will keep clients out, or does so now.
+    pub fn complaints(&self, now: Duration) -> Vec<String> {
+        let in_force = self.in_force.read();
+        let Clients {
+            authorities,
+            revocation_lists,
+        } = &in_force.clients;
+        let mut complaints = revocation::complaints(revocation_lists, authorities, now);
+        complaints.extend(expiry_complaint(in_force.expires, now));
+        complaints
+    }
 }
 
 fn read(settings: &TlsSettings) -> Result<InForce, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certificates = Arc::new(Certificates::read(&settings.default, &settings.hosts, &provider)?);
     let expires = certificates.expires();
-    warn_of_expiry(expires);
+    let clients = Clients::read(settings)?;
+    let config = |verify| server_config(settings, verify, &provider, &clients, certificates.clone());
     Ok(InForce {
-        amqp: Arc::new(server_config(
-            settings,
-            settings.verify,
-            &provider,
-            certificates.clone(),
-        )?),
-        http: Arc::new(server_config(settings, settings.http_verify, &provider, certificates)?),
+        amqp: Arc::new(config(settings.verify)?),
+        http: Arc::new(config(settings.http_verify)?),
         login_from: settings.login_from,
         expires,
+        clients,
     })
 }
 
@@ -139,6 +179,7 @@ fn server_config(
     settings: &TlsSettings,
     verify: TlsVerify,
     provider: &Arc<CryptoProvider>,
+    clients: &Clients,
     certificates: Arc<Certificates>,
 ) -> Result<ServerConfig, TlsError> {
     let versions: &[_] = match settings.min_version {
@@ -151,35 +192,45 @@ fn server_config(
     let builder = match (verify, &settings.client_ca) {
         (TlsVerify::None, _) | (_, None) => builder.with_no_client_auth(),
         (verify, Some(path)) => {
-            let roots = Arc::new(files::authorities(path)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
-            let verifier = match verify {
-                TlsVerify::Required => verifier,
-                _ => verifier.allow_unauthenticated(),
+            let verifier = || {
+                let roots = clients.authorities.clone();
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+                match verify {
+                    TlsVerify::Required => verifier,
+                    _ => verifier.allow_unauthenticated(),
+                }
             };
-            let built = verifier.build().map_err(|error| TlsError::unusable(path, error))?;
+            let built = match clients.revocation_lists.as_slice() {
+                [] => verifier().build().map_err(|error| TlsError::unusable(path, error))?,
+                lists => revocation::verifier(verifier, lists)?,
+            };
             builder.with_client_cert_verifier(built)
         }
     };
     Ok(builder.with_cert_resolver(certificates))
 }
 
-fn warn_of_expiry(expires: Option<Duration>) {
-    let Some(expires) = expires else { return };
-    match expires.checked_sub(clock::unix_time()) {
-        None => tracing::warn!("a TLS certificate of this server has expired: clients will refuse it"),
+fn expiry_complaint(expires: Option<Duration>, now: Duration) -> Option<String> {
+    match expires?.checked_sub(now) {
+        None => Some("a TLS certificate of this server has expired: clients will refuse it".to_owned()),
         Some(left) if left < EXPIRY_WARNING => {
             let days = left.as_secs() / (24 * 3600);
-            tracing::warn!("a TLS certificate of this server expires in {days} days");
+            Some(format!("a TLS certificate of this server expires in {days} days"))
         }
-        Some(_) => {}
+        Some(_) => None,
     }
 }
 
-/// Reads the files again whenever one of them has changed, until `stop` changes.
+/// Reads the files again whenever one of them has changed, until `stop` changes. Tells the log what will keep clients out.
 pub async fn watch_files(tls: Arc<Tls>, mut stop: watch::Receiver<bool>) {
     let mut seen = fingerprint(&tls).await;
+    let mut told = Vec::new();
     loop {
+        let complaints = tls.complaints(clock::unix_time());
+        for new in complaints.iter().filter(|complaint| !told.contains(*complaint)) {
+            tracing::warn!("{new}");
+        }
+        told = complaints;
         tokio::select! {
             () = tokio::time::sleep(FILES_LOOK_INTERVAL) => {}
             _ = stop.changed() => return,

@@ -80,6 +80,13 @@ impl Login {
         self
     }
 
+    /// Says something else of the client.
+    pub fn with_property(mut self, name: &str, value: &str) -> Self {
+        self.client_properties
+            .insert(name.into(), AMQPValue::LongString(value.into()));
+        self
+    }
+
     fn plain_response(&self) -> LongString {
         format!("\0{}\0{}", self.user, self.password).into()
     }

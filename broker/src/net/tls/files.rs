@@ -155,7 +155,7 @@ pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|reason| TlsError::Unreadable {
         path: path.to_owned(),
         reason,
@@ -163,7 +163,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
 }
 
 /// The library shows texts as lists of bytes.
-fn said(error: &pem::Error) -> String {
+pub(super) fn said(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { end_marker } => {
             format!("cut short: '{}' is missing", String::from_utf8_lossy(end_marker).trim())
