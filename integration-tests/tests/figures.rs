@@ -24,6 +24,15 @@ fn fields<const N: usize>(object: &Value, names: [&str; N]) -> Vec<Value> {
     names.iter().map(|name| object[*name].clone()).collect()
 }
 
+/// The only channel, by itself.
+fn one_channel(address: SocketAddr) -> Value {
+    let name = get(address, "/api/channels")[0]["name"].as_str().unwrap().to_owned();
+    get(
+        address,
+        &format!("/api/channels/{}", name.replace(' ', "%20").replace('>', "%3E")),
+    )
+}
+
 async fn publish(channel: &lapin::Channel, exchange: &str, key: &str, mandatory: bool) {
     let options = BasicPublishOptions {
         mandatory,
@@ -70,6 +79,14 @@ async fn exchanges_and_channels_count_what_is_published_through_them() {
     let names = ["publish_out", "return_unroutable", "drop_unroutable"];
     assert_eq!(fields(&stats, names), [json!(0), json!(10), json!(10)]);
     assert!(stats["publish_in_details"]["rate"].is_number(), "{stats}");
+    let mut incoming = get(api, "/api/exchanges/%2F/amq.direct")["incoming"].clone();
+    let incoming = incoming.as_array_mut().unwrap();
+    incoming.sort_by_key(|row| row["channel_details"]["number"].as_u64());
+    let counts =
+        |returned: u64, dropped: u64| json!({"publish": 10, "return_unroutable": returned, "drop_unroutable": dropped});
+    let shown: Vec<_> = incoming.iter().map(|row| row["stats"].clone()).collect();
+    assert_eq!(shown, [counts(0, 10), counts(10, 0)]);
+    assert_eq!(get(api, "/api/exchanges/%2F/amq.topic")["incoming"], json!([]));
     let fanout = &get(api, "/api/exchanges/%2F/amq.fanout")["message_stats"];
     assert_eq!(fields(fanout, ["publish_in", "publish_out"]), [json!(20), json!(40)]);
     let exchanges = get(api, "/api/exchanges/%2F");
@@ -192,9 +209,21 @@ async fn a_channel_counts_what_it_gets() {
             "{name} in {stats}"
         );
     }
+    // The same by queue, of consumers that are gone, that are there, and of gets.
+    let shown = one_channel(api);
+    let counts = json!({
+        "ack": 3, "deliver": 3, "deliver_get": 11, "deliver_no_ack": 6, "get": 1, "get_empty": 1, "get_no_ack": 1, "redeliver": 1,
+    });
+    let by_queue = json!([{"queue": {"name": "q", "vhost": "/"}, "stats": counts}]);
+    assert_eq!(shown["deliveries"], by_queue);
+    let by_channel = &get(api, "/api/queues/%2F/q")["deliveries"];
+    assert_eq!(by_channel[0]["stats"], counts, "{by_channel}");
+    assert_eq!(by_channel[0]["channel_details"]["name"], shown["name"]);
+    assert_eq!(by_channel.as_array().unwrap().len(), 1);
     let metrics = Metrics::fetch_page(broker.metrics(), "/metrics/detailed?family=channel_queue_metrics");
+    let of_queue = [("vhost", "/"), ("queue", "q")];
     assert_eq!(
-        metrics.value_of("rabbitmq_detailed_channel_messages_acked_total", &[]),
+        metrics.value_of("rabbitmq_detailed_channel_messages_acked_total", &of_queue),
         3.0
     );
     assert_eq!(
@@ -357,4 +386,34 @@ async fn a_channel_shows_what_its_transaction_has_collected() {
     shown([1, 0]);
     channel.tx_rollback().await.unwrap();
     shown([0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_tells_of_so_many_queues_and_forgets_those_that_are_deleted() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    let (_connection, channel) = open(broker.amqp()).await;
+    for number in 0..40 {
+        channel
+            .queue(&format!("q{number}"), QueueDeclareOptions::default())
+            .await;
+        assert!(channel.get(&format!("q{number}")).await.is_none());
+    }
+    let told = || one_channel(api)["deliveries"].as_array().unwrap().clone();
+    assert_eq!(told().len(), 32);
+    let stats = &one_channel(api)["message_stats"];
+    assert_eq!(stats["get_empty"], 40, "the sum has them all");
+    for number in 0..40 {
+        let options = QueueDeleteOptions::default();
+        channel
+            .queue_delete(format!("q{number}").into(), options)
+            .await
+            .unwrap();
+    }
+    assert_eq!(told().len(), 0);
+    channel.queue("new", QueueDeclareOptions::default()).await;
+    assert!(channel.get("new").await.is_none());
+    assert_eq!(told()[0]["queue"]["name"], "new");
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::connections::connection_details;
+use super::connections::{self, connection_details};
 use super::consumers::{self, Connections};
 use super::listing::{self, Row};
 use super::queue_view::{QueueFigures, QueueTotals, QueueView};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
-use super::views::{ConnectionDetails, ConsumerView, DepthView, MessageStats};
+use super::views::{ConnectionDetails, ConsumerView, DepthView, MessageStats, QueueDeliveriesView};
 use crate::broker::{Broker, ConnectionId};
 use crate::json::table_json;
 use crate::metrics::rates::QueueRates;
@@ -56,6 +56,7 @@ pub struct QueueRow {
     owner: Option<ConnectionDetails>,
     single_active_consumer_tag: Option<String>,
     consumers: Option<Vec<ConsumerView>>,
+    deliveries: Option<Vec<QueueDeliveriesView>>,
 }
 
 impl QueueRow {
@@ -105,6 +106,7 @@ impl QueueRow {
             message_bytes_unacknowledged: counts.unacked_bytes,
             message_stats: MessageStats::if_any(&Flow::of_queue(&self.totals), &self.rates.flow),
             consumer_details: self.consumers.as_deref(),
+            deliveries: self.deliveries.as_deref(),
         }
     }
 
@@ -189,6 +191,7 @@ impl<'a> Rows<'a> {
             owner: owner.and_then(|owner| self.owners.get(&owner).cloned()),
             single_active_consumer_tag: has_figures.then(|| consumers::single_active_tag(&queue)).flatten(),
             consumers: None,
+            deliveries: None,
             queue,
         }
     }
@@ -224,6 +227,7 @@ pub fn get(request: &Request) -> Outcome {
     let mut row = Rows::new(request).row(queue.clone());
     if row.told == Told::Figures {
         let connections = Connections::of(&request.broker);
+        row.deliveries = Some(connections::deliveries_of(&request.broker, &queue));
         row.consumers = Some(consumers::of_queue(&request.broker.node_name, &connections, &queue));
     }
     listing::object(request, &row)

@@ -3,15 +3,19 @@
 //! Deliveries are told by their tags and cost nothing. Publishes are counted by runs: those of one channel to one exchange in a
 //! row are counted together, when another run begins or the batch is handed over.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::batch::Counts;
 use super::outbox::Outbox;
 use crate::metrics::{Flow, Publishes, Trend};
+use crate::vhost::QueueHandle;
 use crate::vhost::traffic::ExchangeTraffic;
 
 /// Exchanges for which a channel tells what it published there; what goes to more of them is in its sum only.
 const EXCHANGES_TOLD_MAX: usize = 32;
+
+/// Queues for which a channel remembers what it got, beside those that it consumes from; what came from more of them is in its sum only.
+const QUEUES_TOLD_MAX: usize = 32;
 
 /// What passed through one channel, beside what its delivery tags tell.
 #[derive(Default)]
@@ -22,6 +26,8 @@ pub struct ChannelTraffic {
     pub trend: Trend<Flow<u64>>,
     /// What went to each exchange.
     pub publishes: Vec<(Arc<ExchangeTraffic>, Publishes<u64>)>,
+    /// What came from each queue by basic.get and by consumers that are gone.
+    pub queues: Vec<(Weak<QueueHandle>, Flow<u64>)>,
 }
 
 impl ChannelTraffic {
@@ -37,6 +43,23 @@ impl ChannelTraffic {
             published.add(more);
         } else if self.publishes.len() < EXCHANGES_TOLD_MAX {
             self.publishes.push((exchange.clone(), more));
+        }
+    }
+}
+
+impl ChannelTraffic {
+    /// Counts what came from a queue.
+    pub fn add_of_queue(&mut self, queue: &Arc<QueueHandle>, more: Flow<u64>) {
+        let is_it = |(known, _): &&mut (Weak<QueueHandle>, _)| Weak::as_ptr(known) == Arc::as_ptr(queue);
+        if let Some((_, flow)) = self.queues.iter_mut().find(is_it) {
+            *flow = flow.plus(more);
+            return;
+        }
+        if self.queues.len() == QUEUES_TOLD_MAX {
+            self.queues.retain(|(queue, _)| queue.strong_count() > 0);
+        }
+        if self.queues.len() < QUEUES_TOLD_MAX {
+            self.queues.push((Arc::downgrade(queue), more));
         }
     }
 }

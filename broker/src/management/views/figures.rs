@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::ObjectName;
+use super::{ChannelDetails, ObjectName};
 use crate::metrics::{Churn, Depth, Flow, Octets, Publishes};
 
 /// The rate beside a count.
@@ -220,6 +220,65 @@ impl OctetsView {
 pub struct ChannelPublishes {
     pub exchange: ObjectName,
     pub stats: PublishCounts,
+}
+
+/// What a channel got from one queue.
+#[derive(Serialize)]
+pub struct ChannelDeliveriesView {
+    pub queue: ObjectName,
+    pub stats: DeliveryCounts,
+}
+
+/// What one channel got from a queue.
+#[derive(Serialize)]
+pub struct QueueDeliveriesView {
+    pub channel_details: ChannelDetails,
+    pub stats: DeliveryCounts,
+}
+
+/// What one channel published to an exchange.
+#[derive(Serialize)]
+pub struct ExchangePublishesView {
+    pub channel_details: ChannelDetails,
+    pub stats: PublishCounts,
+}
+
+/// Counts of deliveries alone.
+#[derive(Serialize)]
+pub struct DeliveryCounts {
+    pub ack: u64,
+    pub deliver: u64,
+    pub deliver_get: u64,
+    pub deliver_no_ack: u64,
+    pub get: u64,
+    pub get_empty: u64,
+    pub get_no_ack: u64,
+    pub redeliver: u64,
+}
+
+impl From<Flow<u64>> for DeliveryCounts {
+    fn from(count: Flow<u64>) -> DeliveryCounts {
+        DeliveryCounts {
+            ack: count.ack,
+            deliver: count.deliver,
+            deliver_get: count.deliver_get(),
+            deliver_no_ack: count.deliver_no_ack,
+            get: count.get,
+            get_empty: count.get_empty,
+            get_no_ack: count.get_no_ack,
+            redeliver: count.redeliver,
+        }
+    }
+}
+
+impl From<Publishes<u64>> for PublishCounts {
+    fn from(count: Publishes<u64>) -> PublishCounts {
+        PublishCounts {
+            publish: count.received,
+            return_unroutable: count.returned,
+            drop_unroutable: count.dropped,
+        }
+    }
 }
 
 /// Counts alone.

@@ -5,16 +5,22 @@ use std::sync::atomic::Ordering;
 
 use super::{PublishRow, metric};
 use crate::broker::{Broker, ConnectionInfo};
-use crate::metrics::Octets;
 use crate::metrics::families::{Family, Selection};
 use crate::metrics::text::Kind::{Counter, Gauge};
 use crate::metrics::text::{Metric, Text, labels};
+use crate::metrics::{Flow, Octets};
 use crate::session::outbox::ChannelSummary;
 
 /// A channel at one moment.
 struct ChannelRow {
     labels: String,
     channel: ChannelSummary,
+}
+
+/// What a channel got from one queue.
+struct DeliveryRow {
+    labels: String,
+    flow: Flow<u64>,
 }
 
 const CHANNEL: [Metric<ChannelRow>; 7] = [
@@ -62,48 +68,48 @@ const CHANNEL: [Metric<ChannelRow>; 7] = [
     ),
 ];
 
-const CHANNEL_QUEUE: [Metric<ChannelRow>; 7] = [
+const CHANNEL_QUEUE: [Metric<DeliveryRow>; 7] = [
     metric(
         "channel_get_ack_total",
         Counter,
         "Messages fetched by basic.get with acknowledgement",
-        |row| row.channel.flow.get,
+        |row| row.flow.get,
     ),
     metric(
         "channel_get_total",
         Counter,
         "Messages fetched by basic.get without acknowledgement",
-        |row| row.channel.flow.get_no_ack,
+        |row| row.flow.get_no_ack,
     ),
     metric(
         "channel_messages_delivered_ack_total",
         Counter,
         "Messages delivered to consumers that acknowledge",
-        |row| row.channel.flow.deliver,
+        |row| row.flow.deliver,
     ),
     metric(
         "channel_messages_delivered_total",
         Counter,
         "Messages delivered to consumers that do not acknowledge",
-        |row| row.channel.flow.deliver_no_ack,
+        |row| row.flow.deliver_no_ack,
     ),
     metric(
         "channel_messages_redelivered_total",
         Counter,
         "Messages delivered or fetched again",
-        |row| row.channel.flow.redeliver,
+        |row| row.flow.redeliver,
     ),
     metric(
         "channel_messages_acked_total",
         Counter,
         "Messages acknowledged",
-        |row| row.channel.flow.ack,
+        |row| row.flow.ack,
     ),
     metric(
         "channel_get_empty_total",
         Counter,
         "basic.get on an empty queue",
-        |row| row.channel.flow.get_empty,
+        |row| row.flow.get_empty,
     ),
 ];
 
@@ -177,15 +183,15 @@ const CONNECTION_COARSE: [Metric<ConnectionRow>; 2] = [
 
 /// Writes the families of channels that are selected.
 pub(super) fn channels(broker: &Broker, selection: &Selection, prefix: &str, text: &mut Text) {
-    let tables: [(Family, &[Metric<ChannelRow>]); 3] = [
+    let tables: [(Family, &[Metric<ChannelRow>]); 2] = [
         (Family::Channel, &CHANNEL),
-        (Family::ChannelQueue, &CHANNEL_QUEUE),
         (Family::ChannelExchange, &[CHANNEL_CONFIRMED]),
     ];
-    if tables.iter().all(|(family, _)| !selection.has(*family)) {
+    let of_channels = [Family::Channel, Family::ChannelQueue, Family::ChannelExchange];
+    if !of_channels.iter().any(|family| selection.has(*family)) {
         return;
     }
-    let (mut rows, mut publishes) = (Vec::new(), Vec::new());
+    let (mut rows, mut publishes, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
     for info in broker.connections() {
         let vhost = info.vhost();
         let outbox = info.outbox.lock();
@@ -200,6 +206,13 @@ pub(super) fn channels(broker: &Broker, selection: &Selection, prefix: &str, tex
                         published: *published,
                     }),
             );
+            if selection.has(Family::ChannelQueue) {
+                let got = outbox.got_by(channel.number).into_iter();
+                deliveries.extend(got.map(|(queue, flow)| DeliveryRow {
+                    labels: labels(&[("channel", &name), ("vhost", &vhost), ("queue", &queue.name)]),
+                    flow,
+                }));
+            }
             let labels = labels(&[("channel", &name)]);
             rows.push(ChannelRow { labels, channel });
         }
@@ -207,6 +220,11 @@ pub(super) fn channels(broker: &Broker, selection: &Selection, prefix: &str, tex
     for (_, metrics) in tables.iter().filter(|(family, _)| selection.has(*family)) {
         for metric in *metrics {
             text.write(prefix, metric, &rows, |row| &row.labels);
+        }
+    }
+    if selection.has(Family::ChannelQueue) {
+        for metric in &CHANNEL_QUEUE {
+            text.write(prefix, metric, &deliveries, |row| &row.labels);
         }
     }
     if selection.has(Family::ChannelExchange) {
