@@ -50,6 +50,8 @@ pub struct ExchangeView {
     pub message_stats: Option<ExchangeStats>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incoming: Option<Vec<ExchangePublishesView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outgoing: Option<Vec<OutgoingView>>,
 }
 
 /// A binding.

@@ -30,6 +30,7 @@ use super::deliveries::{ChannelDeliveries, Shown, held_bytes};
 use super::origin::Origin;
 use super::stalled::{Pass, Stalled, StalledConsumers};
 use super::stock;
+use super::traffic::ChannelTraffic;
 use crate::broker::ConnectionInfo;
 use crate::metrics::{Flow, Publishes};
 use crate::protocol::error::AmqpError;
@@ -38,7 +39,7 @@ use crate::protocol::message::Message;
 use crate::protocol::rewrite::with_delivery_count;
 use crate::queue::{Accept, ConsumerKey, Delivery, Position};
 use crate::vhost::QueueHandle;
-use crate::vhost::traffic::ExchangeTraffic;
+use crate::vhost::traffic::{ExchangeTraffic, Routed};
 
 /// Deliveries wait in their queue while this many bytes wait for the socket.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
@@ -343,6 +344,19 @@ impl OutboxState {
         traffic.map(|traffic| traffic.publishes.clone()).unwrap_or_default()
     }
 
+    /// What a channel published through which exchange into which queue.
+    pub fn routed_by(&self, number: u16) -> Vec<Routed> {
+        let channel = self.channels.get(usize::from(number)).and_then(Option::as_deref);
+        let traffic = channel.and_then(ChannelDeliveries::counted_traffic);
+        let routed = traffic.into_iter().flat_map(ChannelTraffic::routed);
+        let routed = routed.map(|(exchange, queue, count)| Routed {
+            exchange: exchange.clone(),
+            queue,
+            count,
+        });
+        routed.collect()
+    }
+
     /// What a channel got from each queue.
     pub fn got_by(&self, number: u16) -> Vec<(Arc<QueueHandle>, Flow<u64>)> {
         let channel = self.channels.get(usize::from(number)).and_then(Option::as_deref);
@@ -360,6 +374,13 @@ impl OutboxState {
     pub fn look(&mut self, seconds: f64) {
         for channel in self.channels.iter_mut().flatten() {
             channel.look(seconds);
+        }
+    }
+
+    /// Counts so many confirms of publishes to this exchange.
+    pub fn count_confirms(&mut self, number: u16, exchange: &Arc<ExchangeTraffic>, count: u64) {
+        if let Some(channel) = self.channel(number) {
+            channel.traffic().confirmed(exchange, count);
         }
     }
 

@@ -153,6 +153,8 @@ pub struct ExchangeStats {
     pub publish_in_details: RateView,
     pub publish_out: u64,
     pub publish_out_details: RateView,
+    pub confirm: u64,
+    pub confirm_details: RateView,
     pub return_unroutable: u64,
     pub return_unroutable_details: RateView,
     pub drop_unroutable: u64,
@@ -166,6 +168,8 @@ impl ExchangeStats {
             publish_in_details: rate.received.into(),
             publish_out: count.routed,
             publish_out_details: rate.routed.into(),
+            confirm: count.confirmed,
+            confirm_details: rate.confirmed.into(),
             return_unroutable: count.returned,
             return_unroutable_details: rate.returned.into(),
             drop_unroutable: count.dropped,
@@ -243,6 +247,26 @@ pub struct ExchangePublishesView {
     pub stats: PublishCounts,
 }
 
+/// What went from an exchange to one queue.
+#[derive(Serialize)]
+pub struct OutgoingView {
+    pub queue: ObjectName,
+    pub stats: PublishCount,
+}
+
+/// What came to a queue from one exchange.
+#[derive(Serialize)]
+pub struct IncomingView {
+    pub exchange: ObjectName,
+    pub stats: PublishCount,
+}
+
+/// A count alone.
+#[derive(Serialize)]
+pub struct PublishCount {
+    pub publish: u64,
+}
+
 /// Counts of deliveries alone.
 #[derive(Serialize)]
 pub struct DeliveryCounts {
@@ -275,6 +299,7 @@ impl From<Publishes<u64>> for PublishCounts {
     fn from(count: Publishes<u64>) -> PublishCounts {
         PublishCounts {
             publish: count.received,
+            confirm: count.confirmed,
             return_unroutable: count.returned,
             drop_unroutable: count.dropped,
         }
@@ -285,6 +310,7 @@ impl From<Publishes<u64>> for PublishCounts {
 #[derive(Serialize)]
 pub struct PublishCounts {
     pub publish: u64,
+    pub confirm: u64,
     pub return_unroutable: u64,
     pub drop_unroutable: u64,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{PublishRow, metric};
+use super::{PublishRow, Row, metric};
 use crate::broker::{Broker, ConnectionInfo};
 use crate::metrics::families::{Family, Selection};
 use crate::metrics::text::Kind::{Counter, Gauge};
@@ -113,19 +113,25 @@ const CHANNEL_QUEUE: [Metric<DeliveryRow>; 7] = [
     ),
 ];
 
-const CHANNEL_CONFIRMED: Metric<ChannelRow> = metric(
-    "channel_messages_confirmed_total",
+const CHANNEL_QUEUE_EXCHANGE: Metric<Row> = metric(
+    "queue_messages_published_total",
     Counter,
-    "Messages confirmed, whatever exchange they were for",
-    |row| row.channel.flow.confirm,
+    "Messages published into a queue through an exchange on a channel",
+    |row| row.value,
 );
 
-const CHANNEL_EXCHANGE: [Metric<PublishRow>; 3] = [
+const CHANNEL_EXCHANGE: [Metric<PublishRow>; 4] = [
     metric(
         "channel_messages_published_total",
         Counter,
         "Messages published into an exchange on a channel",
         |row| row.published.received,
+    ),
+    metric(
+        "channel_messages_confirmed_total",
+        Counter,
+        "Messages published into an exchange and confirmed on a channel",
+        |row| row.published.confirmed,
     ),
     metric(
         "channel_messages_unroutable_returned_total",
@@ -183,15 +189,16 @@ const CONNECTION_COARSE: [Metric<ConnectionRow>; 2] = [
 
 /// Writes the families of channels that are selected.
 pub(super) fn channels(broker: &Broker, selection: &Selection, prefix: &str, text: &mut Text) {
-    let tables: [(Family, &[Metric<ChannelRow>]); 2] = [
-        (Family::Channel, &CHANNEL),
-        (Family::ChannelExchange, &[CHANNEL_CONFIRMED]),
+    let of_channels = [
+        Family::Channel,
+        Family::ChannelQueue,
+        Family::ChannelExchange,
+        Family::ChannelQueueExchange,
     ];
-    let of_channels = [Family::Channel, Family::ChannelQueue, Family::ChannelExchange];
     if !of_channels.iter().any(|family| selection.has(*family)) {
         return;
     }
-    let (mut rows, mut publishes, mut deliveries) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rows, mut publishes, mut deliveries, mut routed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for info in broker.connections() {
         let vhost = info.vhost();
         let outbox = info.outbox.lock();
@@ -213,14 +220,26 @@ pub(super) fn channels(broker: &Broker, selection: &Selection, prefix: &str, tex
                     flow,
                 }));
             }
+            if selection.has(Family::ChannelQueueExchange) {
+                let counted = outbox.routed_by(channel.number).into_iter();
+                routed.extend(counted.map(|more| {
+                    let (exchange, queue) = (&more.exchange.name, &more.queue.name);
+                    let queue = [("queue_vhost", &*vhost), ("queue", queue)];
+                    let exchange = [("exchange_vhost", &*vhost), ("exchange", exchange)];
+                    Row::of(&[&[("channel", &*name)][..], &queue, &exchange].concat(), more.count)
+                }));
+            }
             let labels = labels(&[("channel", &name)]);
             rows.push(ChannelRow { labels, channel });
         }
     }
-    for (_, metrics) in tables.iter().filter(|(family, _)| selection.has(*family)) {
-        for metric in *metrics {
+    if selection.has(Family::Channel) {
+        for metric in &CHANNEL {
             text.write(prefix, metric, &rows, |row| &row.labels);
         }
+    }
+    if selection.has(Family::ChannelQueueExchange) {
+        text.write(prefix, &CHANNEL_QUEUE_EXCHANGE, &routed, Row::labels);
     }
     if selection.has(Family::ChannelQueue) {
         for metric in &CHANNEL_QUEUE {
