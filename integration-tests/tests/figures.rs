@@ -24,6 +24,15 @@ fn fields<const N: usize>(object: &Value, names: [&str; N]) -> Vec<Value> {
     names.iter().map(|name| object[*name].clone()).collect()
 }
 
+/// The only channel, by itself.
+fn one_channel(address: SocketAddr) -> Value {
+    let name = get(address, "/api/channels")[0]["name"].as_str().unwrap().to_owned();
+    get(
+        address,
+        &format!("/api/channels/{}", name.replace(' ', "%20").replace('>', "%3E")),
+    )
+}
+
 async fn publish(channel: &lapin::Channel, exchange: &str, key: &str, mandatory: bool) {
     let options = BasicPublishOptions {
         mandatory,
@@ -70,6 +79,13 @@ async fn exchanges_and_channels_count_what_is_published_through_them() {
     let names = ["publish_out", "return_unroutable", "drop_unroutable"];
     assert_eq!(fields(&stats, names), [json!(0), json!(10), json!(10)]);
     assert!(stats["publish_in_details"]["rate"].is_number(), "{stats}");
+    let mut incoming = get(api, "/api/exchanges/%2F/amq.direct")["incoming"].clone();
+    let incoming = incoming.as_array_mut().unwrap();
+    incoming.sort_by_key(|row| row["channel_details"]["number"].as_u64());
+    let counts = |returned: u64, dropped: u64| json!({"publish": 10, "confirm": returned, "return_unroutable": returned, "drop_unroutable": dropped});
+    let shown: Vec<_> = incoming.iter().map(|row| row["stats"].clone()).collect();
+    assert_eq!(shown, [counts(0, 10), counts(10, 0)]);
+    assert_eq!(get(api, "/api/exchanges/%2F/amq.topic")["incoming"], json!([]));
     let fanout = &get(api, "/api/exchanges/%2F/amq.fanout")["message_stats"];
     assert_eq!(fields(fanout, ["publish_in", "publish_out"]), [json!(20), json!(40)]);
     let exchanges = get(api, "/api/exchanges/%2F");
@@ -98,7 +114,7 @@ async fn exchanges_and_channels_count_what_is_published_through_them() {
     let row = |name: &str, publish: u64, dropped: u64| {
         json!({
             "exchange": {"name": name, "vhost": "/"},
-            "stats": {"publish": publish, "return_unroutable": 0, "drop_unroutable": dropped},
+            "stats": {"publish": publish, "confirm": 0, "return_unroutable": 0, "drop_unroutable": dropped},
         })
     };
     let expected = [row("", 10, 0), row("amq.direct", 10, 10), row("amq.fanout", 10, 0)];
@@ -192,9 +208,21 @@ async fn a_channel_counts_what_it_gets() {
             "{name} in {stats}"
         );
     }
+    // The same by queue, of consumers that are gone, that are there, and of gets.
+    let shown = one_channel(api);
+    let counts = json!({
+        "ack": 3, "deliver": 3, "deliver_get": 11, "deliver_no_ack": 6, "get": 1, "get_empty": 1, "get_no_ack": 1, "redeliver": 1,
+    });
+    let by_queue = json!([{"queue": {"name": "q", "vhost": "/"}, "stats": counts}]);
+    assert_eq!(shown["deliveries"], by_queue);
+    let by_channel = &get(api, "/api/queues/%2F/q")["deliveries"];
+    assert_eq!(by_channel[0]["stats"], counts, "{by_channel}");
+    assert_eq!(by_channel[0]["channel_details"]["name"], shown["name"]);
+    assert_eq!(by_channel.as_array().unwrap().len(), 1);
     let metrics = Metrics::fetch_page(broker.metrics(), "/metrics/detailed?family=channel_queue_metrics");
+    let of_queue = [("vhost", "/"), ("queue", "q")];
     assert_eq!(
-        metrics.value_of("rabbitmq_detailed_channel_messages_acked_total", &[]),
+        metrics.value_of("rabbitmq_detailed_channel_messages_acked_total", &of_queue),
         3.0
     );
     assert_eq!(
@@ -357,4 +385,168 @@ async fn a_channel_shows_what_its_transaction_has_collected() {
     shown([1, 0]);
     channel.tx_rollback().await.unwrap();
     shown([0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_tells_of_so_many_queues_and_forgets_those_that_are_deleted() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    let (_connection, channel) = open(broker.amqp()).await;
+    for number in 0..40 {
+        channel
+            .queue(&format!("q{number}"), QueueDeclareOptions::default())
+            .await;
+        assert!(channel.get(&format!("q{number}")).await.is_none());
+    }
+    let told = || one_channel(api)["deliveries"].as_array().unwrap().clone();
+    assert_eq!(told().len(), 32);
+    let stats = &one_channel(api)["message_stats"];
+    assert_eq!(stats["get_empty"], 40, "the sum has them all");
+    for number in 0..40 {
+        let options = QueueDeleteOptions::default();
+        channel
+            .queue_delete(format!("q{number}").into(), options)
+            .await
+            .unwrap();
+    }
+    assert_eq!(told().len(), 0);
+    channel.queue("new", QueueDeclareOptions::default()).await;
+    assert!(channel.get("new").await.is_none());
+    assert_eq!(told()[0]["queue"]["name"], "new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn confirms_are_counted_for_the_exchange_of_their_publish() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    let (_connection, channel) = open(broker.amqp()).await;
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    channel.queue("kept", durable).await;
+    channel.queue("passing", QueueDeclareOptions::default()).await;
+    for exchange in ["amq.direct", "amq.topic"] {
+        channel.bind("kept", exchange, "kept").await;
+        channel.bind("passing", exchange, "passing").await;
+    }
+    // Before the channel confirms, to the exchange that it goes on with.
+    publish(&channel, "amq.direct", "kept", false).await;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let mut confirms = Vec::new();
+    for _ in 0..20 {
+        for (exchange, key, times) in [
+            ("amq.direct", "kept", 2),
+            ("amq.topic", "passing", 1),
+            ("amq.topic", "kept", 3),
+            ("amq.direct", "passing", 1),
+        ] {
+            for _ in 0..times {
+                let persistent = BasicProperties::default().with_delivery_mode(2);
+                let options = BasicPublishOptions::default();
+                let publish = channel.basic_publish(exchange.into(), key.into(), options, b"x", persistent);
+                confirms.push(publish.await.unwrap());
+            }
+        }
+    }
+    for confirm in confirms {
+        wait::within("a confirm", confirm).await.unwrap();
+    }
+    wait::until("all confirms are counted", || {
+        (get(api, "/api/channels")[0]["message_stats"]["confirm"] == 140).then_some(())
+    });
+    for (exchange, published, confirmed) in [("amq.direct", 61, 60), ("amq.topic", 80, 80)] {
+        let shown = get(api, &format!("/api/exchanges/%2F/{exchange}"));
+        let stats = &shown["message_stats"];
+        assert_eq!(
+            fields(stats, ["publish_in", "confirm"]),
+            [json!(published), json!(confirmed)]
+        );
+        assert!(stats["confirm_details"]["rate"].is_number(), "{stats}");
+        assert_eq!(shown["incoming"][0]["stats"]["confirm"], confirmed);
+    }
+    let metrics = Metrics::fetch_page(
+        broker.metrics(),
+        "/metrics/detailed?family=exchange_metrics&family=channel_exchange_metrics",
+    );
+    let topic = [("vhost", "/"), ("exchange", "amq.topic")];
+    for object in ["exchange", "channel"] {
+        let name = format!("rabbitmq_detailed_{object}_messages_confirmed_total");
+        assert_eq!(metrics.value_of(&name, &topic), 80.0, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_from_an_exchange_to_a_queue_stays_counted_when_its_publisher_is_gone() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    let (_connection, consumer) = open(broker.amqp()).await;
+    for queue in ["a", "b"] {
+        consumer.queue(queue, QueueDeclareOptions::default()).await;
+        consumer.bind(queue, "amq.fanout", "").await;
+    }
+    let page = "/metrics/detailed?family=queue_exchange_metrics&family=channel_queue_exchange_metrics";
+    // Through the default exchange to a, through amq.fanout to both.
+    let expect = |directly: u64, to_both: u64| {
+        wait::until("all is counted", || {
+            (get(api, "/api/exchanges/%2F/amq.fanout")["message_stats"]["publish_in"] == to_both).then_some(())
+        });
+        let metrics = Metrics::fetch_page(broker.metrics(), page);
+        for (exchange, queue, count) in [
+            ("", "a", directly),
+            ("amq.fanout", "a", to_both),
+            ("amq.fanout", "b", to_both),
+        ] {
+            let labels = [("vhost", "/"), ("exchange", exchange), ("queue", queue)];
+            let name = "rabbitmq_detailed_queue_exchange_messages_published_total";
+            assert_eq!(metrics.value_of(name, &labels), count as f64, "{labels:?}");
+        }
+        let incoming = [("", directly), ("amq.fanout", to_both)]
+            .map(|(name, publish)| json!({"exchange": {"name": name, "vhost": "/"}, "stats": {"publish": publish}}));
+        assert_eq!(get(api, "/api/queues/%2F/a")["incoming"], json!(incoming));
+        let outgoing =
+            ["a", "b"].map(|name| json!({"queue": {"name": name, "vhost": "/"}, "stats": {"publish": to_both}}));
+        assert_eq!(get(api, "/api/exchanges/%2F/amq.fanout")["outgoing"], json!(outgoing));
+        metrics
+    };
+    for round in 1..=2 {
+        let (connection, publisher) = open(broker.amqp()).await;
+        for _ in 0..5 {
+            publish(&publisher, "", "a", false).await;
+            publish(&publisher, "amq.fanout", "", false).await;
+        }
+        let metrics = expect(5 * round, 5 * round);
+        let of_channel = [
+            ("queue_vhost", "/"),
+            ("queue", "b"),
+            ("exchange_vhost", "/"),
+            ("exchange", "amq.fanout"),
+        ];
+        let name = "rabbitmq_detailed_queue_messages_published_total";
+        assert_eq!(metrics.value_of(name, &of_channel), 5.0, "of this channel alone");
+        connection.close(200, "".into()).await.unwrap();
+        wait::until("the publisher is gone", || {
+            (get(api, "/api/connections").as_array().unwrap().len() == 1).then_some(())
+        });
+        expect(5 * round, 5 * round);
+    }
+    let body = r#"{"routing_key":"","properties":{},"payload":"x","payload_encoding":"string"}"#;
+    ask(api, "POST", "/api/exchanges/%2F/amq.fanout/publish", GUEST, body);
+    expect(10, 11);
+    consumer
+        .queue_delete("b".into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    let outgoing = &get(api, "/api/exchanges/%2F/amq.fanout")["outgoing"];
+    assert_eq!(
+        outgoing.as_array().unwrap().len(),
+        1,
+        "of what is gone nothing is told: {outgoing}"
+    );
 }

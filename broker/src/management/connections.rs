@@ -8,12 +8,13 @@ use super::listing::{self, Row};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
 use super::views::{
-    ChannelPublishes, ChannelView, ConnectionDetails, ConnectionView, MessageStats, ObjectName, OctetsView,
-    PublishCounts,
+    ChannelDeliveriesView, ChannelDetails, ChannelPublishes, ChannelView, ConnectionDetails, ConnectionView,
+    ExchangePublishesView, MessageStats, ObjectName, OctetsView, QueueDeliveriesView,
 };
 use crate::broker::{Broker, ConnectionInfo};
 use crate::clock;
 use crate::metrics::Publishes;
+use crate::vhost::QueueHandle;
 use crate::vhost::traffic::ExchangeTraffic;
 
 /// What a client hears when nobody gave a reason, as from RabbitMQ.
@@ -38,6 +39,50 @@ pub fn connection_details(info: &ConnectionInfo) -> ConnectionDetails {
         peer_host: info.peer.ip().to_string(),
         peer_port: info.peer.port(),
     }
+}
+
+/// A channel in what belongs to it.
+pub fn channel_details(node: &str, info: &ConnectionInfo, number: u16) -> ChannelDetails {
+    ChannelDetails {
+        name: info.channel_name(number),
+        number,
+        user: info.user().to_string(),
+        connection_name: info.name.clone(),
+        peer_host: info.peer.ip().to_string(),
+        peer_port: info.peer.port(),
+        node: node.to_owned(),
+    }
+}
+
+/// What each channel got from this queue.
+pub fn deliveries_of(broker: &Broker, queue: &QueueHandle) -> Vec<QueueDeliveriesView> {
+    let of_connection = |info: Arc<ConnectionInfo>| {
+        let got = info.outbox.lock().channels_with(|channel| channel.of_queue(queue));
+        let views = got.into_iter().map(|(number, flow)| QueueDeliveriesView {
+            channel_details: channel_details(&broker.node_name, &info, number),
+            stats: flow.into(),
+        });
+        views.collect::<Vec<_>>()
+    };
+    let connections = broker.connections().into_iter();
+    connections.flat_map(of_connection).collect()
+}
+
+/// What each channel published to this exchange.
+pub fn publishes_to(broker: &Broker, exchange: &Arc<ExchangeTraffic>) -> Vec<ExchangePublishesView> {
+    let of_connection = |info: Arc<ConnectionInfo>| {
+        let published = info
+            .outbox
+            .lock()
+            .channels_with(|channel| channel.to_exchange(exchange));
+        let views = published.into_iter().map(|(number, published)| ExchangePublishesView {
+            channel_details: channel_details(&broker.node_name, &info, number),
+            stats: published.into(),
+        });
+        views.collect::<Vec<_>>()
+    };
+    let connections = broker.connections().into_iter();
+    connections.flat_map(of_connection).collect()
 }
 
 fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
@@ -191,6 +236,7 @@ fn channels_of(broker: &Broker, info: &ConnectionInfo) -> Vec<ChannelView> {
             .map_or(0, |count| count.load(Ordering::Relaxed)),
         message_stats: MessageStats::if_any(&channel.flow, &channel.rates),
         publishes: None,
+        deliveries: None,
         consumer_details: None,
     });
     views.collect()
@@ -202,11 +248,7 @@ fn publishes(vhost: &str, publishes: &[(Arc<ExchangeTraffic>, Publishes<u64>)]) 
             name: exchange.name.to_string(),
             vhost: vhost.to_owned(),
         },
-        stats: PublishCounts {
-            publish: published.received,
-            return_unroutable: published.returned,
-            drop_unroutable: published.dropped,
-        },
+        stats: (*published).into(),
     });
     views.collect()
 }
@@ -244,7 +286,18 @@ pub fn get_channel(request: &Request) -> Outcome {
         .unwrap_or_default();
     consumers.retain(|consumer| consumer.channel_details.name == name);
     channel.consumer_details = Some(consumers);
-    let published = info.outbox.lock().published_by(channel.number);
+    let (published, got) = {
+        let outbox = info.outbox.lock();
+        (outbox.published_by(channel.number), outbox.got_by(channel.number))
+    };
     channel.publishes = Some(publishes(&channel.vhost, &published));
+    let deliveries = got.into_iter().map(|(queue, flow)| ChannelDeliveriesView {
+        queue: ObjectName {
+            name: queue.name.to_string(),
+            vhost: queue.vhost.to_string(),
+        },
+        stats: flow.into(),
+    });
+    channel.deliveries = Some(deliveries.collect());
     listing::object(request, &channel)
 }

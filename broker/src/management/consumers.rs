@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::connections::channel_details;
 use super::listing::{self, Row};
 use super::reply::Outcome;
 use super::request::Request;
-use super::views::{ChannelDetails, ConsumerView, ObjectName};
+use super::views::{ConsumerView, ObjectName};
 use crate::broker::{Broker, ConnectionInfo};
 use crate::json::table_json;
 use crate::queue::Activity;
@@ -98,15 +99,7 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
                     name: queue.name.to_string(),
                     vhost: queue.vhost.to_string(),
                 },
-                channel_details: ChannelDetails {
-                    name: info.channel_name(channel),
-                    number: channel,
-                    user: info.user().to_string(),
-                    connection_name: info.name.clone(),
-                    peer_host: info.peer.ip().to_string(),
-                    peer_port: info.peer.port(),
-                    node: node.to_owned(),
-                },
+                channel_details: channel_details(node, info, channel),
                 ack_required: !no_ack,
                 active: activity != Activity::Waiting,
                 activity_status: activity.name(),

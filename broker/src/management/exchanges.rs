@@ -2,11 +2,13 @@
 
 use leveret_routing::ExchangeOptions;
 
+use super::connections::publishes_to;
 use super::listing::{self, Row};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
-use super::views::{ExchangeStats, ExchangeView};
+use super::views::{ExchangeStats, ExchangeView, ObjectName, OutgoingView, PublishCount};
 use crate::json::table_json;
+use crate::metrics::routed::routed;
 use crate::vhost::Vhost;
 use crate::vhost::exchanges::ExchangeDeclaration;
 
@@ -24,6 +26,8 @@ fn view(request: &Request, vhost: &Vhost, name: String, options: &ExchangeOption
     let delays = options.delays || applied.of_exchange().delays;
     ExchangeView {
         message_stats: traffic.map(|traffic| ExchangeStats::new(&traffic.counts(), &traffic.rates())),
+        incoming: None,
+        outgoing: None,
         policy: applied.policy.map(|policy| policy.spec.name.clone()),
         messages_delayed: delays.then(|| vhost.delayed_count(&name)),
         name,
@@ -50,7 +54,23 @@ pub fn list(request: &Request) -> Outcome {
 pub fn get(request: &Request) -> Outcome {
     let (vhost, name) = (request.vhost()?, request.exchange("name"));
     let options = vhost.find_exchange(name).ok_or(ApiError::NotFound)?;
-    listing::object(request, &view(request, &vhost, name.to_owned(), &options))
+    let mut view = view(request, &vhost, name.to_owned(), &options);
+    if !request.without_figures() {
+        let traffic = vhost.find_traffic(name);
+        let incoming = traffic.map(|traffic| publishes_to(&request.broker, &traffic));
+        view.incoming = Some(incoming.unwrap_or_default());
+        let mut outgoing = routed(&request.broker, std::slice::from_ref(&vhost));
+        outgoing.retain(|routed| *routed.exchange.name == *name);
+        let outgoing = outgoing.iter().map(|routed| OutgoingView {
+            queue: ObjectName {
+                name: routed.queue.name.to_string(),
+                vhost: routed.queue.vhost.to_string(),
+            },
+            stats: PublishCount { publish: routed.count },
+        });
+        view.outgoing = Some(outgoing.collect());
+    }
+    listing::object(request, &view)
 }
 
 /// `PUT /api/exchanges/{vhost}/{name}`: exchange.declare.

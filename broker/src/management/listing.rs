@@ -310,16 +310,17 @@ mod tests {
 
     #[test]
     fn pages_that_make_no_sense_are_refused() {
-        for query in [
-            "page=0",
-            "page=x",
-            "page=-1",
-            "page=1&page_size=501",
-            "page=1&page_size=0",
+        for (query, page, size) in [
+            ("page=0", 0, 100),
+            ("page=-1", -1, 100),
+            ("page=1&page_size=501", 1, 501),
+            ("page=1&page_size=0", 1, 0),
         ] {
-            let invalid = ApiError::bad("Pagination parameters are invalid");
-            assert_eq!(listed(query), Err(invalid), "{query}");
+            let reason = format!("Invalid pagination parameters: page number {page}, page size {size}");
+            assert_eq!(listed(query), Err(ApiError::InvalidPages(reason)), "{query}");
         }
+        let invalid = ApiError::bad("Pagination parameters are invalid");
+        assert_eq!(listed("page=x"), Err(invalid));
         let beyond = "Page out of range, page: 3 page size: 2, len: 3".to_owned();
         assert_eq!(listed("page=3&page_size=2"), Err(ApiError::PageOutOfRange(beyond)));
     }

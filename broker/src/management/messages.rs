@@ -30,6 +30,7 @@ use crate::vhost::effects::Scratch;
 use crate::vhost::firehose::Who;
 use crate::vhost::queue_handle::Settlement;
 use crate::vhost::routes::Publication;
+use crate::vhost::traffic::QueueCount;
 use crate::vhost::{QueueHandle, Vhost};
 
 /// Most bytes of bodies that one get takes out of a queue; one message may stand behind the bound.
@@ -126,12 +127,18 @@ fn publish_one(
     let taken_by = delivered.taken_by + usize::from(replied);
     counters.routed.inc_by(taken_by as u64);
     let routed = taken_by > 0 || delivered.duplicate;
-    vhost.traffic_of(exchange).add(Publishes {
+    let traffic = vhost.traffic_of(exchange);
+    traffic.add(Publishes {
         received: 1,
         routed: taken_by as u64,
         returned: u64::from(!routed),
-        dropped: 0,
+        ..Publishes::default()
     });
+    if delivered.taken_by == targets.queues.len() {
+        for queue in &targets.queues {
+            traffic.keep_routed(QueueCount::of(queue, 1));
+        }
+    }
     if !routed {
         // As RabbitMQ counts it: the publisher is told.
         counters.unroutable_returned.inc();

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::views::{ConnectionDetails, ConsumerView, DepthView, MessageStats};
+use super::views::{ConnectionDetails, ConsumerView, DepthView, IncomingView, MessageStats, QueueDeliveriesView};
 
 /// A queue; what is borrowed would cost the most to copy. At most one of totals and figures is there.
 #[derive(Serialize)]
@@ -55,4 +55,8 @@ pub struct QueueFigures<'a> {
     pub message_stats: Option<MessageStats>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer_details: Option<&'a [ConsumerView]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliveries: Option<&'a [QueueDeliveriesView]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incoming: Option<&'a [IncomingView]>,
 }

@@ -6,16 +6,20 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::connections::connection_details;
+use super::connections::{self, connection_details};
 use super::consumers::{self, Connections};
 use super::listing::{self, Row};
 use super::queue_view::{QueueFigures, QueueTotals, QueueView};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
-use super::views::{ConnectionDetails, ConsumerView, DepthView, MessageStats};
+use super::views::{
+    ConnectionDetails, ConsumerView, DepthView, IncomingView, MessageStats, ObjectName, PublishCount,
+    QueueDeliveriesView,
+};
 use crate::broker::{Broker, ConnectionId};
 use crate::json::table_json;
 use crate::metrics::rates::QueueRates;
+use crate::metrics::routed::routed;
 use crate::metrics::{Depth, Flow};
 use crate::policy::{Applied, Policy};
 use crate::queue::{Counts, Totals};
@@ -56,6 +60,8 @@ pub struct QueueRow {
     owner: Option<ConnectionDetails>,
     single_active_consumer_tag: Option<String>,
     consumers: Option<Vec<ConsumerView>>,
+    deliveries: Option<Vec<QueueDeliveriesView>>,
+    incoming: Option<Vec<IncomingView>>,
 }
 
 impl QueueRow {
@@ -105,6 +111,8 @@ impl QueueRow {
             message_bytes_unacknowledged: counts.unacked_bytes,
             message_stats: MessageStats::if_any(&Flow::of_queue(&self.totals), &self.rates.flow),
             consumer_details: self.consumers.as_deref(),
+            deliveries: self.deliveries.as_deref(),
+            incoming: self.incoming.as_deref(),
         }
     }
 
@@ -189,6 +197,8 @@ impl<'a> Rows<'a> {
             owner: owner.and_then(|owner| self.owners.get(&owner).cloned()),
             single_active_consumer_tag: has_figures.then(|| consumers::single_active_tag(&queue)).flatten(),
             consumers: None,
+            deliveries: None,
+            incoming: None,
             queue,
         }
     }
@@ -224,9 +234,25 @@ pub fn get(request: &Request) -> Outcome {
     let mut row = Rows::new(request).row(queue.clone());
     if row.told == Told::Figures {
         let connections = Connections::of(&request.broker);
+        row.incoming = Some(incoming(request, &queue)?);
+        row.deliveries = Some(connections::deliveries_of(&request.broker, &queue));
         row.consumers = Some(consumers::of_queue(&request.broker.node_name, &connections, &queue));
     }
     listing::object(request, &row)
+}
+
+/// What came to a queue through each exchange.
+fn incoming(request: &Request, queue: &QueueHandle) -> Result<Vec<IncomingView>, ApiError> {
+    let mut incoming = routed(&request.broker, &[request.vhost()?]);
+    incoming.retain(|routed| routed.queue.id == queue.id);
+    let views = incoming.iter().map(|routed| IncomingView {
+        exchange: ObjectName {
+            name: routed.exchange.name.to_string(),
+            vhost: queue.vhost.to_string(),
+        },
+        stats: PublishCount { publish: routed.count },
+    });
+    Ok(views.collect())
 }
 
 /// `PUT /api/queues/{vhost}/{name}`: queue.declare.

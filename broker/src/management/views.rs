@@ -48,6 +48,10 @@ pub struct ExchangeView {
     pub messages_delayed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_stats: Option<ExchangeStats>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incoming: Option<Vec<ExchangePublishesView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outgoing: Option<Vec<OutgoingView>>,
 }
 
 /// A binding.

@@ -18,16 +18,18 @@ pub enum Family {
     Channel,
     ChannelExchange,
     ChannelQueue,
+    ChannelQueueExchange,
     Connection,
     ConnectionCoarse,
     Exchange,
+    QueueExchange,
     VhostStatus,
     ExchangeBindings,
     ExchangeNames,
 }
 
 /// Every family by its name in the query.
-pub const FAMILIES: [(&str, Family); 18] = [
+pub const FAMILIES: [(&str, Family); 20] = [
     ("connection_churn_metrics", Family::ConnectionChurn),
     ("node_coarse_metrics", Family::NodeCoarse),
     ("node_metrics", Family::Node),
@@ -40,16 +42,18 @@ pub const FAMILIES: [(&str, Family); 18] = [
     ("channel_metrics", Family::Channel),
     ("channel_exchange_metrics", Family::ChannelExchange),
     ("channel_queue_metrics", Family::ChannelQueue),
+    ("channel_queue_exchange_metrics", Family::ChannelQueueExchange),
     ("connection_metrics", Family::Connection),
     ("connection_coarse_metrics", Family::ConnectionCoarse),
     ("exchange_metrics", Family::Exchange),
+    ("queue_exchange_metrics", Family::QueueExchange),
     ("vhost_status", Family::VhostStatus),
     ("exchange_bindings", Family::ExchangeBindings),
     ("exchange_names", Family::ExchangeNames),
 ];
 
 /// Those of `/metrics/per-object`: of the whole broker it has everything that `/metrics` has.
-const PER_OBJECT: [Family; 10] = [
+const PER_OBJECT: [Family; 12] = [
     Family::QueueCoarse,
     Family::Queue,
     Family::QueueDelivery,
@@ -57,9 +61,11 @@ const PER_OBJECT: [Family; 10] = [
     Family::Channel,
     Family::ChannelExchange,
     Family::ChannelQueue,
+    Family::ChannelQueueExchange,
     Family::Connection,
     Family::ConnectionCoarse,
     Family::Exchange,
+    Family::QueueExchange,
 ];
 
 impl Family {

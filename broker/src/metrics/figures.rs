@@ -64,6 +64,8 @@ pub struct Publishes<T> {
     pub returned: T,
     /// Messages that no queue took and nobody heard of.
     pub dropped: T,
+    /// Messages that were confirmed.
+    pub confirmed: T,
 }
 
 /// What passes through a socket.
@@ -123,6 +125,7 @@ impl Flow<u64> {
             deliver_no_ack: totals.delivered_no_ack,
             get: totals.got,
             get_no_ack: totals.got_no_ack,
+            get_empty: totals.got_nothing,
             ack: totals.acked,
             redeliver: totals.redelivered,
             ..Flow::default()
@@ -254,6 +257,7 @@ impl Publishes<u64> {
             routed: self.routed - before.routed,
             returned: self.returned - before.returned,
             dropped: self.dropped - before.dropped,
+            confirmed: self.confirmed - before.confirmed,
         }
     }
 
@@ -263,6 +267,7 @@ impl Publishes<u64> {
         self.routed += more.routed;
         self.returned += more.returned;
         self.dropped += more.dropped;
+        self.confirmed += more.confirmed;
     }
 }
 
@@ -276,6 +281,7 @@ impl Counted for Publishes<u64> {
             routed: rate(self.routed, before.routed),
             returned: rate(self.returned, before.returned),
             dropped: rate(self.dropped, before.dropped),
+            confirmed: rate(self.confirmed, before.confirmed),
         }
     }
 }

@@ -7,6 +7,7 @@ mod figures;
 mod objects;
 pub mod process;
 pub mod rates;
+pub mod routed;
 mod scrape;
 mod snapshot;
 mod text;

@@ -13,7 +13,9 @@ use super::text::Kind::{Counter, Gauge};
 use super::text::{Kind, Metric, Text, labels};
 use crate::broker::Broker;
 use crate::metrics::Publishes;
+use crate::metrics::routed::routed;
 use crate::vhost::Vhost;
+use crate::vhost::traffic::Routed;
 
 /// The prefix of what is the same on every node of a cluster.
 const CLUSTER_PREFIX: &str = "rabbitmq_cluster_";
@@ -41,12 +43,18 @@ const fn metric<R>(name: &'static str, kind: Kind, help: &'static str, value: fn
     }
 }
 
-const EXCHANGE: [Metric<PublishRow>; 3] = [
+const EXCHANGE: [Metric<PublishRow>; 4] = [
     metric(
         "exchange_messages_published_total",
         Counter,
         "Messages published into an exchange",
         |row| row.published.received,
+    ),
+    metric(
+        "exchange_messages_confirmed_total",
+        Counter,
+        "Messages published into an exchange and confirmed",
+        |row| row.published.confirmed,
     ),
     metric(
         "exchange_messages_unroutable_returned_total",
@@ -67,6 +75,13 @@ const EXCHANGE_ROUTED: Metric<PublishRow> = metric(
     Counter,
     "Messages that went on to queues, once per queue",
     |row| row.published.routed,
+);
+
+const QUEUE_EXCHANGE: Metric<Row> = metric(
+    "queue_exchange_messages_published_total",
+    Counter,
+    "Messages published into a queue through an exchange",
+    |row| row.value,
 );
 
 const VHOST_STATUS: Metric<Row> = metric("vhost_status", Gauge, "1 while the virtual host runs", |row| row.value);
@@ -91,6 +106,15 @@ pub fn write(broker: &Broker, selection: &Selection, prefix: &str, text: &mut Te
             text.write(prefix, metric, &rows, |row| &row.labels);
         }
         text.write(OWN_PREFIX, &EXCHANGE_ROUTED, &rows, |row| &row.labels);
+    }
+    if selection.has(Family::QueueExchange) {
+        let row = |routed: &Routed| {
+            let (exchange, queue) = (&routed.exchange.name, &routed.queue);
+            let pairs = [("vhost", &*queue.vhost), ("exchange", exchange), ("queue", &queue.name)];
+            Row::of(&pairs, routed.count)
+        };
+        let rows: Vec<Row> = routed(broker, &vhosts).iter().map(row).collect();
+        text.write(prefix, &QUEUE_EXCHANGE, &rows, Row::labels);
     }
     if selection.has(Family::VhostStatus) {
         let row = |vhost: &Arc<Vhost>| Row::of(&[("vhost", &vhost.name)], 1);

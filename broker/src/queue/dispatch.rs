@@ -96,6 +96,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
                 self.ask_for_load(sink);
                 return Ok(GetOutcome::Loading);
             }
+            self.totals.got_nothing += 1;
             return Ok(GetOutcome::Empty);
         };
         let Entry {

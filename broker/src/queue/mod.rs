@@ -186,6 +186,8 @@ pub struct Totals {
     pub delivered_no_ack: u64,
     pub got: u64,
     pub got_no_ack: u64,
+    /// Asked for when there was nothing.
+    pub got_nothing: u64,
     /// Deliveries and gets with the redelivered flag; counted above too.
     pub redelivered: u64,
     pub acked: u64,

@@ -13,6 +13,7 @@ use super::channel::{ChannelConsumer, server_only};
 use super::deliveries::{ChannelDeliveries, held_bytes};
 use super::outbox::Consumer;
 use super::{Pause, Session, reply_to, short};
+use crate::metrics::Flow;
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
 use crate::protocol::reply_code::ReplyCode;
@@ -297,7 +298,11 @@ impl Session {
             GetOutcome::Empty => {
                 counters.get_empty.inc();
                 if let Some(channel) = self.outbox.lock().channel(number) {
-                    channel.traffic().flow.get_empty += 1;
+                    let got = Flow {
+                        get_empty: 1,
+                        ..Flow::default()
+                    };
+                    channel.count_get(&queue, got);
                 }
                 self.reply(number, AMQPClass::Basic(AMQPMethod::GetEmpty(GetEmpty {})));
                 return Ok(());
@@ -323,7 +328,13 @@ impl Session {
             return Ok(());
         };
         let tag = channel.next_tag();
-        channel.count_get(get.no_ack, got.redelivered);
+        let counted = Flow {
+            get: u64::from(!get.no_ack),
+            get_no_ack: u64::from(get.no_ack),
+            redeliver: u64::from(got.redelivered),
+            ..Flow::default()
+        };
+        channel.count_get(&queue, counted);
         if !get.no_ack {
             let origin = channel.get_origin(&queue);
             let held_bytes = held_bytes(&queue, &message, message.view().len());

@@ -31,6 +31,8 @@ pub(super) struct Batch {
 pub(super) struct Group {
     queue: Arc<QueueHandle>,
     messages: Vec<Message>,
+    /// How many of them are counted by exchange.
+    counted: usize,
     /// Which publishes of the batch they are, if the queue may refuse some.
     publishes: Option<Vec<u64>>,
 }
@@ -40,6 +42,7 @@ impl Group {
         Group {
             queue: queue.clone(),
             messages: Vec::new(),
+            counted: 0,
             publishes: queue.refuses_when_full().then(Vec::new),
         }
     }
@@ -87,6 +90,7 @@ impl Batch {
         match self.groups.get_mut(index) {
             Some(group) => {
                 group.queue = queue.clone();
+                group.counted = 0;
                 group.publishes = queue.refuses_when_full().then(Vec::new);
             }
             None => self.groups.push(Group::new(queue)),
@@ -94,6 +98,15 @@ impl Batch {
         self.refusals.are_possible |= queue.refuses_when_full();
         self.by_queue.insert(queue.id.0, index);
         index
+    }
+
+    /// What was collected for each of the first queues since the last time.
+    pub(super) fn take_collected(&mut self, queues_max: usize) -> impl Iterator<Item = (&Arc<QueueHandle>, u64)> {
+        let groups = self.groups.iter_mut().take(self.used.min(queues_max));
+        groups.filter_map(|group| {
+            let more = group.messages.len() - std::mem::replace(&mut group.counted, group.messages.len());
+            (more > 0).then_some((&group.queue, more as u64))
+        })
     }
 
     pub(super) fn confirm(&mut self, channel: u16, number: u64, durable: bool) {
@@ -118,6 +131,9 @@ impl Session {
         if batch.used == 0 && batch.runs.is_empty() && self.publisher.counts.published.received == 0 {
             return None;
         }
+        self.publisher
+            .tally
+            .end_batch(batch, &self.publisher.counts, &self.outbox);
         let vhost = self.open.as_ref().map(|opened| &opened.vhost);
         let mut ticket = self.publisher.submitted.take();
         for group in batch.groups.iter_mut().take(batch.used) {
@@ -177,8 +193,10 @@ impl Session {
                     }
                 }
                 _ => {
-                    let answer = confirms.answer_at_once(run.first, run.last);
-                    confirmed += self.outbox.lock().confirm(run.channel, &answer);
+                    let mut outbox = self.outbox.lock();
+                    let told = |exchange: &Arc<_>, count| outbox.count_confirms(run.channel, exchange, count);
+                    let answer = confirms.answer_at_once(run.first, run.last, told);
+                    confirmed += outbox.confirm(run.channel, &answer);
                 }
             }
         }
@@ -189,7 +207,6 @@ impl Session {
 
     fn count_batch(&mut self) {
         let counts = std::mem::take(&mut self.publisher.counts);
-        self.publisher.tally.end_batch(&counts, &self.outbox);
         let published = counts.published;
         let counters = &self.broker.counters;
         for (counter, count) in [

@@ -17,12 +17,15 @@ use super::deliveries::Shown;
 use crate::protocol::error::AmqpError;
 use crate::protocol::hot;
 use crate::protocol::reply_code::ReplyCode;
+use crate::vhost::traffic::ExchangeTraffic;
 
 /// Sequence numbers of one channel in confirm mode.
 #[derive(Default)]
 pub struct Confirms {
     last_published: u64,
     waiting: VecDeque<WaitingRun>,
+    /// Where the publishes went that are not answered yet, one entry as long as the exchange is the same.
+    exchanges: VecDeque<ExchangeRun>,
     /// How many publishes wait, for listings.
     count: Arc<AtomicU64>,
 }
@@ -32,6 +35,12 @@ struct WaitingRun {
     first: u64,
     last: u64,
     ticket: Ticket,
+}
+
+/// Publishes to one exchange, up to the next run.
+struct ExchangeRun {
+    first: u64,
+    exchange: Arc<ExchangeTraffic>,
 }
 
 /// What a publisher is told: all publishes from `first` to `last` are safe.
@@ -54,6 +63,23 @@ impl Confirms {
         self.last_published
     }
 
+    /// The next publishes go to this exchange.
+    pub fn begin_run(&mut self, exchange: &Arc<ExchangeTraffic>) {
+        let first = self.last_published + 1;
+        if self
+            .exchanges
+            .back()
+            .is_some_and(|run| Arc::ptr_eq(&run.exchange, exchange))
+        {
+            return;
+        }
+        if self.exchanges.back().is_some_and(|run| run.first == first) {
+            self.exchanges.pop_back();
+        }
+        let exchange = exchange.clone();
+        self.exchanges.push_back(ExchangeRun { first, exchange });
+    }
+
     /// Publishes `first..=last` wait for a commit.
     pub fn wait(&mut self, first: u64, last: u64, ticket: Ticket) {
         self.count.fetch_add(last - first + 1, Ordering::Relaxed);
@@ -63,8 +89,15 @@ impl Confirms {
         }
     }
 
-    /// Publishes `first..=last` need not wait.
-    pub fn answer_at_once(&mut self, first: u64, last: u64) -> Confirmed {
+    /// Publishes `first..=last` need not wait. `told` hears how many of them went to which exchange.
+    pub fn answer_at_once(
+        &mut self,
+        first: u64,
+        last: u64,
+        mut told: impl FnMut(&Arc<ExchangeTraffic>, u64),
+    ) -> Confirmed {
+        tell(&self.exchanges, first, last, &mut told);
+        self.forget_exchanges(last);
         Confirmed {
             first,
             last,
@@ -73,14 +106,19 @@ impl Confirms {
         }
     }
 
-    /// What the store's progress up to `durable` answers.
-    pub fn committed(&mut self, durable: Ticket) -> Option<Confirmed> {
+    /// What the store's progress up to `durable` answers. `told` hears how many of them went to which exchange.
+    pub fn committed(
+        &mut self,
+        durable: Ticket,
+        mut told: impl FnMut(&Arc<ExchangeTraffic>, u64),
+    ) -> Option<Confirmed> {
         let mut answered: Option<Confirmed> = None;
         while let Some(run) = self.waiting.front()
             && run.ticket <= durable
         {
             let (first, count) = answered.map_or((run.first, 0), |confirmed| (confirmed.first, confirmed.count));
             let count = count + run.last - run.first + 1;
+            tell(&self.exchanges, run.first, run.last, &mut told);
             answered = Some(Confirmed {
                 first,
                 last: run.last,
@@ -91,8 +129,17 @@ impl Confirms {
         }
         if let Some(confirmed) = &answered {
             self.count.fetch_sub(confirmed.count, Ordering::Relaxed);
+            self.forget_exchanges(confirmed.last);
         }
         answered
+    }
+
+    /// Forgets the runs before the first publish that is not answered; all up to `answered` are, or wait.
+    fn forget_exchanges(&mut self, answered: u64) {
+        let open = self.waiting.front().map_or(answered + 1, |run| run.first);
+        while self.exchanges.get(1).is_some_and(|next| next.first <= open) {
+            self.exchanges.pop_front();
+        }
     }
 
     /// Does anything wait for a commit?
@@ -103,6 +150,19 @@ impl Confirms {
     /// The commit that the first unanswered publish waits for.
     pub fn first_ticket(&self) -> Option<Ticket> {
         self.waiting.front().map(|run| run.ticket)
+    }
+}
+
+/// How many of the publishes `first..=last` are in which run.
+fn tell(runs: &VecDeque<ExchangeRun>, first: u64, last: u64, told: &mut impl FnMut(&Arc<ExchangeTraffic>, u64)) {
+    let begin = runs.partition_point(|run| run.first <= first).saturating_sub(1);
+    for (index, run) in runs.range(begin..).enumerate() {
+        if run.first > last {
+            break;
+        }
+        let next = runs.get(begin + index + 1).map_or(u64::MAX, |next| next.first);
+        let count = last.min(next - 1) + 1 - first.max(run.first);
+        told(&run.exchange, count);
     }
 }
 
@@ -133,6 +193,10 @@ impl Session {
                 let confirms = Confirms::default();
                 let count = confirms.count.clone();
                 channel.mode = ChannelMode::Confirm(confirms);
+                // The next publish says where it goes, if it goes on there too.
+                self.publisher
+                    .tally
+                    .end(&mut self.publisher.batch, &self.publisher.counts, &self.outbox);
                 self.show(number, |shown| shown.unconfirmed = Some(count));
             }
             ChannelMode::Confirm(_) => {}
@@ -175,8 +239,12 @@ impl Session {
             let Some(ChannelMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) else {
                 return false;
             };
-            if let Some(answer) = confirms.committed(durable) {
-                confirmed += outbox.lock().confirm(number, &answer);
+            if confirms.first_ticket().is_some_and(|first| first <= durable) {
+                let mut outbox = outbox.lock();
+                let told = |exchange: &Arc<ExchangeTraffic>, count| outbox.count_confirms(number, exchange, count);
+                if let Some(answer) = confirms.committed(durable, told) {
+                    confirmed += outbox.confirm(number, &answer);
+                }
             }
             confirms.is_waiting()
         });
@@ -217,9 +285,9 @@ mod tests {
         confirms.wait(1, 3, ticket(5));
         confirms.wait(4, 6, ticket(6));
         confirms.wait(7, 9, ticket(7));
-        assert_eq!(confirms.committed(ticket(4)), None);
+        assert_eq!(confirms.committed(ticket(4), |_, _| {}), None);
         assert_eq!(
-            confirms.committed(ticket(6)),
+            confirms.committed(ticket(6), |_, _| {}),
             Some(Confirmed {
                 first: 1,
                 last: 6,
@@ -235,7 +303,7 @@ mod tests {
     fn a_publish_that_need_not_wait_overtakes_those_that_do_one_by_one() {
         let mut confirms = Confirms::default();
         confirms.wait(1, 2, ticket(1));
-        let answer = confirms.answer_at_once(3, 4);
+        let answer = confirms.answer_at_once(3, 4, |_, _| {});
         assert_eq!(
             answer,
             Confirmed {
@@ -257,7 +325,7 @@ mod tests {
     fn publishes_answered_before_their_commit_are_not_counted_with_it() {
         let mut confirms = Confirms::default();
         confirms.wait(1, 2, ticket(1));
-        assert_eq!(confirms.answer_at_once(3, 5).count, 3);
+        assert_eq!(confirms.answer_at_once(3, 5, |_, _| {}).count, 3);
         confirms.wait(6, 6, ticket(1));
         let answer = Confirmed {
             first: 1,
@@ -265,16 +333,44 @@ mod tests {
             multiple: true,
             count: 3,
         };
-        assert_eq!(confirms.committed(ticket(1)), Some(answer));
+        assert_eq!(confirms.committed(ticket(1), |_, _| {}), Some(answer));
     }
 
     #[test]
     fn a_single_publish_is_answered_without_multiple() {
         let mut out = Vec::new();
-        Confirms::default().answer_at_once(1, 1).write(&mut out, 1);
+        Confirms::default().answer_at_once(1, 1, |_, _| {}).write(&mut out, 1);
         let mut expected = Vec::new();
         hot::write_ack(&mut expected, 1, 1, false);
         assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn each_confirm_is_told_to_the_exchange_of_its_publish() {
+        let [a, b] = ["a", "b"].map(|name| Arc::new(ExchangeTraffic::of(name)));
+        let mut confirms = Confirms::default();
+        let mut publish = |exchange: &Arc<ExchangeTraffic>, count: u64| {
+            confirms.begin_run(exchange);
+            let first = confirms.last_published + 1;
+            confirms.last_published += count;
+            (first, confirms.last_published)
+        };
+        // 1..=3 to a, 4..=5 to b, nothing to b again, 6..=9 to a.
+        publish(&a, 2);
+        publish(&a, 1);
+        publish(&b, 2);
+        publish(&b, 0);
+        publish(&a, 4);
+        let mut told = Vec::new();
+        let mut tell = |exchange: &Arc<ExchangeTraffic>, count| told.push((exchange.name.to_string(), count));
+        confirms.wait(1, 4, ticket(1));
+        confirms.answer_at_once(5, 6, &mut tell);
+        confirms.wait(7, 9, ticket(2));
+        confirms.committed(ticket(1), &mut tell);
+        confirms.committed(ticket(2), &mut tell);
+        let expected = [("b", 1), ("a", 1), ("a", 3), ("b", 1), ("a", 3)];
+        assert_eq!(told, expected.map(|(name, count)| (name.to_owned(), count)));
+        assert_eq!(confirms.exchanges.len(), 1, "what is answered is forgotten");
     }
 
     #[test]

@@ -1,45 +1,27 @@
 //! The delivery side of one channel: delivery tags, what is unacked, and where it came from.
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use amq_protocol::types::FieldTable;
 use slab::Slab;
 
+use super::origin::Origin;
 use super::traffic::ChannelTraffic;
-use crate::metrics::Flow;
-use crate::protocol::field_table::encode_table;
+use crate::metrics::{Flow, Publishes};
 use crate::protocol::message::Message;
-use crate::queue::{ConsumerKey, Position};
+use crate::queue::Position;
 use crate::vhost::QueueHandle;
+use crate::vhost::traffic::ExchangeTraffic;
 
 /// Deliveries that a channel may have without having settled them, where nothing else says how many; the same for its transient messages in
 /// bytes, because those are in memory only. A channel with more gets no more from its consumers until it settles some.
 const UNACKED_MESSAGES_MAX: u32 = 1 << 21;
 const UNACKED_BYTES_MAX: u64 = 128 << 20;
 
-/// Longer arguments of a consumer are not kept: listings show only those that mean something.
-const CONSUMER_ARGUMENTS_BYTES_MAX: usize = 4096;
-
 /// Settled entries are swept out once they outnumber the outstanding ones by this many.
 const TOMBSTONES_MAX: usize = 1024;
-
-/// Where deliveries of a channel come from: a consumer, or `basic.get` on one queue.
-pub struct Origin {
-    /// The queue that owns the message until it is settled.
-    pub queue: Arc<QueueHandle>,
-    /// The consumer there; for `basic.get` the key of no consumer.
-    pub key: Option<ConsumerKey>,
-    /// Bytes of the consumer tag, empty for `basic.get`.
-    pub consumer_tag: Box<[u8]>,
-    /// What basic.consume gave as arguments, encoded; none if there were none, or too many to be kept.
-    pub arguments: Option<Box<[u8]>>,
-    /// Is this a consumer that has not been cancelled?
-    pub consuming: bool,
-    /// Deliveries not yet settled.
-    pub outstanding: u32,
-}
 
 /// One delivery that waits for its acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,16 +49,6 @@ pub fn held_bytes(queue: &QueueHandle, message: &Message, len: usize) -> u32 {
         return 0;
     }
     u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-/// Arguments as they are kept for listings.
-fn kept_arguments(arguments: &FieldTable) -> Option<Box<[u8]>> {
-    if arguments.inner().is_empty() {
-        return None;
-    }
-    let mut encoded = Vec::new();
-    encode_table(arguments, &mut encoded);
-    (encoded.len() <= CONSUMER_ARGUMENTS_BYTES_MAX).then(|| encoded.into())
 }
 
 /// A delivery tag that is not outstanding (ERRORS: `unknown delivery tag N`).
@@ -178,25 +150,63 @@ impl ChannelDeliveries {
         self.held_bytes += u64::from(held_bytes);
         if let Some(origin) = self.origins.get_mut(origin as usize) {
             origin.outstanding += 1;
+            origin.delivered += 1;
             self.consumer_unacked += u32::from(!origin.consumer_tag.is_empty());
         }
     }
 
-    /// Counts a delivery. Those without acknowledgement are told apart from the other tags.
+    /// Counts a delivery to a consumer. Those without acknowledgement are told apart from the other tags.
     #[inline]
-    pub fn count_delivery(&mut self, no_ack: bool, redelivered: bool) {
+    pub fn count_delivery(&mut self, no_ack: bool) {
         self.delivered_no_ack += u64::from(no_ack);
-        if redelivered {
-            self.traffic().flow.redeliver += 1;
+    }
+
+    /// Counts that a consumer was given a message again.
+    #[cold]
+    pub fn count_redelivery(&mut self, origin: u32) {
+        self.traffic().flow.redeliver += 1;
+        if let Some(origin) = self.origins.get_mut(origin as usize) {
+            origin.redelivered += 1;
         }
     }
 
-    /// Counts a message that was fetched.
-    pub fn count_get(&mut self, no_ack: bool, redelivered: bool) {
-        let flow = &mut self.traffic().flow;
-        flow.get += u64::from(!no_ack);
-        flow.get_no_ack += u64::from(no_ack);
-        flow.redeliver += u64::from(redelivered);
+    /// Counts what a queue was asked for by basic.get.
+    pub fn count_get(&mut self, queue: &Arc<QueueHandle>, more: Flow<u64>) {
+        let traffic = self.traffic();
+        traffic.flow = traffic.flow.plus(more);
+        traffic.add_of_queue(queue, more);
+    }
+
+    /// Takes an origin out; what went its way stays with its queue.
+    fn remove_origin(&mut self, index: usize) {
+        if let Some(origin) = self.origins.try_remove(index) {
+            let flow = origin.flow();
+            if flow != Flow::default() {
+                self.traffic().add_of_queue(&origin.queue, flow);
+            }
+        }
+    }
+
+    /// What came from each queue.
+    pub fn by_queue(&self) -> Vec<(Arc<QueueHandle>, Flow<u64>)> {
+        let mut sums: HashMap<u64, (Arc<QueueHandle>, Flow<u64>)> = HashMap::new();
+        let mut add = |queue: Arc<QueueHandle>, more: Flow<u64>| {
+            if more != Flow::default() {
+                let sum = sums.entry(queue.id.0).or_insert((queue, Flow::default()));
+                sum.1 = sum.1.plus(more);
+            }
+        };
+        for (_, origin) in &self.origins {
+            add(origin.queue.clone(), origin.flow());
+        }
+        for (queue, flow) in self.traffic.iter().flat_map(|traffic| &traffic.queues) {
+            if let Some(queue) = queue.upgrade() {
+                add(queue, *flow);
+            }
+        }
+        let mut sums: Vec<_> = sums.into_values().collect();
+        sums.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        sums
     }
 
     /// What passes through the channel, to be counted.
@@ -212,6 +222,25 @@ impl ChannelDeliveries {
             .last_tag
             .saturating_sub(flow.deliver_no_ack + flow.get + flow.get_no_ack);
         flow
+    }
+
+    /// What came from one queue, if anything did.
+    pub fn of_queue(&self, queue: &QueueHandle) -> Option<Flow<u64>> {
+        let consumed = self.origins.iter().filter(|(_, origin)| origin.queue.id == queue.id);
+        let gone = self.traffic.iter().flat_map(|traffic| &traffic.queues);
+        let gone = gone.filter(|(known, _)| std::ptr::eq(Weak::as_ptr(known), queue));
+        let flows = consumed
+            .map(|(_, origin)| origin.flow())
+            .chain(gone.map(|(_, flow)| *flow));
+        let sum = flows.fold(Flow::default(), Flow::plus);
+        (sum != Flow::default()).then_some(sum)
+    }
+
+    /// What was published to one exchange, if anything was.
+    pub fn to_exchange(&self, exchange: &Arc<ExchangeTraffic>) -> Option<Publishes<u64>> {
+        let mut publishes = self.traffic.as_ref()?.publishes.iter();
+        let found = publishes.find(|(known, _)| Arc::ptr_eq(known, exchange));
+        found.map(|(_, published)| *published)
     }
 
     /// How fast, and to which exchanges.
@@ -232,24 +261,26 @@ impl ChannelDeliveries {
         self.unacked.len() - self.tombstones
     }
 
-    /// Takes one delivery, or with `multiple` all up to it, and gives each with its origin to `settled` in tag order.
+    /// Takes one delivery, or with `multiple` all up to it, and gives each with its origin to `settled` in tag order. Those that are
+    /// acknowledged are counted.
     ///
     /// Tag 0 with `multiple` means all, even none. Any other tag must be outstanding, as RabbitMQ demands.
     pub fn settle(
         &mut self,
         delivery_tag: u64,
         multiple: bool,
+        is_ack: bool,
         mut settled: impl FnMut(&Origin, Unacked),
     ) -> Result<(), UnknownDeliveryTag> {
         if multiple && delivery_tag == 0 {
-            self.settle_front(u64::MAX, &mut settled);
+            self.settle_front(u64::MAX, is_ack, &mut settled);
             return Ok(());
         }
         let index = self.find(delivery_tag).ok_or(UnknownDeliveryTag(delivery_tag))?;
         if multiple {
-            self.settle_front(delivery_tag, &mut settled);
+            self.settle_front(delivery_tag, is_ack, &mut settled);
         } else {
-            self.settle_at(index, &mut settled);
+            self.settle_at(index, is_ack, &mut settled);
         }
         self.sweep();
         Ok(())
@@ -271,7 +302,7 @@ impl ChannelDeliveries {
         (self.unacked[index].origin != SETTLED).then_some(index)
     }
 
-    fn settle_front(&mut self, up_to: u64, settled: &mut impl FnMut(&Origin, Unacked)) {
+    fn settle_front(&mut self, up_to: u64, is_ack: bool, settled: &mut impl FnMut(&Origin, Unacked)) {
         while let Some(entry) = self.unacked.front().copied() {
             if entry.delivery_tag > up_to {
                 break;
@@ -280,12 +311,12 @@ impl ChannelDeliveries {
             if entry.origin == SETTLED {
                 self.tombstones -= 1;
             } else {
-                self.release(entry, settled);
+                self.release(entry, is_ack, settled);
             }
         }
     }
 
-    fn settle_at(&mut self, index: usize, settled: &mut impl FnMut(&Origin, Unacked)) {
+    fn settle_at(&mut self, index: usize, is_ack: bool, settled: &mut impl FnMut(&Origin, Unacked)) {
         let entry = self.unacked[index];
         if index == 0 {
             self.unacked.pop_front();
@@ -293,20 +324,21 @@ impl ChannelDeliveries {
             self.unacked[index].origin = SETTLED;
             self.tombstones += 1;
         }
-        self.release(entry, settled);
+        self.release(entry, is_ack, settled);
     }
 
-    fn release(&mut self, entry: Unacked, settled: &mut impl FnMut(&Origin, Unacked)) {
+    fn release(&mut self, entry: Unacked, is_ack: bool, settled: &mut impl FnMut(&Origin, Unacked)) {
         let index = entry.origin as usize;
         let Some(origin) = self.origins.get_mut(index) else {
             return;
         };
         origin.outstanding -= 1;
+        origin.acked += u64::from(is_ack);
         self.consumer_unacked -= u32::from(!origin.consumer_tag.is_empty());
         self.held_bytes -= u64::from(entry.held_bytes);
         settled(origin, entry);
         if origin.outstanding == 0 && !origin.consuming {
-            self.origins.remove(index);
+            self.remove_origin(index);
         }
     }
 
@@ -318,7 +350,7 @@ impl ChannelDeliveries {
         };
         let taken = *entry;
         entry.origin = LATE;
-        self.release(taken, &mut |_, _| {});
+        self.release(taken, false, &mut |_, _| {});
     }
 
     /// Drops tombstones: at once those at the front, the others when they are many.
@@ -338,14 +370,8 @@ impl ChannelDeliveries {
 
     /// Adds a consumer whose key in its queue is not known yet.
     pub fn add_consumer(&mut self, queue: &Arc<QueueHandle>, consumer_tag: &[u8], arguments: &FieldTable) -> u32 {
-        self.origins.insert(Origin {
-            queue: queue.clone(),
-            key: None,
-            consumer_tag: consumer_tag.into(),
-            arguments: kept_arguments(arguments),
-            consuming: true,
-            outstanding: 0,
-        }) as u32
+        let origin = Origin::consumer(queue, consumer_tag, arguments);
+        self.origins.insert(origin) as u32
     }
 
     /// The origin of `basic.get` deliveries from this queue.
@@ -356,17 +382,7 @@ impl ChannelDeliveries {
             .iter()
             .find(|(_, origin)| same(origin))
             .map(|(index, _)| index);
-        found.unwrap_or_else(|| {
-            let consumer_tag = Box::default();
-            self.origins.insert(Origin {
-                queue: queue.clone(),
-                key: None,
-                consumer_tag,
-                arguments: None,
-                consuming: false,
-                outstanding: 0,
-            })
-        }) as u32
+        found.unwrap_or_else(|| self.origins.insert(Origin::get(queue))) as u32
     }
 
     /// Ends a consumer; its origin stays while deliveries to it are outstanding.
@@ -375,7 +391,7 @@ impl ChannelDeliveries {
         if let Some(entry) = self.origins.get_mut(index) {
             entry.consuming = false;
             if entry.outstanding == 0 {
-                self.origins.remove(index);
+                self.remove_origin(index);
             }
         }
     }
@@ -388,7 +404,7 @@ impl ChannelDeliveries {
     /// Takes all deliveries but those with tags in `kept`, in tag order.
     pub fn settle_all_but(&mut self, kept: &HashSet<u64>, mut settled: impl FnMut(&Origin, Unacked)) {
         if kept.is_empty() {
-            self.settle_front(u64::MAX, &mut settled);
+            self.settle_front(u64::MAX, false, &mut settled);
             return;
         }
         let is_kept = |entry: &Unacked| kept.contains(&entry.delivery_tag);
@@ -396,7 +412,7 @@ impl ChannelDeliveries {
         (self.unacked, self.tombstones) = (kept, 0);
         let taken: VecDeque<Unacked> = taken;
         for entry in taken {
-            self.release(entry, &mut settled);
+            self.release(entry, false, &mut settled);
         }
     }
 

@@ -30,6 +30,7 @@ mod flow;
 pub mod handshake;
 mod heartbeat;
 pub mod message_checks;
+pub mod origin;
 pub mod outbox;
 mod pause;
 mod publish;

@@ -26,19 +26,20 @@ use parking_lot::lock_api::ArcMutexGuard;
 use parking_lot::{Mutex, RawMutex};
 
 use super::confirms::Confirmed;
-use super::deliveries::{ChannelDeliveries, Origin, Shown, held_bytes};
+use super::deliveries::{ChannelDeliveries, Shown, held_bytes};
+use super::origin::Origin;
 use super::stalled::{Pass, Stalled, StalledConsumers};
 use super::stock;
+use super::traffic::ChannelTraffic;
 use crate::broker::ConnectionInfo;
 use crate::metrics::{Flow, Publishes};
 use crate::protocol::error::AmqpError;
-use crate::protocol::field_table::decode_table;
 use crate::protocol::hot;
 use crate::protocol::message::Message;
 use crate::protocol::rewrite::with_delivery_count;
 use crate::queue::{Accept, ConsumerKey, Delivery, Position};
 use crate::vhost::QueueHandle;
-use crate::vhost::traffic::ExchangeTraffic;
+use crate::vhost::traffic::{ExchangeTraffic, Routed};
 
 /// Deliveries wait in their queue while this many bytes wait for the socket.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
@@ -305,14 +306,13 @@ impl OutboxState {
     /// The tag of a consumer.
     pub fn consumer_tag(&self, channel: u16, origin: u32) -> Option<String> {
         let channel = self.channels.get(usize::from(channel))?.as_deref()?;
-        let (_length, tag) = channel.origins.get(origin as usize)?.consumer_tag.split_first()?;
-        Some(String::from_utf8_lossy(tag).into_owned())
+        channel.origins.get(origin as usize)?.tag()
     }
 
     /// The arguments that a consumer was given, as they are kept.
     pub fn consumer_arguments(&self, channel: u16, origin: u32) -> Option<FieldTable> {
         let channel = self.channels.get(usize::from(channel))?.as_deref()?;
-        decode_table(channel.origins.get(origin as usize)?.arguments.as_deref()?).ok()
+        channel.origins.get(origin as usize)?.arguments()
     }
 
     /// Every open channel, for listings.
@@ -344,10 +344,43 @@ impl OutboxState {
         traffic.map(|traffic| traffic.publishes.clone()).unwrap_or_default()
     }
 
+    /// What a channel published through which exchange into which queue.
+    pub fn routed_by(&self, number: u16) -> Vec<Routed> {
+        let channel = self.channels.get(usize::from(number)).and_then(Option::as_deref);
+        let traffic = channel.and_then(ChannelDeliveries::counted_traffic);
+        let routed = traffic.into_iter().flat_map(ChannelTraffic::routed);
+        let routed = routed.map(|(exchange, queue, count)| Routed {
+            exchange: exchange.clone(),
+            queue,
+            count,
+        });
+        routed.collect()
+    }
+
+    /// What a channel got from each queue.
+    pub fn got_by(&self, number: u16) -> Vec<(Arc<QueueHandle>, Flow<u64>)> {
+        let channel = self.channels.get(usize::from(number)).and_then(Option::as_deref);
+        channel.map(ChannelDeliveries::by_queue).unwrap_or_default()
+    }
+
+    /// What is told of the channels that have something to tell.
+    pub fn channels_with<T>(&self, told: impl Fn(&ChannelDeliveries) -> Option<T>) -> Vec<(u16, T)> {
+        let channels = self.channels.iter().enumerate();
+        let found = channels.filter_map(|(number, channel)| Some((number as u16, told(channel.as_deref()?)?)));
+        found.collect()
+    }
+
     /// Looks at what passes through the channels, so many seconds after the last time.
     pub fn look(&mut self, seconds: f64) {
         for channel in self.channels.iter_mut().flatten() {
             channel.look(seconds);
+        }
+    }
+
+    /// Counts so many confirms of publishes to this exchange.
+    pub fn count_confirms(&mut self, number: u16, exchange: &Arc<ExchangeTraffic>, count: u64) {
+        if let Some(channel) = self.channel(number) {
+            channel.traffic().confirmed(exchange, count);
         }
     }
 
@@ -402,9 +435,10 @@ impl OutboxState {
             return Accept::Refused;
         }
         let delivery_tag = channel.next_tag();
-        let Some(origin) = channel.origins.get(consumer.origin as usize) else {
+        let Some(origin) = channel.origins.get_mut(consumer.origin as usize) else {
             return Accept::Refused;
         };
+        origin.delivered_no_ack += u64::from(consumer.no_ack);
         let told = match delivery.delivery_count {
             0 => None,
             count => told_delivery_count(origin, delivery.message, count),
@@ -424,7 +458,10 @@ impl OutboxState {
             true => 0,
             false => held_bytes(&origin.queue, delivery.message, view.len()),
         };
-        channel.count_delivery(consumer.no_ack, delivery.redelivered);
+        channel.count_delivery(consumer.no_ack);
+        if delivery.redelivered {
+            channel.count_redelivery(consumer.origin);
+        }
         if !consumer.no_ack {
             channel.track(
                 delivery_tag,

@@ -10,7 +10,7 @@ use leveret_storage::Ticket;
 use prometheus::local::LocalHistogram;
 
 use super::batch::{Batch, Counts};
-use super::channel::ChannelMode;
+use super::channel::{Channel, ChannelMode};
 use super::message_checks::Unchecked;
 use super::route_cache::{Route, RouteCache};
 use super::traffic::Tally;
@@ -237,7 +237,9 @@ impl Session {
         let Some(opened) = &self.open else { return };
         let publisher = &mut self.publisher;
         if publisher.routes.validate(opened.vhost.generation(), users_revision) {
-            publisher.tally.end(&publisher.counts, &self.outbox);
+            publisher
+                .tally
+                .end(&mut publisher.batch, &publisher.counts, &self.outbox);
         }
         if users_revision != opened.users_revision {
             self.refresh_actor();
@@ -279,7 +281,11 @@ impl Session {
         let tally = &mut self.publisher.tally;
         if !tally.is_of(incoming.channel, &route.exchange) {
             let exchange = route.exchange.clone();
-            tally.begin(incoming.channel, exchange, &self.publisher.counts, &self.outbox);
+            let (batch, counts) = (&mut self.publisher.batch, &self.publisher.counts);
+            tally.begin(incoming.channel, exchange, batch, counts, &self.outbox);
+            if let Some(ChannelMode::Confirm(confirms)) = mode_of(&mut self.channels, incoming.channel) {
+                confirms.begin_run(&route.exchange);
+            }
         }
         let publish = self.publisher.counts.published.received;
         let batch = &mut self.publisher.batch;
@@ -358,11 +364,7 @@ impl Session {
                 counts.dropped += 1;
             }
         }
-        let channel = self
-            .channels
-            .get_mut(usize::from(incoming.channel))
-            .and_then(Option::as_deref_mut);
-        if let Some(ChannelMode::Confirm(confirms)) = channel.map(|channel| &mut channel.mode) {
+        if let Some(ChannelMode::Confirm(confirms)) = mode_of(&mut self.channels, incoming.channel) {
             self.publisher.counts.received_confirm += 1;
             let number = confirms.next();
             let publish = self.publisher.counts.published.received - 1;
@@ -404,10 +406,17 @@ impl Session {
 
     /// A publish whose route is not remembered is counted with those before it, if they are of the same channel and exchange.
     fn begin_run(&mut self, channel: u16, exchange: &str) {
-        let Publisher { tally, counts, .. } = &mut self.publisher;
-        if let Some(opened) = self.open.as_ref().filter(|_| !tally.is_to(channel, exchange)) {
-            tally.begin(channel, opened.vhost.traffic_of(exchange), counts, &self.outbox);
+        let Publisher {
+            tally, batch, counts, ..
+        } = &mut self.publisher;
+        let Some(opened) = self.open.as_ref().filter(|_| !tally.is_to(channel, exchange)) else {
+            return;
+        };
+        let exchange = opened.vhost.traffic_of(exchange);
+        if let Some(ChannelMode::Confirm(confirms)) = mode_of(&mut self.channels, channel) {
+            confirms.begin_run(&exchange);
         }
+        tally.begin(channel, exchange, batch, counts, &self.outbox);
     }
 
     /// Publishes a message that may be a duplicate, by itself: whether it is one must be known before the next.
@@ -442,4 +451,9 @@ impl Session {
             frame_max,
         );
     }
+}
+
+fn mode_of(channels: &mut [Option<Box<Channel>>], number: u16) -> Option<&mut ChannelMode> {
+    let channel = channels.get_mut(usize::from(number))?.as_deref_mut()?;
+    Some(&mut channel.mode)
 }

@@ -79,7 +79,7 @@ impl ReplyTargets {
                 return false;
             };
             let tag = channel.next_tag();
-            channel.count_delivery(true, false);
+            channel.count_delivery(true);
             let bytes = outbox.bytes_mut();
             hot::write_deliver(
                 bytes,

@@ -121,7 +121,7 @@ impl Session {
         let batch = &mut self.settles;
         let before = batch.acknowledged;
         channel
-            .settle(tag, multiple, |origin, unacked| {
+            .settle(tag, multiple, settlement == Settlement::Ack, |origin, unacked| {
                 batch.add(settlement, &origin.queue, unacked)
             })
             .map_err(|unknown| unknown_delivery_tag(unknown.0))?;
@@ -216,7 +216,7 @@ impl Session {
             let frame_max = outbox.frame_max();
             let Some(channel) = outbox.channel(number) else { return };
             let tag = channel.next_tag();
-            channel.count_delivery(false, true);
+            channel.count_redelivery(origin);
             let consumer_tag = channel
                 .origins
                 .get(origin as usize)

@@ -3,13 +3,16 @@
 //! Connections add to them once for a run of publishes (`session/traffic.rs`), not for each message.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::Vhost;
+use super::{QueueHandle, Vhost};
 use crate::metrics::{Publishes, Trend};
+
+/// Queues of an exchange for which it is kept what ended channels had published there.
+const QUEUES_KEPT_MAX: usize = 1024;
 
 /// What was published to one exchange since the broker started.
 pub struct ExchangeTraffic {
@@ -19,10 +22,75 @@ pub struct ExchangeTraffic {
     routed: AtomicU64,
     returned: AtomicU64,
     dropped: AtomicU64,
+    confirmed: AtomicU64,
+    routed_by_ended: Mutex<Vec<QueueCount>>,
     trend: Mutex<Trend<Publishes<u64>>>,
 }
 
+/// What went to a queue through an exchange.
+pub struct Routed {
+    /// The exchange that it was published to.
+    pub exchange: Arc<ExchangeTraffic>,
+    /// The queue.
+    pub queue: Arc<QueueHandle>,
+    /// So many messages.
+    pub count: u64,
+}
+
+/// What went to one queue.
+pub struct QueueCount {
+    queue: Weak<QueueHandle>,
+    /// So many messages.
+    pub count: u64,
+}
+
+impl QueueCount {
+    /// So many went to this queue.
+    pub fn of(queue: &Arc<QueueHandle>, count: u64) -> QueueCount {
+        let queue = Arc::downgrade(queue);
+        QueueCount { queue, count }
+    }
+
+    /// Is it what went to this queue?
+    pub fn is_of(&self, queue: &Arc<QueueHandle>) -> bool {
+        Weak::as_ptr(&self.queue) == Arc::as_ptr(queue)
+    }
+
+    /// The queue, unless it is gone.
+    pub fn living(&self) -> Option<(Arc<QueueHandle>, u64)> {
+        Some((self.queue.upgrade()?, self.count))
+    }
+
+    /// Is the queue still there?
+    pub fn is_living(&self) -> bool {
+        self.queue.strong_count() > 0
+    }
+}
+
 impl ExchangeTraffic {
+    /// Keeps what a channel that ends has counted by queue.
+    pub fn keep_routed(&self, more: QueueCount) {
+        let Some((queue, count)) = more.living() else { return };
+        let mut routed = self.routed_by_ended.lock();
+        if let Some(known) = routed.iter_mut().find(|known| known.is_of(&queue)) {
+            known.count += count;
+            return;
+        }
+        routed.retain(QueueCount::is_living);
+        if routed.len() < QUEUES_KEPT_MAX {
+            routed.push(more);
+        }
+    }
+
+    /// What channels that are gone had counted by queue.
+    pub fn routed_by_ended(&self) -> Vec<(Arc<QueueHandle>, u64)> {
+        self.routed_by_ended
+            .lock()
+            .iter()
+            .filter_map(QueueCount::living)
+            .collect()
+    }
+
     /// Of an exchange that nobody published to yet.
     pub fn of(name: &str) -> ExchangeTraffic {
         ExchangeTraffic {
@@ -31,6 +99,8 @@ impl ExchangeTraffic {
             routed: AtomicU64::new(0),
             returned: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
+            routed_by_ended: Mutex::default(),
             trend: Mutex::default(),
         }
     }
@@ -49,6 +119,11 @@ impl ExchangeTraffic {
         }
     }
 
+    /// So many of them are confirmed.
+    pub fn add_confirmed(&self, count: u64) {
+        self.confirmed.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// All of them so far.
     pub fn counts(&self) -> Publishes<u64> {
         Publishes {
@@ -56,6 +131,7 @@ impl ExchangeTraffic {
             routed: self.routed.load(Ordering::Relaxed),
             returned: self.returned.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
+            confirmed: self.confirmed.load(Ordering::Relaxed),
         }
     }
 

@@ -375,3 +375,39 @@ fn a_name_that_is_spelled_otherwise_opens_no_door() {
         }
     }
 }
+
+/// Methods that a resource does not list are no way around its rules.
+#[test]
+fn no_other_method_opens_a_door() {
+    const METHODS: [&str; 9] = [
+        "GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND",
+    ];
+    let api = furnished();
+    let before = state(&api);
+    let manager = basic("manager:secretless");
+    let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    for path_of_route in paths {
+        let of_path = || ROUTES.iter().filter(|route| route.path == path_of_route);
+        for method in METHODS {
+            let listed = of_path().find(|route| route.verb.as_str() == method);
+            let route = listed.or(of_path().next()).unwrap();
+            let path = path(route, "closed");
+            let is_probe = route.rights == Rights::Nobody;
+            let is_served = listed.is_some() || (method == "HEAD" && of_path().any(|route| route.verb == Verb::Get));
+            for login in [None, Some(manager.as_str())] {
+                let answer = api.ask_with(login, method, &path, body(route));
+                let asked = format!("{method} {path} with {login:?}: {answer:?}");
+                assert!(!answer.body.contains(SECRET), "leaked: {asked}");
+                match (is_served, login) {
+                    (false, _) => assert_eq!(answer.status, 405, "{asked}"),
+                    (true, None) if is_probe => assert_eq!(answer.status, 200, "{asked}"),
+                    (true, None) => assert_eq!(answer.status, 401, "{asked}"),
+                    (true, Some(_)) => {}
+                }
+            }
+        }
+    }
+    assert_eq!(state(&api), before, "somebody changed something");
+}

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::figures::{ChannelPublishes, MessageStats, OctetsView};
+use super::figures::{ChannelDeliveriesView, ChannelPublishes, MessageStats, OctetsView};
 
 /// A client connection.
 #[derive(Serialize)]
@@ -73,6 +73,8 @@ pub struct ChannelView {
     pub message_stats: Option<MessageStats>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publishes: Option<Vec<ChannelPublishes>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliveries: Option<Vec<ChannelDeliveriesView>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer_details: Option<Vec<ConsumerView>>,
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::ObjectName;
+use super::{ChannelDetails, ObjectName};
 use crate::metrics::{Churn, Depth, Flow, Octets, Publishes};
 
 /// The rate beside a count.
@@ -153,6 +153,8 @@ pub struct ExchangeStats {
     pub publish_in_details: RateView,
     pub publish_out: u64,
     pub publish_out_details: RateView,
+    pub confirm: u64,
+    pub confirm_details: RateView,
     pub return_unroutable: u64,
     pub return_unroutable_details: RateView,
     pub drop_unroutable: u64,
@@ -166,6 +168,8 @@ impl ExchangeStats {
             publish_in_details: rate.received.into(),
             publish_out: count.routed,
             publish_out_details: rate.routed.into(),
+            confirm: count.confirmed,
+            confirm_details: rate.confirmed.into(),
             return_unroutable: count.returned,
             return_unroutable_details: rate.returned.into(),
             drop_unroutable: count.dropped,
@@ -222,10 +226,91 @@ pub struct ChannelPublishes {
     pub stats: PublishCounts,
 }
 
+/// What a channel got from one queue.
+#[derive(Serialize)]
+pub struct ChannelDeliveriesView {
+    pub queue: ObjectName,
+    pub stats: DeliveryCounts,
+}
+
+/// What one channel got from a queue.
+#[derive(Serialize)]
+pub struct QueueDeliveriesView {
+    pub channel_details: ChannelDetails,
+    pub stats: DeliveryCounts,
+}
+
+/// What one channel published to an exchange.
+#[derive(Serialize)]
+pub struct ExchangePublishesView {
+    pub channel_details: ChannelDetails,
+    pub stats: PublishCounts,
+}
+
+/// What went from an exchange to one queue.
+#[derive(Serialize)]
+pub struct OutgoingView {
+    pub queue: ObjectName,
+    pub stats: PublishCount,
+}
+
+/// What came to a queue from one exchange.
+#[derive(Serialize)]
+pub struct IncomingView {
+    pub exchange: ObjectName,
+    pub stats: PublishCount,
+}
+
+/// A count alone.
+#[derive(Serialize)]
+pub struct PublishCount {
+    pub publish: u64,
+}
+
+/// Counts of deliveries alone.
+#[derive(Serialize)]
+pub struct DeliveryCounts {
+    pub ack: u64,
+    pub deliver: u64,
+    pub deliver_get: u64,
+    pub deliver_no_ack: u64,
+    pub get: u64,
+    pub get_empty: u64,
+    pub get_no_ack: u64,
+    pub redeliver: u64,
+}
+
+impl From<Flow<u64>> for DeliveryCounts {
+    fn from(count: Flow<u64>) -> DeliveryCounts {
+        DeliveryCounts {
+            ack: count.ack,
+            deliver: count.deliver,
+            deliver_get: count.deliver_get(),
+            deliver_no_ack: count.deliver_no_ack,
+            get: count.get,
+            get_empty: count.get_empty,
+            get_no_ack: count.get_no_ack,
+            redeliver: count.redeliver,
+        }
+    }
+}
+
+impl From<Publishes<u64>> for PublishCounts {
+    fn from(count: Publishes<u64>) -> PublishCounts {
+        PublishCounts {
+            publish: count.received,
+            confirm: count.confirmed,
+            return_unroutable: count.returned,
+            drop_unroutable: count.dropped,
+        }
+    }
+}
+
 /// Counts alone.
 #[derive(Serialize)]
 pub struct PublishCounts {
     pub publish: u64,
+    pub confirm: u64,
     pub return_unroutable: u64,
     pub drop_unroutable: u64,
 }

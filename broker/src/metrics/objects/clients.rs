@@ -3,18 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{PublishRow, metric};
+use super::{PublishRow, Row, metric};
 use crate::broker::{Broker, ConnectionInfo};
-use crate::metrics::Octets;
 use crate::metrics::families::{Family, Selection};
 use crate::metrics::text::Kind::{Counter, Gauge};
 use crate::metrics::text::{Metric, Text, labels};
+use crate::metrics::{Flow, Octets};
 use crate::session::outbox::ChannelSummary;
 
 /// A channel at one moment.
 struct ChannelRow {
     labels: String,
     channel: ChannelSummary,
+}
+
+/// What a channel got from one queue.
+struct DeliveryRow {
+    labels: String,
+    flow: Flow<u64>,
 }
 
 const CHANNEL: [Metric<ChannelRow>; 7] = [
@@ -62,64 +68,70 @@ const CHANNEL: [Metric<ChannelRow>; 7] = [
     ),
 ];
 
-const CHANNEL_QUEUE: [Metric<ChannelRow>; 7] = [
+const CHANNEL_QUEUE: [Metric<DeliveryRow>; 7] = [
     metric(
         "channel_get_ack_total",
         Counter,
         "Messages fetched by basic.get with acknowledgement",
-        |row| row.channel.flow.get,
+        |row| row.flow.get,
     ),
     metric(
         "channel_get_total",
         Counter,
         "Messages fetched by basic.get without acknowledgement",
-        |row| row.channel.flow.get_no_ack,
+        |row| row.flow.get_no_ack,
     ),
     metric(
         "channel_messages_delivered_ack_total",
         Counter,
         "Messages delivered to consumers that acknowledge",
-        |row| row.channel.flow.deliver,
+        |row| row.flow.deliver,
     ),
     metric(
         "channel_messages_delivered_total",
         Counter,
         "Messages delivered to consumers that do not acknowledge",
-        |row| row.channel.flow.deliver_no_ack,
+        |row| row.flow.deliver_no_ack,
     ),
     metric(
         "channel_messages_redelivered_total",
         Counter,
         "Messages delivered or fetched again",
-        |row| row.channel.flow.redeliver,
+        |row| row.flow.redeliver,
     ),
     metric(
         "channel_messages_acked_total",
         Counter,
         "Messages acknowledged",
-        |row| row.channel.flow.ack,
+        |row| row.flow.ack,
     ),
     metric(
         "channel_get_empty_total",
         Counter,
         "basic.get on an empty queue",
-        |row| row.channel.flow.get_empty,
+        |row| row.flow.get_empty,
     ),
 ];
 
-const CHANNEL_CONFIRMED: Metric<ChannelRow> = metric(
-    "channel_messages_confirmed_total",
+const CHANNEL_QUEUE_EXCHANGE: Metric<Row> = metric(
+    "queue_messages_published_total",
     Counter,
-    "Messages confirmed, whatever exchange they were for",
-    |row| row.channel.flow.confirm,
+    "Messages published into a queue through an exchange on a channel",
+    |row| row.value,
 );
 
-const CHANNEL_EXCHANGE: [Metric<PublishRow>; 3] = [
+const CHANNEL_EXCHANGE: [Metric<PublishRow>; 4] = [
     metric(
         "channel_messages_published_total",
         Counter,
         "Messages published into an exchange on a channel",
         |row| row.published.received,
+    ),
+    metric(
+        "channel_messages_confirmed_total",
+        Counter,
+        "Messages published into an exchange and confirmed on a channel",
+        |row| row.published.confirmed,
     ),
     metric(
         "channel_messages_unroutable_returned_total",
@@ -177,15 +189,16 @@ const CONNECTION_COARSE: [Metric<ConnectionRow>; 2] = [
 
 /// Writes the families of channels that are selected.
 pub(super) fn channels(broker: &Broker, selection: &Selection, prefix: &str, text: &mut Text) {
-    let tables: [(Family, &[Metric<ChannelRow>]); 3] = [
-        (Family::Channel, &CHANNEL),
-        (Family::ChannelQueue, &CHANNEL_QUEUE),
-        (Family::ChannelExchange, &[CHANNEL_CONFIRMED]),
+    let of_channels = [
+        Family::Channel,
+        Family::ChannelQueue,
+        Family::ChannelExchange,
+        Family::ChannelQueueExchange,
     ];
-    if tables.iter().all(|(family, _)| !selection.has(*family)) {
+    if !of_channels.iter().any(|family| selection.has(*family)) {
         return;
     }
-    let (mut rows, mut publishes) = (Vec::new(), Vec::new());
+    let (mut rows, mut publishes, mut deliveries, mut routed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for info in broker.connections() {
         let vhost = info.vhost();
         let outbox = info.outbox.lock();
@@ -200,13 +213,37 @@ pub(super) fn channels(broker: &Broker, selection: &Selection, prefix: &str, tex
                         published: *published,
                     }),
             );
+            if selection.has(Family::ChannelQueue) {
+                let got = outbox.got_by(channel.number).into_iter();
+                deliveries.extend(got.map(|(queue, flow)| DeliveryRow {
+                    labels: labels(&[("channel", &name), ("vhost", &vhost), ("queue", &queue.name)]),
+                    flow,
+                }));
+            }
+            if selection.has(Family::ChannelQueueExchange) {
+                let counted = outbox.routed_by(channel.number).into_iter();
+                routed.extend(counted.map(|more| {
+                    let (exchange, queue) = (&more.exchange.name, &more.queue.name);
+                    let queue = [("queue_vhost", &*vhost), ("queue", queue)];
+                    let exchange = [("exchange_vhost", &*vhost), ("exchange", exchange)];
+                    Row::of(&[&[("channel", &*name)][..], &queue, &exchange].concat(), more.count)
+                }));
+            }
             let labels = labels(&[("channel", &name)]);
             rows.push(ChannelRow { labels, channel });
         }
     }
-    for (_, metrics) in tables.iter().filter(|(family, _)| selection.has(*family)) {
-        for metric in *metrics {
+    if selection.has(Family::Channel) {
+        for metric in &CHANNEL {
             text.write(prefix, metric, &rows, |row| &row.labels);
+        }
+    }
+    if selection.has(Family::ChannelQueueExchange) {
+        text.write(prefix, &CHANNEL_QUEUE_EXCHANGE, &routed, Row::labels);
+    }
+    if selection.has(Family::ChannelQueue) {
+        for metric in &CHANNEL_QUEUE {
+            text.write(prefix, metric, &deliveries, |row| &row.labels);
         }
     }
     if selection.has(Family::ChannelExchange) {

@@ -80,7 +80,7 @@ const QUEUE: [Metric<QueueRow>; 7] = [
     ),
 ];
 
-const QUEUE_DELIVERY: [Metric<QueueRow>; 6] = [
+const QUEUE_DELIVERY: [Metric<QueueRow>; 7] = [
     metric(
         "queue_get_ack_total",
         Counter,
@@ -93,6 +93,9 @@ const QUEUE_DELIVERY: [Metric<QueueRow>; 6] = [
         "Messages fetched by basic.get without acknowledgement",
         |row| row.totals.got_no_ack,
     ),
+    metric("queue_get_empty_total", Counter, "basic.get on an empty queue", |row| {
+        row.totals.got_nothing
+    }),
     metric(
         "queue_messages_delivered_ack_total",
         Counter,
