@@ -20,7 +20,7 @@ TARGET_DIR = cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_d
 WITH_BROKER = LEVERET_BIN="$${LEVERET_BIN:-$$($(TARGET_DIR))/debug/leveret}"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run build deb try-packages debug-broker test crash tutorials interop definitions fuzz differential lint fmt-check clippy doc bench-route bench-pieces bench-instructions bench bench-scaling clean
+.PHONY: help setup run build deb try-packages debug-broker test crash tutorials interop definitions fuzz fuzz-coverage differential lint fmt-check clippy doc bench-route bench-pieces bench-instructions bench bench-scaling clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,15 @@ definitions: debug-broker ## Take some thousand objects from a RabbitMQ (Debian'
 fuzz: setup ## Send strange bodies to the management API and read strange configurations, some minutes (FUZZ_SEED=42)
 	FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)} FUZZ_BODIES=$${FUZZ_BODIES:-2000} cargo test $(CARGO_FLAGS) --package leveret --test management -- no_body_is_too_strange
 	PROPTEST_CASES=$${PROPTEST_CASES:-200000} cargo test $(CARGO_FLAGS) --package leveret --test rabbitmq_conf -- no_file_is_too_strange
+
+fuzz-coverage: setup ## Fuzz frames, both configuration files and the API's bodies, guided by coverage (needs a nightly compiler and cargo-fuzz; SECONDS_EACH=120)
+	@cargo +nightly --version >/dev/null 2>&1 || { echo "there is no nightly compiler: rustup toolchain install nightly" >&2; exit 1; }
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is not installed: cargo install cargo-fuzz" >&2; exit 1; }
+	@for target in frames configuration rabbitmq_conf bodies; do \
+	  mkdir -p fuzz/corpus/$$target && \
+	  cargo +nightly fuzz run --fuzz-dir fuzz --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$${SECONDS_EACH:-120} -timeout=20 -max_len=4096 -print_final_stats=1 || exit 1; \
+	done
 
 differential: debug-broker ## Compare with RabbitMQ on random sequences of operations, three minutes (SEED=42 COUNT=1 SECONDS_MAX=180 THEMES=...)
 	@$(WITH_BROKER) cargo run $(CARGO_FLAGS) --quiet --package leveret-integration-tests --bin differential
