@@ -423,6 +423,7 @@ fn family_options(cache: &Cache, write_buffer_bytes: usize, block_bytes: usize) 
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size(write_buffer_bytes);
+    options.set_level_zero_file_num_compaction_trigger(MERGED_BUFFERS);
     options
 }
 
@@ -465,6 +466,9 @@ const CHUNKS: &str = "chunks";
 const CHUNKS_WRITE_BUFFER_BYTES: usize = 32 << 20;
 /// Definitions and indexes are small.
 const META_WRITE_BUFFER_BYTES: usize = 8 << 20;
+/// So many buffers that were written out are merged at once. Where thousands of queues grow together each merge rewrites what
+/// lies below, so half as many merges are much less work; reads have to look into as many more tables.
+const MERGED_BUFFERS: i32 = 8;
 /// An open table keeps the first key of each of its blocks in memory, which counts where chunks are small.
 const CHUNKS_BLOCK_BYTES: usize = 32 << 10;
 /// These are looked up one by one at times.
