@@ -41,6 +41,7 @@ mod idioms;
 mod length_limits;
 mod limits;
 mod management;
+mod many_long_queues;
 mod metrics;
 mod nested_tables;
 mod oauth;

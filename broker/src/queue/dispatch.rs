@@ -6,8 +6,7 @@ use super::kept::{Kept, Sizes, Stub};
 use super::ready::Entry;
 use super::unacked::UnackedMessage;
 use super::{
-    Delivery, DropReason, History, LOAD_BYTES_MIN, Load, LoadOf, Loaded, NO_SLOT, Position, Queue, QueueGone,
-    QueueMessage, Sink, Slot,
+    Delivery, DropReason, History, Load, LoadOf, Loaded, NO_SLOT, Position, Queue, QueueGone, QueueMessage, Sink, Slot,
 };
 
 /// A queue that pages goes on doing so until it has less than one in so many parts of what persisted messages may take.
@@ -172,7 +171,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             sink.delivered_up_to(position);
         }
         self.ready.release_spare_memory();
-        self.unacked.release_spare_memory();
+        self.unacked.release_spare_memory(self.room);
         if self.timeouts.as_ref().is_some_and(|timeouts| timeouts.is_empty()) {
             self.timeouts = None;
         }
@@ -182,7 +181,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// to nothing, because there are so many, loads nothing ahead of consumers who cannot take it: all together that would be much.
     fn wants_load(&self, leaving: bool) -> bool {
         let takes = self.consumers.any_in_turn();
-        let may_load_ahead = self.room.persisted_bytes >= LOAD_BYTES_MIN || self.consumers.len() == 0;
+        let may_load_ahead = !self.room.is_short() || self.consumers.len() == 0;
         (leaving && (takes || may_load_ahead)) || (takes && self.ready.is_head_paged())
     }
 

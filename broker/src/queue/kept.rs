@@ -3,10 +3,9 @@
 //! What was handed out and is on disk anyway need not stay in memory until it is settled: most of it is acknowledged, and then
 //! only its size matters. What comes back instead stands at its place in the queue as a *stub* and is read again when its turn comes.
 
-use std::collections::BTreeMap;
-
+use super::ready::Apart;
 use super::sink::LoadOf;
-use super::{Load, Position, QueueMessage};
+use super::{History, Load, Position, QueueMessage};
 
 /// Stubs are read together if there are no more positions than this from one to the next: what stands between them is read in vain.
 const GAP_POSITIONS_MAX: u64 = 64;
@@ -72,52 +71,57 @@ impl<M: QueueMessage> Kept<M> {
     }
 }
 
-/// The stubs of one level that are ready.
+/// What is known of the stubs of one level that are ready, which stand among the messages that came back.
 pub(super) struct Stubs {
-    body_lens: BTreeMap<Position, u32>,
+    count: usize,
     body_bytes: u64,
+    /// None stands before this.
+    from: Position,
     loading: Option<Load>,
 }
 
 impl Stubs {
     pub(super) fn new() -> Self {
         Self {
-            body_lens: BTreeMap::new(),
+            count: 0,
             body_bytes: 0,
+            from: Position(u64::MAX),
             loading: None,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.body_lens.len()
+        self.count
     }
 
     /// There are none, and none are being read.
     pub(super) fn is_idle(&self) -> bool {
-        self.body_lens.is_empty() && self.loading.is_none()
+        self.count == 0 && self.loading.is_none()
     }
 
     pub(super) fn body_bytes(&self) -> u64 {
         self.body_bytes
     }
 
-    pub(super) fn insert(&mut self, position: Position, body_len: u32) {
-        self.body_bytes += u64::from(body_len);
-        self.body_lens.insert(position, body_len);
+    pub(super) fn count_in(&mut self, position: Position, stub: Stub) {
+        self.count += 1;
+        self.body_bytes += u64::from(stub.body_len);
+        self.from = self.from.min(position);
     }
 
-    pub(super) fn remove(&mut self, position: Position) {
-        let body_len = self.body_lens.remove(&position);
-        self.body_bytes -= u64::from(body_len.unwrap_or(0));
+    pub(super) fn count_out(&mut self, stub: Stub) {
+        self.count -= 1;
+        self.body_bytes -= u64::from(stub.body_len);
     }
 
     /// The load of the first of them, unless one is under way.
-    pub(super) fn next_load(&mut self, bytes: u64) -> Option<Load> {
+    pub(super) fn next_load<M>(&mut self, apart: &Apart<M>, bytes: u64) -> Option<Load> {
         if self.loading.is_some() {
             return None;
         }
-        let places = self.body_lens.iter();
-        let load = load_of(places.map(|(position, body_len)| (*position, *body_len)), bytes);
+        let mut stubs = stubs(apart.range(self.from..)).peekable();
+        self.from = stubs.peek().map_or(self.from, |(position, _)| *position);
+        let load = load_of(stubs, bytes);
         self.loading = load.map(|load| Load {
             of: LoadOf::Stubs,
             ..load
@@ -131,20 +135,27 @@ impl Stubs {
             .is_some_and(|awaited| awaited.from == load.from && awaited.until == load.until)
     }
 
-    /// Ends a load. False if nobody waits for it any more.
-    pub(super) fn end_load(&mut self, load: Load) -> bool {
+    /// Ends a load that brought all below a position. False if nobody waits for it any more.
+    pub(super) fn end_load(&mut self, load: Load, until: Position) -> bool {
         let awaited = self.waits_for(load);
         if awaited {
             self.loading = None;
+            if self.from >= load.from {
+                self.from = self.from.max(until);
+            }
         }
         awaited
     }
+}
 
-    /// Those of a load that brought everything below a position, though not them.
-    pub(super) fn lost(&self, load: Load, until: Position) -> Vec<Position> {
-        let range = load.from..until.max(load.from);
-        self.body_lens.range(range).map(|(position, _)| *position).collect()
-    }
+/// The positions and sizes of those that are on disk only.
+pub(super) fn stubs<'a, M: 'a>(
+    apart: impl Iterator<Item = (&'a Position, &'a (Kept<M>, History))>,
+) -> impl Iterator<Item = (Position, u32)> {
+    apart.filter_map(|(position, (kept, _))| match kept {
+        Kept::Disk(stub) => Some((*position, stub.body_len)),
+        Kept::Memory(_) => None,
+    })
 }
 
 /// The load that brings the first of some stubs, which are given with their positions, rising as far as they are wanted.

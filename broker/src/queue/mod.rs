@@ -115,6 +115,11 @@ impl Room {
     fn load_bytes(self) -> u64 {
         self.persisted_bytes.clamp(LOAD_BYTES_MIN, LOAD_BYTES_MAX)
     }
+
+    /// There is not even as much as a load brings, because there are so many queues.
+    fn is_short(self) -> bool {
+        self.persisted_bytes < LOAD_BYTES_MIN
+    }
 }
 
 /// A load asks for so much, and the next is asked for when less than this is left, if the queue may hold it: enough for

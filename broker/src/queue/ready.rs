@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 
 use super::behind::Behind;
 use super::fresh::Fresh;
-use super::kept::{Kept, Stubs};
+use super::kept::{Kept, Stubs, stubs};
 use super::sink::LoadOf;
 use super::{ExpiresAt, Load, Loaded, Position, QueueMessage};
 
@@ -34,9 +34,12 @@ pub(super) struct Entry<T> {
     pub(super) message: T,
 }
 
+/// The messages that stand apart.
+pub(super) type Apart<M> = BTreeMap<Position, (Kept<M>, History)>;
+
 pub(super) struct Ready<M> {
     fresh: Fresh<M>,
-    apart: BTreeMap<Position, (Kept<M>, History)>,
+    apart: Apart<M>,
     /// Those of them that are on disk only, if any are.
     stubs: Option<Box<Stubs>>,
     /// Those of them that expire.
@@ -100,7 +103,7 @@ impl<M: QueueMessage> Ready<M> {
 
     #[cfg(test)]
     pub(super) fn paged_ranges(&self) -> Vec<std::ops::Range<u64>> {
-        let stubs = self.apart.iter().filter(|(_, (kept, _))| kept.message().is_none());
+        let stubs = stubs(self.apart.iter());
         let mut ranges: Vec<_> = stubs.map(|(position, _)| position.0..position.0 + 1).collect();
         ranges.extend(self.behind.paged_ranges());
         ranges.sort_unstable_by_key(|range| range.start);
@@ -114,7 +117,7 @@ impl<M: QueueMessage> Ready<M> {
         }
         match &mut self.stubs {
             // What came back stands before all that was never handed out.
-            Some(stubs) if stubs.len() > 0 => stubs.next_load(ahead_bytes),
+            Some(stubs) if stubs.len() > 0 => stubs.next_load(&self.apart, ahead_bytes),
             _ => self.behind.next_load(ahead_bytes),
         }
     }
@@ -144,22 +147,28 @@ impl<M: QueueMessage> Ready<M> {
 
     /// Takes in what came back and was on disk only. What else a load brought is here already, or handed out.
     fn loaded_stubs(&mut self, load: Load, loaded: Loaded<M>) -> bool {
-        if !self.stubs.as_mut().is_some_and(|stubs| stubs.end_load(load)) {
+        if !self
+            .stubs
+            .as_mut()
+            .is_some_and(|stubs| stubs.end_load(load, loaded.until))
+        {
             return false;
         }
         for (position, _, message) in loaded.messages {
-            if let Some((kept @ Kept::Disk(_), _)) = self.apart.get_mut(&position)
+            if let Some((kept, _)) = self.apart.get_mut(&position)
+                && let Kept::Disk(stub) = kept
                 && let Some(stubs) = &mut self.stubs
             {
-                stubs.remove(position);
+                stubs.count_out(*stub);
                 self.body_bytes += message.body_len() as u64;
                 self.memory_bytes += message.memory_size() as u64;
                 *kept = Kept::Memory(message);
             }
         }
-        let stubs = self.stubs.as_ref();
         // They could not be read.
-        for position in stubs.map_or(Vec::new(), |stubs| stubs.lost(load, loaded.until)) {
+        let range = load.from..loaded.until.max(load.from);
+        let lost: Vec<_> = stubs(self.apart.range(range)).map(|(position, _)| position).collect();
+        for position in lost {
             self.take_apart(position);
         }
         self.stubs.take_if(|stubs| stubs.is_idle());
@@ -190,7 +199,7 @@ impl<M: QueueMessage> Ready<M> {
             Kept::Memory(message) => self.count_in(message),
             Kept::Disk(stub) => {
                 let stubs = self.stubs.get_or_insert_with(|| Box::new(Stubs::new()));
-                stubs.insert(position, stub.body_len);
+                stubs.count_in(position, *stub);
             }
         }
         if let Some(expires_at) = history.expires_at {
@@ -273,11 +282,14 @@ impl<M: QueueMessage> Ready<M> {
         if let Some(expires_at) = history.expires_at {
             self.expiring.remove(&(expires_at, position));
         }
-        if let Kept::Memory(message) = &kept {
-            self.count_out(message);
-        } else if let Some(stubs) = &mut self.stubs {
-            stubs.remove(position);
-            self.stubs.take_if(|stubs| stubs.is_idle());
+        match &kept {
+            Kept::Memory(message) => self.count_out(message),
+            Kept::Disk(stub) => {
+                if let Some(stubs) = &mut self.stubs {
+                    stubs.count_out(*stub);
+                }
+                self.stubs.take_if(|stubs| stubs.is_idle());
+            }
         }
         Some(Entry {
             position,

@@ -5,10 +5,13 @@ use slab::Slab;
 use super::consumers::ConsumerKey;
 use super::kept::{Kept, Sizes};
 use super::ready::History;
-use super::{Position, QueueMessage, Slot};
+use super::{Position, QueueMessage, Room, Slot};
 
 /// A slab that once grew beyond this many entries is freed when it is empty.
 const KEPT_CAPACITY_ENTRIES: usize = 256;
+/// The same when a queue may not hold so much: of ten thousand queues that are drained in turn, each has many entries for a moment.
+const KEPT_CAPACITY_ENTRIES_MIN: usize = 32;
+const KEPT_ROOM_BYTES: u64 = 4 << 20;
 
 pub(super) struct UnackedMessage<M> {
     pub(super) kept: Kept<M>,
@@ -79,8 +82,12 @@ impl<M: QueueMessage> Unacked<M> {
     }
 
     /// Gives memory back after a burst; cheap when there is nothing to give.
-    pub(super) fn release_spare_memory(&mut self) {
-        if self.entries.is_empty() && self.entries.capacity() > KEPT_CAPACITY_ENTRIES {
+    pub(super) fn release_spare_memory(&mut self, room: Room) {
+        let kept = match room.persisted_bytes {
+            KEPT_ROOM_BYTES.. => KEPT_CAPACITY_ENTRIES,
+            _ => KEPT_CAPACITY_ENTRIES_MIN,
+        };
+        if self.entries.is_empty() && self.entries.capacity() > kept {
             self.entries = Slab::new();
         }
     }

@@ -21,6 +21,9 @@ use crate::protocol::death::{DeadLetter, Death, DeathReason, Destination};
 use crate::protocol::message::Message;
 use crate::queue::{DropReason, Position};
 
+/// Messages that are settled before others may have the queue.
+const SETTLED_AT_ONCE_MAX: usize = 4096;
+
 /// So much of what a transaction rejects is read for its commit, if it is on disk only.
 const TRANSACTION_LETTERS_BYTES_MAX: usize = 256 << 20;
 
@@ -34,7 +37,11 @@ impl Vhost {
         scratch: &mut Scratch,
     ) -> Option<Ticket> {
         if !queue.may_dead_letter(settlement) {
-            return queue.settle(settlement, entries, scratch);
+            // What goes back in parts must be in order, else what stands behind would overtake.
+            let in_order = settlement == Settlement::Ack || entries.is_sorted_by_key(|(_, position)| *position);
+            let part = if in_order { SETTLED_AT_ONCE_MAX } else { usize::MAX };
+            let parts = entries.chunks(part);
+            return parts.fold(None, |ticket, part| ticket.max(queue.settle(settlement, part, scratch)));
         }
         let _hold = self.store.hold();
         let ticket =
