@@ -21,7 +21,7 @@ use crate::protocol::death::{DeadLetter, Death, DeathReason, Destination};
 use crate::protocol::message::Message;
 use crate::queue::{DropReason, Position};
 
-/// Messages that are settled before others may have the queue.
+/// Messages that are acknowledged before others may have the queue.
 const SETTLED_AT_ONCE_MAX: usize = 4096;
 
 /// So much of what a transaction rejects is read for its commit, if it is on disk only.
@@ -37,9 +37,11 @@ impl Vhost {
         scratch: &mut Scratch,
     ) -> Option<Ticket> {
         if !queue.may_dead_letter(settlement) {
-            // What goes back in parts must be in order, else what stands behind would overtake.
-            let in_order = settlement == Settlement::Ack || entries.is_sorted_by_key(|(_, position)| *position);
-            let part = if in_order { SETTLED_AT_ONCE_MAX } else { usize::MAX };
+            // What goes back does so at once: between two parts a consumer could have what stands behind the second.
+            let part = match settlement {
+                Settlement::Ack => SETTLED_AT_ONCE_MAX,
+                Settlement::Requeue { .. } | Settlement::Reject => usize::MAX,
+            };
             let parts = entries.chunks(part);
             return parts.fold(None, |ticket, part| ticket.max(queue.settle(settlement, part, scratch)));
         }
