@@ -275,12 +275,12 @@ impl<C> Consumers<C> {
         self.single_active.is_some()
     }
 
-    /// Whether there was ever a consumer.
     /// How long a consumer may take, if it has a time of its own.
     pub(super) fn timeout_millis(&self, key: ConsumerKey) -> Option<u64> {
         self.get(key)?.spec.timeout_millis
     }
 
+    /// Whether there was ever a consumer.
     pub(super) fn had_any(&self) -> bool {
         self.had_any
     }
