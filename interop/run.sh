@@ -53,19 +53,23 @@ run_pika() { run_python pika; }
 install_celery() { python_environment celery; }
 run_celery() { run_python celery; }
 
-amqplib_folder() { echo "$cache/amqplib-$(fingerprint "$here"/amqplib/package*.json)"; }
-install_amqplib() {
+# node_folder CLIENT: where its libraries are.
+node_folder() { echo "$cache/$1-$(fingerprint "$here/$1"/package*.json)"; }
+node_libraries() {
     local folder
-    folder=$(amqplib_folder)
+    folder=$(node_folder "$1")
     if [ ! -e "$folder/complete" ]; then
         rm -rf "$folder"
         mkdir -p "$folder"
-        cp "$here"/amqplib/package*.json "$folder"
+        cp "$here/$1"/package*.json "$folder"
         npm ci --prefix "$folder" --no-audit --no-fund --silent
         touch "$folder/complete"
     fi
 }
-run_amqplib() { NODE_PATH=$(amqplib_folder)/node_modules node "$here/amqplib/interop.js"; }
+install_amqplib() { node_libraries amqplib; }
+run_amqplib() { NODE_PATH=$(node_folder amqplib)/node_modules node "$here/amqplib/interop.js"; }
+install_pages() { node_libraries pages; }
+run_pages() { NODE_PATH=$(node_folder pages)/node_modules node "$here/pages/pages.mjs"; }
 
 install_amqp091_go() {
     GOMODCACHE=$cache/go/modules GOCACHE=$cache/go/build GOFLAGS=-modcacherw \
@@ -135,6 +139,7 @@ if [ -n "${MANAGEMENT_URL:-}" ]; then
     client rabbitmqadmin-ng rabbitmqadmin_ng cargo
     client rabbit-hole rabbit_hole go
     client amqpstorm amqpstorm python3
+    client pages pages node npm
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

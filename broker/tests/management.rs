@@ -22,6 +22,8 @@ mod limits;
 mod objects;
 #[path = "management/openapi.rs"]
 mod openapi;
+#[path = "management/pages.rs"]
+mod pages;
 #[path = "management/protection.rs"]
 mod protection;
 #[path = "management/tokens.rs"]

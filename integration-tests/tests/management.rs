@@ -227,3 +227,18 @@ fn a_list_is_asked_for_by_page_name_order_and_columns() {
         (&json!(3), &json!(5), &json!(2))
     );
 }
+
+#[test]
+fn a_browser_gets_its_pages_without_a_login_and_nothing_else() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    let (head, body) = ask(api, "GET", "/", "", "");
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/html"), "{head}");
+    assert!(body.contains("<title>Leveret</title>"), "{body}");
+    let (head, script) = ask(api, "GET", "/api.js", "", "");
+    assert!(head.contains("text/javascript") && script.contains("fetch("), "{head}");
+    let (head, _) = ask(api, "GET", "/api/whoami", "", "");
+    assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+}

@@ -29,6 +29,7 @@ mod server;
 #[cfg(test)]
 mod testing;
 mod topic_permissions;
+mod ui;
 mod users;
 mod vhosts;
 mod views;

@@ -11,7 +11,7 @@ use super::route::{Route, delete, get, large, post, put};
 use super::server::Door;
 use super::{
     bindings, connections, consumers, definitions, exchanges, health, limits, messages, openapi, overview, parameters,
-    policies, queues, topic_permissions, users, vhosts,
+    policies, queues, topic_permissions, ui, users, vhosts,
 };
 
 const BINDINGS_BETWEEN: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}";
@@ -378,7 +378,7 @@ pub(super) fn router(door: Door) -> Router {
             router = router.route(&path, on(route.verb.filter(), handler));
         }
     }
-    router
+    ui::with_files(router)
         .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .with_state(door)
