@@ -1,7 +1,7 @@
 // Users and what they may do, virtual hosts, policies.
 
 import { ask, get, path } from "./api.js";
-import { button, element, form, link, number, table } from "./elements.js";
+import { button, count, element, form, link, table, text } from "./elements.js";
 
 const remove = (desk, what, resource) => button("Delete", () => {
   if (confirm(`Delete ${what}?`)) desk.act(() => ask("DELETE", resource), "deleted");
@@ -27,10 +27,10 @@ export const user = (desk, name) => ({
   async live() {
     const [user, permissions] = await Promise.all([get(`users/${path(name)}`), get(`users/${path(name)}/permissions`)]);
     return [element("h2", {}, `User ${name}, tags: ${tagsOf(user) || "none"}`), table([
-      { title: "Virtual host", cell: (row) => row.vhost },
-      { title: "Configure", cell: (row) => row.configure },
-      { title: "Write", cell: (row) => row.write },
-      { title: "Read", cell: (row) => row.read },
+      text("Virtual host", "vhost"),
+      text("Configure", "configure"),
+      text("Write", "write"),
+      text("Read", "read"),
       { title: "", cell: (row) => remove(desk, `the permissions of '${name}' in '${row.vhost}'`, `permissions/${path(row.vhost, name)}`) },
     ], permissions)];
   },
@@ -43,10 +43,10 @@ export const user = (desk, name) => ({
 export const vhosts = (desk) => ({
   async live() {
     return [table([
-      { title: "Name", cell: (vhost) => vhost.name },
-      { title: "Description", cell: (vhost) => vhost.description },
-      { title: "Ready", number: true, cell: (vhost) => number(vhost.messages_ready) },
-      { title: "Unacked", number: true, cell: (vhost) => number(vhost.messages_unacknowledged) },
+      text("Name", "name"),
+      text("Description", "description"),
+      count("Ready", "messages_ready"),
+      count("Unacked", "messages_unacknowledged"),
       { title: "", cell: (vhost) => remove(desk, `virtual host '${vhost.name}' with everything in it`, `vhosts/${path(vhost.name)}`) },
     ], await get("vhosts"))];
   },
@@ -59,11 +59,11 @@ export const policies = (desk) => ({
     const kinds = [["Policies", "policies"], ["Operator policies", "operator-policies"]];
     const lists = await Promise.all(kinds.map(([, kind]) => get(kind)));
     return kinds.flatMap(([title, kind], index) => [element("h2", {}, title), table([
-      { title: "Virtual host", cell: (policy) => policy.vhost },
-      { title: "Name", cell: (policy) => policy.name },
-      { title: "Pattern", cell: (policy) => policy.pattern },
+      text("Virtual host", "vhost"),
+      text("Name", "name"),
+      text("Pattern", "pattern"),
       { title: "Applies to", cell: (policy) => policy["apply-to"] },
-      { title: "Priority", number: true, cell: (policy) => number(policy.priority) },
+      count("Priority", "priority"),
       { title: "Definition", cell: (policy) => element("pre", {}, JSON.stringify(policy.definition, null, 1)) },
       { title: "", cell: (policy) => remove(desk, `policy '${policy.name}'`, `${kind}/${path(policy.vhost, policy.name)}`) },
     ], lists[index])]);

@@ -31,6 +31,8 @@ export const number = (count) => (typeof count === "number" ? count.toLocaleStri
 
 export const rate = (details) => (typeof details?.rate === "number" ? `${number(Math.round(details.rate * 10) / 10)}/s` : "");
 
+export const rateOfBytes = (details) => (typeof details?.rate === "number" ? `${bytes(Math.round(details.rate))}/s` : "");
+
 export const tiles = (figures) =>
   element("div", { class: "tiles" }, Object.entries(figures).map(([name, value]) =>
     element("div", {}, element("span", { class: "quiet" }, name), element("b", {}, String(value)))));
@@ -74,3 +76,10 @@ export function table(columns, rows, order = {}) {
     element("tr", {}, columns.map(({ cell, number }) => element("td", { class: number ? "number" : null }, cell(row) ?? ""))));
   return element("table", {}, element("thead", {}, element("tr", {}, heads)), element("tbody", {}, lines));
 }
+
+// Columns of a field, of a number, and of how fast one of the message_stats grows.
+export const text = (title, field) => ({ title, sort: field, cell: (row) => String(row[field] ?? "") });
+export const count = (title, field) => ({ title, sort: field, number: true, cell: (row) => number(row[field]) });
+export const rateOf = (title, field) => ({
+  title, sort: `message_stats.${field}_details.rate`, number: true, cell: (row) => rate(row.message_stats?.[`${field}_details`]),
+});

@@ -1,7 +1,7 @@
 // The overview, and lists of what is in the broker, page by page.
 
 import { ask, get, path } from "./api.js";
-import { button, bytes, element, form, link, number, rate, table, tiles } from "./elements.js";
+import { button, bytes, count, element, form, link, number, rate, rateOf, rateOfBytes, table, text, tiles } from "./elements.js";
 
 const ROWS = 100;
 
@@ -85,12 +85,6 @@ function list(desk, resource, columns) {
   };
 }
 
-const text = (title, field) => ({ title, sort: field, cell: (row) => String(row[field] ?? "") });
-const count = (title, field) => ({ title, sort: field, number: true, cell: (row) => number(row[field]) });
-const rateOf = (title, field) => ({
-  title, sort: `message_stats.${field}_details.rate`, number: true, cell: (row) => rate(row.message_stats?.[`${field}_details`]),
-});
-
 export const connections = (desk) => list(desk, "connections", [
   { title: "Name", sort: "name", cell: (row) => link(row.client_properties?.connection_name ?? row.name, "connection", row.name) },
   text("User", "user"), text("Virtual host", "vhost"), text("State", "state"), count("Channels", "channels"),
@@ -99,8 +93,6 @@ export const connections = (desk) => list(desk, "connections", [
   { title: "TLS", cell: (row) => (row.ssl ? "yes" : "no") },
 ]);
 
-export const rateOfBytes = (details) => (typeof details?.rate === "number" ? `${bytes(Math.round(details.rate))}/s` : "");
-
 export const channels = (desk) => list(desk, "channels", [
   text("Name", "name"), text("User", "user"), text("Virtual host", "vhost"),
   { title: "Mode", cell: (row) => (row.transactional ? "transactions" : row.confirm ? "confirms" : "") },
@@ -108,16 +100,20 @@ export const channels = (desk) => list(desk, "channels", [
   rateOf("Publish", "publish"), rateOf("Deliver", "deliver_get"), rateOf("Ack", "ack"),
 ]);
 
+export const consumerColumns = [
+  text("Tag", "consumer_tag"),
+  { title: "Channel", cell: (row) => row.channel_details?.name },
+  { title: "Acks", cell: (row) => (row.ack_required ? "yes" : "no") },
+  count("Prefetch", "prefetch_count"),
+  text("Active", "activity_status"),
+];
+
 export const consumers = () => ({
   async live() {
     return [table([
       { title: "Queue", cell: (row) => link(row.queue.name, "queue", row.queue.vhost, row.queue.name) },
       { title: "Virtual host", cell: (row) => row.queue.vhost },
-      { title: "Tag", cell: (row) => row.consumer_tag },
-      { title: "Channel", cell: (row) => row.channel_details?.name },
-      { title: "Acks", cell: (row) => (row.ack_required ? "yes" : "no") },
-      { title: "Prefetch", number: true, cell: (row) => number(row.prefetch_count) },
-      { title: "Active", cell: (row) => row.activity_status },
+      ...consumerColumns,
     ], await get("consumers"))];
   },
 });

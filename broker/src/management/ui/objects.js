@@ -1,8 +1,8 @@
 // One queue, exchange or connection, and what can be done with it.
 
 import { ask, get, path } from "./api.js";
-import { button, bytes, element, form, link, number, rate, table, tiles } from "./elements.js";
-import { rateOfBytes } from "./lists.js";
+import { button, bytes, count, element, form, link, number, rate, rateOf, rateOfBytes, table, text, tiles } from "./elements.js";
+import { consumerColumns } from "./lists.js";
 
 const GET_MOST = 10;
 const TRUNCATED_OCTETS = 50_000;
@@ -17,7 +17,7 @@ const sure = (question, what) => { if (confirm(question)) what(); };
 function bindings(rows, ends) {
   return table([
     { title: ends === "source" ? "From" : "To", cell: (row) => end(row, ends) },
-    { title: "Routing key", cell: (row) => row.routing_key },
+    text("Routing key", "routing_key"),
     { title: "Arguments", cell: (row) => (Object.keys(row.arguments).length > 0 ? json(row.arguments) : "") },
   ], rows);
 }
@@ -55,13 +55,7 @@ export function queue(desk, vhost, name) {
           "In memory": bytes(queue.memory), "Arguments": json(queue.arguments),
         }),
         element("h2", {}, "Consumers"),
-        table([
-          { title: "Tag", cell: (row) => row.consumer_tag },
-          { title: "Channel", cell: (row) => row.channel_details?.name },
-          { title: "Acks", cell: (row) => (row.ack_required ? "yes" : "no") },
-          { title: "Prefetch", number: true, cell: (row) => number(row.prefetch_count) },
-          { title: "Active", cell: (row) => row.activity_status },
-        ], queue.consumer_details ?? []),
+        table(consumerColumns, queue.consumer_details ?? []),
         element("h2", {}, "Bindings"),
         bindings(bound, "source"),
       ];
@@ -128,12 +122,8 @@ export function connection(desk, name) {
         }),
         element("h2", {}, "Channels"),
         table([
-          { title: "Number", number: true, cell: (row) => number(row.number) },
-          { title: "Consumers", number: true, cell: (row) => number(row.consumer_count) },
-          { title: "Prefetch", number: true, cell: (row) => number(row.prefetch_count) },
-          { title: "Unacked", number: true, cell: (row) => number(row.messages_unacknowledged) },
-          { title: "Publish", number: true, cell: (row) => rate(row.message_stats?.publish_details) },
-          { title: "Deliver", number: true, cell: (row) => rate(row.message_stats?.deliver_get_details) },
+          count("Number", "number"), count("Consumers", "consumer_count"), count("Prefetch", "prefetch_count"),
+          count("Unacked", "messages_unacknowledged"), rateOf("Publish", "publish"), rateOf("Deliver", "deliver_get"),
         ], channels),
       ];
     },
