@@ -347,16 +347,16 @@ fn locate(shared: &Shared, body: BodyId, out: &mut Vec<u8>) -> Whereabouts {
     let found = state.queues.get(&QueueId::BODIES).and_then(|log| {
         let (index, distance) = log.find(body.position())?;
         let chunk = log.chunks.get(index).filter(|chunk| chunk.live.contains(distance))?;
-        Some((log, chunk))
+        Some((log, chunk, distance))
     });
-    let Some((log, chunk)) = found else {
+    let Some((log, chunk, distance)) = found else {
         return Whereabouts::Nowhere;
     };
     match (chunk.place(), chunk.buffer()) {
         (Place::Open, _) if copy(chunk.key(), log.open_bytes().unwrap_or_default(), body, out) => Whereabouts::Read,
         (Place::Open, _) => Whereabouts::Nowhere,
         (_, Some(bytes)) => Whereabouts::Shared(chunk.key(), bytes.clone()),
-        (_, None) => Whereabouts::Stored(chunk.key()),
+        (_, None) => Whereabouts::Stored(chunk.value_key_at(distance)),
     }
 }
 

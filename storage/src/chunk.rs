@@ -7,6 +7,7 @@
 //! index entry    version:1  count:4  span:4  bytes:4  body:4  live set      (version 1 had no body)
 //!                version 3, of a chunk in which something expires, has  expires:8  before the live set
 //!                version 4, of a chunk with shared bodies, has  expires:8  references  before it: see `bodies.rs`
+//!                version 5, of one entry for several chunks that follow one another, has  length:varint  starts  besides
 //! queue state    version:1  low:8  delivered:8  indexed:8  next:8
 //! ```
 //!
@@ -176,15 +177,17 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// What the index knows of a chunk.
+/// What the index knows of a chunk, or of several small ones that follow one another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexEntry {
     /// How many messages the chunk holds, dead ones included.
     pub(crate) count: u32,
     /// The distance from its first position to its last.
     pub(crate) span: u32,
-    /// The size of its value.
+    /// The size of its value, or of all its values.
     pub(crate) bytes: u32,
+    /// Of several: where those begin of which something may be alive. The sizes above are those of all that there once were.
+    pub(crate) starts: Option<LiveSet>,
     /// What the live messages weigh. Unknown to version 1.
     pub(crate) body: Option<u32>,
     /// Nothing in it expires before this.
@@ -201,10 +204,12 @@ impl IndexEntry {
         numbers: [u32; 4],
         expires: u64,
         references: &References,
+        starts: Option<&LiveSet>,
         live: &LiveSet,
         out: &mut Vec<u8>,
     ) {
         let version = match expires {
+            _ if starts.is_some() => INDEX_VERSION_OF_SEVERAL,
             _ if !references.is_empty() => INDEX_VERSION_REFERRING,
             NEVER => INDEX_VERSION,
             _ => INDEX_VERSION_EXPIRING,
@@ -216,8 +221,14 @@ impl IndexEntry {
         if version != INDEX_VERSION {
             out.extend_from_slice(&expires.to_be_bytes());
         }
-        if version == INDEX_VERSION_REFERRING {
+        if version >= INDEX_VERSION_REFERRING {
             references.encode_into(first, out);
+        }
+        if let Some(starts) = starts {
+            let mut stored = Vec::new();
+            starts.encode_into(&mut stored);
+            varint::write(stored.len() as u64, out);
+            out.extend_from_slice(&stored);
         }
         live.encode_into(out);
     }
@@ -225,8 +236,10 @@ impl IndexEntry {
     /// Reads the entry of a chunk that begins at `first`.
     pub(crate) fn decode(queue: QueueId, first: Position, stored: &[u8]) -> Result<Self, StorageError> {
         let version = match stored.first() {
-            Some(&version @ INDEX_VERSION_WITHOUT_BODY..INDEX_VERSION_REFERRING) => version,
-            _ => check_version("an index entry", stored, INDEX_VERSION_REFERRING).map(|()| INDEX_VERSION_REFERRING)?,
+            Some(&version @ INDEX_VERSION_WITHOUT_BODY..INDEX_VERSION_OF_SEVERAL) => version,
+            _ => {
+                check_version("an index entry", stored, INDEX_VERSION_OF_SEVERAL).map(|()| INDEX_VERSION_OF_SEVERAL)?
+            }
         };
         Self::decode_rest(version, first, stored.get(1..).unwrap_or_default())
             .ok_or_else(|| StorageError::corrupt(format!("an index entry of queue {queue}")))
@@ -249,12 +262,20 @@ impl IndexEntry {
             rest = after;
         }
         let mut references = References::default();
-        if version == INDEX_VERSION_REFERRING {
+        if version >= INDEX_VERSION_REFERRING {
             references = References::decode(first, &mut rest)?;
             // What a repair could not weigh.
             body = body.filter(|body| *body != UNKNOWN_BODY);
         }
+        let mut starts = None;
+        if version == INDEX_VERSION_OF_SEVERAL {
+            let length = usize::try_from(varint::read(&mut rest)?).ok()?;
+            let (stored, after) = rest.split_at_checked(length)?;
+            starts = Some(LiveSet::decode(stored)?);
+            rest = after;
+        }
         let entry = Self {
+            starts,
             count: u32::from_be_bytes(*count),
             span: u32::from_be_bytes(*span),
             bytes: u32::from_be_bytes(*bytes),
@@ -264,7 +285,8 @@ impl IndexEntry {
             live: LiveSet::decode(rest)?,
         };
         let last = entry.live.last().unwrap_or(0);
-        (entry.live.count() <= entry.count && last <= entry.span).then_some(entry)
+        let last_start = entry.starts.as_ref().map_or(Some(0), LiveSet::last)?;
+        (entry.live.count() <= entry.count && last.max(last_start) <= entry.span).then_some(entry)
     }
 
     /// The entry of a chunk that cannot be read: it stays in its place as at least one message, so that it is neither forgotten
@@ -274,6 +296,7 @@ impl IndexEntry {
             count: 1,
             span: u32::MAX,
             bytes: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
+            starts: None,
             body: Some(0),
             expires: NEVER,
             references: References::default(),
@@ -318,12 +341,63 @@ impl IndexEntry {
             count,
             span,
             bytes,
+            starts: None,
             body: Some(body),
             expires,
             references,
             live,
         })
     }
+
+    /// The values that the chunk with this key is stored as, of which something is alive.
+    pub(crate) fn values(&self, key: ChunkKey) -> Vec<Value> {
+        values_of(key, self.span, self.starts.as_ref(), &self.live).collect()
+    }
+
+    /// Whether it tells of the value at a distance from the first position.
+    pub(crate) fn has_value(&self, distance: u32) -> bool {
+        self.starts
+            .as_ref()
+            .map_or(distance == 0, |starts| starts.contains(distance))
+    }
+}
+
+/// One of the values that a chunk is stored as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Value {
+    pub(crate) key: ChunkKey,
+    /// Nothing behind this position is in it.
+    pub(crate) last: Position,
+    /// What of it is alive, by the distance from its own first position.
+    pub(crate) live: LiveSet,
+}
+
+/// The values of a chunk, as [`IndexEntry::values`] says.
+pub(crate) fn values_of<'a>(
+    key: ChunkKey,
+    span: u32,
+    starts: Option<&'a LiveSet>,
+    live: &'a LiveSet,
+) -> impl Iterator<Item = Value> + use<'a> {
+    let at = move |distance: u32| Position(key.first.0 + u64::from(distance));
+    let alone = starts.is_none().then(|| Value {
+        key,
+        last: at(span),
+        live: live.clone(),
+    });
+    let mut rest = starts.map(|starts| starts.iter().peekable());
+    let several = std::iter::from_fn(move || {
+        let rest = rest.as_mut()?;
+        let start = rest.next()?;
+        let last = rest.peek().map_or(span, |next| next - 1);
+        let first = at(start);
+        Some(Value {
+            key: ChunkKey { first, ..key },
+            last: at(last),
+            live: live.part(start, last),
+        })
+    });
+    alone.into_iter().chain(several).filter(|value| value.live.count() > 0)
 }
 
 /// What the live messages of a chunk weigh.
@@ -414,6 +488,7 @@ const CHUNK_VERSION_REFERRING: u8 = 2;
 const INDEX_VERSION: u8 = 2;
 const INDEX_VERSION_EXPIRING: u8 = 3;
 const INDEX_VERSION_REFERRING: u8 = 4;
+const INDEX_VERSION_OF_SEVERAL: u8 = 5;
 const INDEX_VERSION_WITHOUT_BODY: u8 = 1;
 const STATE_VERSION: u8 = 1;
 
@@ -487,7 +562,15 @@ mod tests {
         assert_eq!(entry.references.get(Position(104)), Some(BodyId(7)));
         let mut stored = Vec::new();
         let numbers = [entry.count, entry.span, entry.bytes, 9];
-        IndexEntry::encode_into(KEY.first, numbers, NEVER, &entry.references, &entry.live, &mut stored);
+        IndexEntry::encode_into(
+            KEY.first,
+            numbers,
+            NEVER,
+            &entry.references,
+            None,
+            &entry.live,
+            &mut stored,
+        );
         assert_eq!(IndexEntry::decode(QUEUE, KEY.first, &stored).unwrap(), entry);
         for length in 1..stored.len() {
             assert!(IndexEntry::decode(QUEUE, KEY.first, &stored[..length]).is_err());
@@ -534,12 +617,12 @@ mod tests {
         let mut stored = Vec::new();
         let numbers = [entry.count, entry.span, entry.bytes, 305];
         let none = References::default();
-        IndexEntry::encode_into(KEY.first, numbers, NEVER, &none, &entry.live, &mut stored);
+        IndexEntry::encode_into(KEY.first, numbers, NEVER, &none, None, &entry.live, &mut stored);
         assert_eq!(IndexEntry::decode(QUEUE, KEY.first, &stored).unwrap(), entry);
         assert!(IndexEntry::decode(QUEUE, KEY.first, &stored[..stored.len() - 1]).is_err());
         assert_eq!(stored[0], 2, "an older version reads what does not expire");
         stored.clear();
-        IndexEntry::encode_into(KEY.first, numbers, 77, &none, &entry.live, &mut stored);
+        IndexEntry::encode_into(KEY.first, numbers, 77, &none, None, &entry.live, &mut stored);
         let expiring = IndexEntry { expires: 77, ..entry };
         assert_eq!(IndexEntry::decode(QUEUE, KEY.first, &stored).unwrap(), expiring);
         assert!(IndexEntry::decode(QUEUE, KEY.first, &stored[..20]).is_err());

@@ -67,6 +67,7 @@ enum Work {
 impl Shared {
     pub(crate) fn new(engine: Box<dyn Engine>, options: StoreOptions, mut state: State, next_queue_id: u64) -> Self {
         state.pending.freed_bytes_min = options.reclaim_bytes_min / 2;
+        state.pending.unjoined_chunks = options.unjoined_chunks;
         Self {
             engine,
             options,

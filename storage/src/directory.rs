@@ -1,7 +1,7 @@
 //! The data directory: who may open it, and which version wrote it.
 //!
 //! ```text
-//! DIRECTORY/FORMAT    "leveret storage format 2": looked at before anything else is touched
+//! DIRECTORY/FORMAT    "leveret storage format 3": looked at before anything else is touched
 //! DIRECTORY/db/       RocksDB's own
 //! ```
 
@@ -193,7 +193,7 @@ fn create_error(directory: &Path, error: io::Error) -> StorageError {
 
 /// The version of the layout as a whole. Stored things have versions of their own, so this changes only when a version that
 /// does not know the new layout could do harm. 2: messages may refer to bodies, which version 1 would not find.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const FORMAT: &str = "FORMAT";
 const FORMAT_TEMPORARY: &str = "FORMAT.new";
 const FORMAT_PREFIX: &str = "leveret storage format ";

@@ -28,6 +28,7 @@ pub struct ExpiredFound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SeenChunk {
     key: ChunkKey,
+    last: Position,
     /// Messages in it, dead or alive, when it was seen: with another one it must be looked at again.
     count: u32,
     search_at: u64,
@@ -58,8 +59,10 @@ impl Store {
         for chunk in &mut chunks {
             chunk.search_at = NEVER;
             let mut show = |shown: Shown<'_>| {
-                let Shown::Message(message) = shown else {
-                    return ControlFlow::Break(());
+                let message = match shown {
+                    Shown::Message(message) if message.position <= chunk.last => message,
+                    Shown::EndOfValue(end) if end < chunk.last => return ControlFlow::Continue(()),
+                    _ => return ControlFlow::Break(()),
                 };
                 if message.position >= range.end {
                     return ControlFlow::Break(());
@@ -145,6 +148,7 @@ impl QueueLog {
             if search_at <= now {
                 expired.push(SeenChunk {
                     key: chunk.key(),
+                    last: chunk.last(),
                     count: chunk.count,
                     search_at,
                 });

@@ -28,6 +28,14 @@ pub(crate) struct ChunkKey {
     pub(crate) generation: u32,
 }
 
+impl ChunkKey {
+    /// None comes before it.
+    pub(crate) const FIRST: Self = Self {
+        first: Position(0),
+        generation: 0,
+    };
+}
+
 /// Everything that can be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Key<'a> {

@@ -115,12 +115,39 @@ impl LiveSet {
             Shape::Bits(bits) => (None, &bits.words, &[]),
             Shape::List(list) => (None, &[], list),
         };
-        let bits = words.iter().zip(0u32..).flat_map(|(&word, index)| {
-            (0..64)
-                .filter(move |bit| word >> bit & 1 == 1)
-                .map(move |bit| index * 64 + bit)
-        });
+        let bits = words.iter().zip(0u32..).flat_map(|(&word, index)| bits_of(word, index));
         range.into_iter().flatten().chain(bits).chain(list.iter().copied())
+    }
+
+    /// Those from one distance to another, both included, by their distance from the first of the two.
+    pub(crate) fn part(&self, from: u32, last: u32) -> Self {
+        let shift = |alive: u32| alive - from;
+        Self(match &self.0 {
+            Shape::None => Shape::None,
+            Shape::Range(start, end) => match ((*start).max(from), (*end).min(last)) {
+                (start, end) if start <= end => Shape::Range(start - from, end - from),
+                _ => Shape::None,
+            },
+            Shape::Bits(bits) => shape_of(bits.within(from, last).map(shift).collect()),
+            Shape::List(list) => {
+                let start = list.partition_point(|alive| *alive < from);
+                let rest = list.iter().copied().skip(start).take_while(|alive| *alive <= last);
+                shape_of(rest.map(shift).collect())
+            }
+        })
+    }
+
+    /// The highest one that is not above a distance.
+    pub(crate) fn floor(&self, distance: u32) -> Option<u32> {
+        match &self.0 {
+            Shape::None => None,
+            Shape::Range(first, last) => (*first <= distance).then_some(distance.min(*last)),
+            Shape::Bits(bits) => bits.within(0, distance).last(),
+            Shape::List(list) => list
+                .get(..list.partition_point(|alive| *alive <= distance))?
+                .last()
+                .copied(),
+        }
     }
 
     /// The set of these, which must ascend.
@@ -222,10 +249,25 @@ impl Bits {
         }
     }
 
+    /// Those from one distance to another, both included.
+    fn within(&self, from: u32, last: u32) -> impl Iterator<Item = u32> {
+        let words = self.words.iter().zip(0u32..).skip(word_of(from));
+        let words = words.take_while(move |(_, index)| index * 64 <= last);
+        let all = words.flat_map(|(&word, index)| bits_of(word, index));
+        all.filter(move |distance| (from..=last).contains(distance))
+    }
+
     fn last(&self) -> Option<u32> {
         let (index, word) = self.words.iter().enumerate().rfind(|(_, word)| **word != 0)?;
         Some(index as u32 * 64 + 63 - word.leading_zeros())
     }
+}
+
+/// The distances that a word of bits stands for.
+fn bits_of(word: u64, index: u32) -> impl Iterator<Item = u32> {
+    (0..64)
+        .filter(move |bit| word >> bit & 1 == 1)
+        .map(move |bit| index * 64 + bit)
 }
 
 /// The smallest form for these ascending distances.
@@ -319,6 +361,11 @@ mod tests {
             set.remove_below(below, |distance| distance % 7 == 0);
             model.retain(|&distance| distance >= below || distance % 7 == 0);
             check(&set, &model);
+            for (from, last) in [(0, below), (below, last), (below / 2, below), (last, last)] {
+                let part: BTreeSet<u32> = model.iter().filter(|at| (from..=last).contains(*at)).map(|at| at - from).collect();
+                check(&set.part(from, last), &part);
+                prop_assert_eq!(set.floor(from), model.range(..=from).next_back().copied());
+            }
         }
 
         #[test]

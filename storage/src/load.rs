@@ -138,16 +138,17 @@ fn scan_queues(
 
 impl Loading {
     fn add_indexed(&mut self, engine: &dyn Engine, key: ChunkKey, value: &[u8]) -> Result<(), StorageError> {
-        let Self { queue, weigh, .. } = *self;
-        let mut entry = match IndexEntry::decode(queue, key.first, value) {
-            Err(error @ StorageError::Corrupt { .. }) => match unindexed(engine, queue, key, &error, weigh)? {
-                Some(entry) => entry,
-                None => return Ok(()),
-            },
+        let mut entry = match IndexEntry::decode(self.queue, key.first, value) {
+            Err(error @ StorageError::Corrupt { .. }) => {
+                tracing::error!(%error, "the settled messages of chunk {} come back", key.first);
+                // Nobody knows how many chunks it told of: all from here on are looked at.
+                self.stored.indexed = self.stored.indexed.min(key.first);
+                return Ok(());
+            }
             entry => entry?,
         };
         if entry.body.is_none() {
-            entry.body = Some(weigh_stored(engine, queue, key, &entry, weigh)?);
+            entry.body = Some(weigh_stored(engine, self.queue, key, &entry, self.weigh)?);
         }
         self.references.add_live(key.first, &entry);
         self.chunks.push_back(Chunk::stored(key, entry, true));
@@ -155,7 +156,9 @@ impl Loading {
     }
 
     fn add_unindexed(&mut self, key: ChunkKey, value: &[u8]) -> Result<(), StorageError> {
-        if let Err(at) = self.chunks.binary_search_by_key(&key, |chunk| chunk.key()) {
+        let at = self.chunks.partition_point(|chunk| chunk.key() <= key);
+        let before = at.checked_sub(1).and_then(|before| self.chunks.get(before));
+        if before.is_none_or(|before| !before.has_value(key)) {
             let entry = entry_of(self.queue, key, value, self.weigh)?;
             self.references.add_live(key.first, &entry);
             self.chunks.insert(at, Chunk::stored(key, entry, false));
@@ -186,8 +189,8 @@ impl Loading {
     }
 }
 
-/// What the live messages of a chunk weigh, if its index entry is too old to say so. One that cannot be read counts nothing; it
-/// is reported when somebody reads it.
+/// What the live messages of a chunk weigh, if its index entry does not say so. What cannot be read counts nothing; it is
+/// reported when somebody reads it.
 fn weigh_stored(
     engine: &dyn Engine,
     queue: QueueId,
@@ -195,11 +198,14 @@ fn weigh_stored(
     entry: &IndexEntry,
     weigh: fn(&[u8]) -> Weight,
 ) -> Result<u32, StorageError> {
-    let stored = Key::Chunk(queue, key);
-    let Some(chunk) = engine.get(stored.space(), &stored.encode())? else {
-        return Ok(0);
-    };
-    Ok(weigh_live(queue, key, &chunk, &entry.live, weigh).unwrap_or(0))
+    let mut body = 0u32;
+    for value in entry.values(key) {
+        let stored = Key::Chunk(queue, value.key);
+        if let Some(chunk) = engine.get(stored.space(), &stored.encode())? {
+            body = body.saturating_add(weigh_live(queue, value.key, &chunk, &value.live, weigh).unwrap_or(0));
+        }
+    }
+    Ok(body)
 }
 
 /// What was spilled before this start is of no use to anybody.
@@ -229,20 +235,6 @@ fn entry_of(
         }
         entry => entry,
     }
-}
-
-/// The entry of a chunk whose stored one is damaged: what was settled of it comes back. None if there is no such chunk.
-fn unindexed(
-    engine: &dyn Engine,
-    queue: QueueId,
-    key: ChunkKey,
-    error: &StorageError,
-    weigh: fn(&[u8]) -> Weight,
-) -> Result<Option<IndexEntry>, StorageError> {
-    tracing::error!(%error, "the settled messages of chunk {} come back", key.first);
-    let stored = Key::Chunk(queue, key);
-    let chunk = engine.get(stored.space(), &stored.encode())?;
-    chunk.map(|chunk| entry_of(queue, key, &chunk, weigh)).transpose()
 }
 
 fn load_counts(engine: &dyn Engine, state: &mut State) -> Result<(), StorageError> {

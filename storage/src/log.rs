@@ -1,6 +1,7 @@
 //! One queue's chunks as the store knows them in memory: where each message is, and what of it is alive.
 
 mod chunk;
+mod join;
 mod removal;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -41,9 +42,8 @@ pub(crate) struct QueueLog {
     known: bool,
     /// Bytes of chunks that went, since the disk was last asked to free them.
     pub(crate) freed_bytes: u64,
-    /// Chunks opened, and chunks made of others, since small ones were last looked for.
+    /// Chunks opened since small ones were last joined.
     opened: u32,
-    merged: u32,
 }
 
 impl QueueLog {
@@ -128,11 +128,9 @@ impl QueueLog {
         pending.open.push(queue);
         self.note_lazy(queue, pending);
         self.opened += 1;
-        let crowd = crowd_chunks(pending.queues);
-        if self.opened as usize >= crowd {
+        if self.opened as usize >= pending.unjoined_chunks {
             self.opened = 0;
-            // The newest are left alone for a while: they may be about to be settled.
-            self.note_crowd(queue, self.chunks.len().saturating_sub(crowd), pending);
+            self.join_small(queue, pending);
         }
         if !self.known && !queue.is_spill() {
             self.known = true;
@@ -237,28 +235,6 @@ impl QueueLog {
         self.chunks.front().map_or(self.next, |chunk| chunk.first())
     }
 
-    /// Small chunks have become one, at this index.
-    pub(crate) fn merged(&mut self, queue: QueueId, index: usize, pending: &mut Pending) {
-        self.release_spare_memory();
-        self.merged += 1;
-        if self.merged >= MERGED_CHUNKS && self.chunks.len() >= MERGED_QUEUE_CHUNKS {
-            self.merged = 0;
-            self.note_crowd(queue, index.saturating_sub(MERGED_CHUNKS as usize / 2), pending);
-        }
-    }
-
-    /// Has the chunk at an index written as one with its neighbours, if it is small: a long queue that came in small commits would
-    /// cost more memory for its index than it should.
-    fn note_crowd(&mut self, queue: QueueId, index: usize, pending: &mut Pending) {
-        if index < CROWD_CHUNKS_MIN / 2 || queue.is_spill() {
-            return;
-        }
-        if let Some(chunk) = self.chunks.get_mut(index).filter(|chunk| !chunk.noted) {
-            chunk.noted = true;
-            pending.sparse.push((queue, chunk.key()));
-        }
-    }
-
     /// Makes room for one more chunk. There may be a million of them, so a list must not be half empty.
     fn make_room(&mut self) {
         if self.chunks.len() == self.chunks.capacity() {
@@ -268,7 +244,7 @@ impl QueueLog {
     }
 
     /// Gives memory back when chunks have gone; cheap when there is nothing to give.
-    pub(super) fn release_spare_memory(&mut self) {
+    pub(crate) fn release_spare_memory(&mut self) {
         let (used, capacity) = (self.chunks.len(), self.chunks.capacity());
         if capacity > KEPT_CHUNKS && used < capacity / SPARE_DIVISOR {
             self.chunks.shrink_to(2 * used + SPARE_CHUNKS_MIN);
@@ -291,8 +267,14 @@ impl QueueLog {
         }
     }
 
-    /// The chunks whose index entries are missing or outdated. The caller writes them with the next commit, and the state.
-    pub(crate) fn take_stale(&mut self, queue: QueueId, pending: &mut Pending) -> Vec<ChunkKey> {
+    /// The chunks whose index entries are missing or outdated, but for small ones among the newest. The caller writes them with the
+    /// next commit, and the state.
+    pub(crate) fn take_stale(
+        &mut self,
+        queue: QueueId,
+        unjoined_chunks: usize,
+        pending: &mut Pending,
+    ) -> Vec<ChunkKey> {
         self.lazy_noted = false;
         let mut keys = Vec::new();
         for first in std::mem::take(&mut self.stale) {
@@ -306,13 +288,27 @@ impl QueueLog {
                 keys.push(chunk.key());
             }
         }
-        let new = self.chunks.partition_point(|chunk| chunk.first() < self.indexed);
-        keys.extend(self.chunks.range(new..).map(|chunk| chunk.key()));
-        if self.indexed != self.next {
-            self.indexed = self.next;
+        let young = self.chunks.len() - self.young_chunks(unjoined_chunks);
+        let reach = self.chunks.get(young).map_or(self.next, |chunk| chunk.first());
+        if self.indexed < reach {
+            let new = self.chunks.partition_point(|chunk| chunk.first() < self.indexed);
+            keys.extend(self.chunks.range(new..young).map(|chunk| chunk.key()));
+            self.indexed = reach;
             self.note_state(queue, pending);
         }
         keys
+    }
+
+    /// How many of the last chunks need no index entry yet: small ones, all alive, that are about to be joined or to be gone. A
+    /// start reads them instead.
+    fn young_chunks(&self, unjoined_chunks: usize) -> usize {
+        let mut bytes = 0;
+        let newest = self.chunks.iter().rev().take(2 * unjoined_chunks);
+        let young = newest.take_while(|chunk| {
+            bytes = u32::saturating_add(bytes, chunk.bytes);
+            bytes <= YOUNG_BYTES_MAX && chunk.is_young()
+        });
+        young.count()
     }
 
     /// Puts the queue on the list of those with index entries to write, when it has a new chunk.
@@ -339,29 +335,18 @@ impl QueueLog {
         chunk.note_sparse(queue, pending);
         if strict {
             pending.index_now.push((queue, chunk.key()));
-        } else if !chunk.stale && chunk.first() < self.indexed {
-            chunk.stale = true;
-            self.stale.push(chunk.first());
+        } else {
+            if !chunk.stale && chunk.first() < self.indexed {
+                chunk.stale = true;
+                self.stale.push(chunk.first());
+            }
             self.note_lazy(queue, pending);
         }
     }
 }
 
-/// How many chunks of a queue are opened before older ones are looked at, when there are so many queues.
-fn crowd_chunks(queues: usize) -> usize {
-    (CROWD_CHUNKS_OF_ALL / queues.max(1)).clamp(CROWD_CHUNKS_MIN, CROWD_CHUNKS_MAX)
-}
-
-/// Each time so many chunks were opened, the older ones are looked at.
-const CROWD_CHUNKS_MAX: usize = 48;
-/// With many queues sooner, so that this many small chunks of all together are left alone,
-const CROWD_CHUNKS_OF_ALL: usize = 160_000;
-/// but not sooner than this, because each message is read and written again.
-const CROWD_CHUNKS_MIN: usize = 16;
-/// Each time so many chunks were made of smaller ones, they are looked at again,
-const MERGED_CHUNKS: u32 = 16;
-/// if the queue has so many: what is read back of a queue is whole chunks, so those of a short one had better be small.
-const MERGED_QUEUE_CHUNKS: usize = 96;
+/// Up to so many bytes of a queue's newest chunks, each of them small, have no index entry.
+const YOUNG_BYTES_MAX: u32 = 64 << 10;
 /// A queue's list of chunks grows by a part in so many, and gives memory back when less than one part in so many is used.
 const SPARE_DIVISOR: usize = 4;
 /// Chunks that a list has room for when it grows or shrinks,

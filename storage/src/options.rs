@@ -23,6 +23,8 @@ pub struct StoreOptions {
     pub fsync: Fsync,
     /// A chunk is closed when it has grown to this. A larger message has a chunk of its own.
     pub chunk_bytes: usize,
+    /// So many chunks at the end of a queue are left as they are, however small: they may be about to be settled.
+    pub unjoined_chunks: usize,
     /// Above this much that waits to be written, [`Store::is_congested`](crate::Store::is_congested) asks publishers to pause.
     /// It says that they may go on at half of it.
     pub pending_bytes_max: usize,
@@ -48,6 +50,7 @@ impl Default for StoreOptions {
         Self {
             fsync: Fsync::Always,
             chunk_bytes: CHUNK_BYTES,
+            unjoined_chunks: UNJOINED_CHUNKS,
             pending_bytes_max: PENDING_BYTES_MAX,
             lazy_flush: Duration::from_millis(LAZY_FLUSH_MILLIS),
             sparse_patience: Duration::from_millis(SPARSE_PATIENCE_MILLIS),
@@ -65,6 +68,7 @@ impl StoreOptions {
     pub fn restless() -> Self {
         Self {
             chunk_bytes: RESTLESS_CHUNK_BYTES,
+            unjoined_chunks: RESTLESS_UNJOINED_CHUNKS,
             sparse_patience: Duration::from_millis(LAZY_FLUSH_MILLIS),
             reclaim_pause: Duration::from_millis(RESTLESS_PAUSE_MILLIS),
             reclaim_bytes_min: 0,
@@ -75,6 +79,8 @@ impl StoreOptions {
 
 /// Large enough that a long queue has few chunks, small enough to be read back in a moment.
 pub const CHUNK_BYTES: usize = 1 << 20;
+/// Few, because each is a place in memory, and there may be ten thousand queues.
+pub const UNJOINED_CHUNKS: usize = 16;
 /// Some tenths of a second of a fast disk.
 pub const PENDING_BYTES_MAX: usize = 64 << 20;
 /// What is settled within this time of a crash may be delivered again.
@@ -87,4 +93,5 @@ pub const RECLAIM_PAUSE_SECONDS: u64 = 10;
 pub const RECLAIM_BYTES_MIN: u64 = 32 << 20;
 /// A handful of small messages.
 const RESTLESS_CHUNK_BYTES: usize = 2_000;
+const RESTLESS_UNJOINED_CHUNKS: usize = 2;
 const RESTLESS_PAUSE_MILLIS: u64 = 20;

@@ -54,8 +54,10 @@ pub(crate) struct Pending {
     pub(crate) waiting: Vec<(QueueId, ChunkKey)>,
     /// The bytes of open and waiting chunks.
     pub(crate) bytes: usize,
-    /// Stored chunks of which nothing is alive, and whether they have an index entry.
-    pub(crate) dead: Vec<(QueueId, ChunkKey, bool)>,
+    /// Stored values of chunks of which nothing is alive.
+    pub(crate) dead: Vec<(QueueId, ChunkKey)>,
+    /// Index entries of what is dead, or has been joined with others.
+    pub(crate) dead_entries: Vec<(QueueId, ChunkKey)>,
     /// Keys to delete as ranges.
     pub(crate) ranges: Vec<(Space, Vec<u8>, Vec<u8>)>,
     /// Chunks whose index entry must go with this commit.
@@ -81,6 +83,8 @@ pub(crate) struct Pending {
     pub(crate) gone: Vec<KeyRange>,
     /// Files of a queue are looked for when so much of it has gone.
     pub(crate) freed_bytes_min: u64,
+    /// So many chunks at the end of a queue are not joined with others.
+    pub(crate) unjoined_chunks: usize,
     /// Chunks that have become sparse; not part of a commit.
     pub(crate) sparse: Vec<(QueueId, ChunkKey)>,
     /// There is to be a commit at once.
@@ -89,8 +93,6 @@ pub(crate) struct Pending {
     pub(crate) awaited: bool,
     /// Somebody waits for something else than messages: messages may be settled before they are written.
     pub(crate) must_sync: bool,
-    /// How many queues there were when the last commit was cut.
-    pub(crate) queues: usize,
     /// Buffers to use again.
     spare: Vec<Vec<u8>>,
     spare_bytes: usize,
@@ -106,7 +108,8 @@ pub(crate) struct Cut {
     pub(crate) flush: bool,
     pub(crate) chunks: Vec<(QueueId, ChunkKey, SharedBytes)>,
     pub(crate) chunk_bytes: usize,
-    dead: Vec<(QueueId, ChunkKey, bool)>,
+    dead: Vec<(QueueId, ChunkKey)>,
+    dead_entries: Vec<(QueueId, ChunkKey)>,
     ranges: Vec<(Space, Vec<u8>, Vec<u8>)>,
     index: Vec<(QueueId, ChunkKey, Range<usize>)>,
     index_bytes: Vec<u8>,
@@ -148,7 +151,8 @@ impl State {
                 pending.drop_buffers();
             }
         }
-        cut.dead = std::mem::take(&mut pending.dead);
+        cut.dead.append(&mut pending.dead);
+        cut.dead_entries = std::mem::take(&mut pending.dead_entries);
         cut.ranges = std::mem::take(&mut pending.ranges);
         cut.deleted_states = std::mem::take(&mut pending.deleted_states);
         cut.counts = std::mem::take(&mut pending.counts);
@@ -158,7 +162,6 @@ impl State {
         cut.scheduled_bytes = payloads.map(Vec::len).sum();
         cut.next_queue_id = pending.next_queue_id.take();
         pending.urgent = false;
-        pending.queues = queues.len();
         let awaited = std::mem::take(&mut pending.awaited);
         cut.needs_sync = std::mem::take(&mut pending.must_sync) || (awaited && !cut.chunks.is_empty());
         pending.bytes = 0;
@@ -190,14 +193,20 @@ impl State {
     fn cut_index(&mut self, cut: &mut Cut, lazily: bool) {
         let Self { queues, pending, .. } = self;
         let mut stale = std::mem::take(&mut pending.index_now);
-        let lazy = if lazily {
+        // What a store leaves behind when it is closed is found without looking at messages.
+        let closing = self.stop == Some(Stop::Flush);
+        let mut lazy = if lazily {
             std::mem::take(&mut pending.lazy)
         } else {
             Vec::new()
         };
+        if lazily && closing {
+            lazy = queues.keys().copied().filter(|queue| !queue.is_spill()).collect();
+        }
+        let unjoined_chunks = if closing { 0 } else { pending.unjoined_chunks };
         for queue in lazy {
             if let Some(log) = queues.get_mut(&queue) {
-                let keys = log.take_stale(queue, pending);
+                let keys = log.take_stale(queue, unjoined_chunks, pending);
                 stale.extend(keys.into_iter().map(|key| (queue, key)));
             }
         }
@@ -230,6 +239,7 @@ impl Pending {
         self.open.is_empty()
             && self.waiting.is_empty()
             && self.dead.is_empty()
+            && self.dead_entries.is_empty()
             && self.ranges.is_empty()
             && self.index_now.is_empty()
             && self.states.is_empty()
@@ -279,13 +289,15 @@ impl Pending {
 impl Cut {
     fn index_chunk(&mut self, queue: QueueId, chunk: &mut Chunk, references: &References) {
         chunk.indexed = true;
+        self.dead
+            .extend(chunk.take_dead_values().into_iter().map(|key| (queue, key)));
         let start = self.index_bytes.len();
         let out = &mut self.index_bytes;
         let numbers = [chunk.count, chunk.span, chunk.bytes, chunk.body];
         let first = chunk.first();
         let references = references.within(first, chunk.last());
         let expires = chunk.expiry().first;
-        IndexEntry::encode_into(first, numbers, expires, &references, &chunk.live, out);
+        IndexEntry::encode_into(first, numbers, expires, &references, chunk.starts(), &chunk.live, out);
         self.index.push((queue, chunk.key(), start..self.index_bytes.len()));
     }
 
@@ -298,6 +310,7 @@ impl Cut {
     pub(crate) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
             && self.dead.is_empty()
+            && self.dead_entries.is_empty()
             && self.ranges.is_empty()
             && self.index.is_empty()
             && self.states.is_empty()
@@ -311,7 +324,7 @@ impl Cut {
     /// About how many bytes the commit is as a batch. What is not counted is little.
     fn bytes_to_write(&self) -> usize {
         let entries = self.chunks.len() + self.dead.len() + self.index.len() + self.states.len() + self.counts.len();
-        let entries = entries + self.scheduled.len();
+        let entries = entries + self.dead_entries.len() + self.scheduled.len();
         self.chunk_bytes + self.scheduled_bytes + self.index_bytes.len() + (1 + entries) * BATCH_ENTRY_BYTES
     }
 
@@ -323,11 +336,11 @@ impl Cut {
             bytes: 0,
             key: Vec::new(),
         };
-        for &(queue, key, indexed) in &self.dead {
+        for &(queue, key) in &self.dead {
             batch.single_delete(&Key::Chunk(queue, key));
-            if indexed {
-                batch.delete(&Key::ChunkIndex(queue, key));
-            }
+        }
+        for &(queue, key) in &self.dead_entries {
+            batch.delete(&Key::ChunkIndex(queue, key));
         }
         for (space, from, until) in &self.ranges {
             batch.bytes += (from.len() + until.len()) as u64;

@@ -3,7 +3,7 @@
 use std::ops::{Bound, ControlFlow};
 
 use crate::bodies::BodyReader;
-use crate::chunk::{Record, messages, verify};
+use crate::chunk::{Record, Value, messages, verify};
 use crate::commit::Shared;
 use crate::error::StorageError;
 use crate::ids::{BodyId, Position, QueueId};
@@ -42,8 +42,8 @@ pub struct StoredMessage {
 /// What a reader is shown.
 pub(crate) enum Shown<'a> {
     Message(RecoveredMessage<'a>),
-    /// All messages of a chunk were shown.
-    EndOfChunk,
+    /// All messages of a stored value were shown, up to this position.
+    EndOfValue(Position),
 }
 
 /// Shows the live messages of a queue from a position on, in order, until it is told to stop. A chunk that cannot be read is
@@ -264,7 +264,7 @@ impl Reader<'_> {
             }
         }
         self.from = self.from.max(chunk.last.next());
-        Ok(match (self.show)(Shown::EndOfChunk) {
+        Ok(match (self.show)(Shown::EndOfValue(chunk.last)) {
             ControlFlow::Continue(()) => Step::All,
             ControlFlow::Break(()) => Step::Stopped,
         })
@@ -304,14 +304,14 @@ impl Reader<'_> {
     }
 }
 
-/// Some chunks of a queue as they were at one moment.
+/// Some chunks of a queue, value by value, as they were at one moment.
 struct Window {
     chunks: Vec<Seen>,
     delivered: Position,
     counts: Vec<(Position, u32)>,
 }
 
-/// A chunk as it was at one moment.
+/// A chunk, or one of its values, as it was at one moment.
 struct Seen {
     key: ChunkKey,
     last: Position,
@@ -336,12 +336,13 @@ impl Window {
             };
         };
         let start = log.chunks.partition_point(|chunk| chunk.last() < from);
-        let end = log.chunks.len().min(start + WINDOW_CHUNKS);
-        let chunks: Vec<Seen> = log
-            .chunks
-            .range(start..end)
-            .map(|chunk| Seen::new(log, chunk))
-            .collect();
+        let mut chunks = Vec::new();
+        for chunk in log.chunks.range(start..) {
+            if chunks.len() >= WINDOW_VALUES {
+                break;
+            }
+            Seen::add(log, chunk, from, &mut chunks);
+        }
         let last = chunks.last().map_or(from, |chunk| chunk.last);
         let counts = match from <= last {
             true => log.counts.range((Bound::Included(from), Bound::Included(last))),
@@ -356,20 +357,23 @@ impl Window {
 }
 
 impl Seen {
-    fn new(log: &QueueLog, chunk: &Chunk) -> Self {
-        let source = match (chunk.place(), chunk.buffer()) {
+    /// Adds the values of a chunk that have something from a position on.
+    fn add(log: &QueueLog, chunk: &Chunk, from: Position, seen: &mut Vec<Self>) {
+        let source = || match (chunk.place(), chunk.buffer()) {
             (Place::Open, _) => Source::Open(log.open_bytes().unwrap_or_default().to_vec()),
             (_, Some(bytes)) => Source::Shared(bytes.clone()),
             (_, None) => Source::Stored,
         };
-        Self {
-            key: chunk.key(),
-            last: chunk.last(),
-            live: chunk.live.clone(),
-            source,
-        }
+        let values = chunk.values().filter(|value| value.last >= from);
+        let some = values.take(WINDOW_VALUES.saturating_sub(seen.len()));
+        seen.extend(some.map(|Value { key, last, live }| Self {
+            key,
+            last,
+            live,
+            source: source(),
+        }));
     }
 }
 
-/// So many chunks are looked up at once: enough to make one scan pay, few enough to keep the lock briefly.
-const WINDOW_CHUNKS: usize = 64;
+/// So many values are looked up at once: enough to make one scan pay, few enough to keep the lock briefly.
+const WINDOW_VALUES: usize = 64;

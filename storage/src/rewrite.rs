@@ -2,14 +2,11 @@
 //!
 //! Survivors keep their positions. Neighbours that are sparse or small go into the new chunk too, so that a queue of survivors
 //! does not become a queue of tiny chunks. The old chunks go in the commit that brings the new one.
-//!
-//! A long queue that came in small commits has chunks as small. They are looked at in the same way, some time after they were
-//! written, so that the index of a queue costs memory by its bytes and not by its messages.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::{ControlFlow, Range};
 
-use crate::chunk::{ChunkBuilder, Record, messages, verify};
+use crate::chunk::{ChunkBuilder, Record, Value, messages, verify};
 use crate::commit::Shared;
 use crate::error::StorageError;
 use crate::ids::{Position, QueueId};
@@ -34,16 +31,23 @@ struct Candidate {
     age: u32,
 }
 
-/// Neighbouring chunks to be written as one, and what of them was alive when that was decided.
+/// Neighbouring chunks to be written as one, and what of their values was alive when that was decided.
 struct Plan {
     queue: QueueId,
-    old: Vec<(ChunkKey, LiveSet)>,
+    old: Vec<Old>,
+    values: Vec<Value>,
+}
+
+/// A chunk to be replaced, if it still has as many messages, dead or alive: it may have been joined with others meanwhile.
+struct Old {
+    key: ChunkKey,
+    count: u32,
 }
 
 /// The new chunk, to be put in the place of the old ones if they are still there.
 pub(crate) struct Rewritten {
     queue: QueueId,
-    old: Vec<ChunkKey>,
+    old: Vec<Old>,
     new: ChunkKey,
     positions: Vec<Position>,
     bytes: Vec<u8>,
@@ -71,10 +75,11 @@ impl Rewriter {
         let plans = self.plan(shared);
         let mut rewritten = Vec::new();
         for plan in plans {
+            let queue = plan.queue.0;
             match plan.build(shared) {
                 Ok(new) => rewritten.extend(new),
                 Err(error) => {
-                    tracing::error!(queue = plan.queue.0, %error, "a sparse chunk cannot be written anew")
+                    tracing::error!(queue, %error, "a sparse chunk cannot be written anew")
                 }
             }
         }
@@ -132,7 +137,8 @@ impl Rewriter {
             taken.extend(chunks.iter().map(|chunk| (queue, chunk.key())));
             plans.push(Plan {
                 queue,
-                old: chunks.iter().map(|chunk| (chunk.key(), chunk.live.clone())).collect(),
+                old: chunks.iter().map(|chunk| Old::of(chunk)).collect(),
+                values: chunks.iter().flat_map(|chunk| chunk.values()).collect(),
             });
         }
         waiting.append(&mut self.candidates);
@@ -143,21 +149,21 @@ impl Rewriter {
 
 impl Plan {
     /// Reads the old chunks and makes the new one. `None` if they are gone.
-    fn build(&self, shared: &Shared) -> Result<Option<Rewritten>, StorageError> {
+    fn build(self, shared: &Shared) -> Result<Option<Rewritten>, StorageError> {
         let mut builder = ChunkBuilder::new(Vec::new());
         let mut positions = Vec::new();
-        let (Some((first, _)), Some((last, _))) = (self.old.first(), self.old.last()) else {
+        let (Some(first), Some(last)) = (self.values.first(), self.values.last()) else {
             return Ok(None);
         };
         // Neighbours: one scan finds them all.
-        let from = Key::Chunk(self.queue, *first);
-        let mut until = Key::Chunk(self.queue, *last).encode();
+        let from = Key::Chunk(self.queue, first.key);
+        let mut until = Key::Chunk(self.queue, last.key).encode();
         until.push(0);
-        let mut old = self.old.iter().peekable();
+        let mut old = self.values.iter().peekable();
         shared
             .engine
             .scan(from.space(), &from.encode(), &until, &mut |key, bytes| {
-                let (Some((key, live)), Some((_, found))) = (old.peek(), keys::decode_chunk(key)) else {
+                let (Some(Value { key, live, .. }), Some((_, found))) = (old.peek(), keys::decode_chunk(key)) else {
                     return Ok(ControlFlow::Break(()));
                 };
                 if found != *key {
@@ -189,18 +195,12 @@ impl Plan {
         let Some(&first) = positions.first() else {
             return Ok(None);
         };
-        let generation = self
-            .old
-            .iter()
-            .map(|(key, _)| key.generation)
-            .max()
-            .unwrap_or(0)
-            .saturating_add(1);
-        let old = self.old.iter().map(|(key, _)| *key).collect();
+        let generations = self.old.iter().map(|old| old.key.generation);
+        let generation = generations.max().unwrap_or(0).saturating_add(1);
         let new = ChunkKey { first, generation };
         Ok(Some(Rewritten {
             queue: self.queue,
-            old,
+            old: self.old,
             new,
             positions,
             bytes: builder.finish(),
@@ -216,7 +216,7 @@ impl Rewritten {
         let Some(log) = queues.get_mut(&self.queue) else {
             return;
         };
-        let found: Vec<usize> = self.old.iter().filter_map(|key| log.find_key(*key)).collect();
+        let found: Vec<usize> = self.old.iter().filter_map(|old| old.find(log)).collect();
         let (start, end) = match (found.first(), found.last()) {
             (Some(first), Some(last)) if found.len() == self.old.len() => (*first, last + 1),
             _ => {
@@ -241,7 +241,7 @@ impl Rewritten {
         pending.waiting.push((self.queue, self.new));
         pending.index_now.push((self.queue, self.new));
         for chunk in log.chunks.drain(start..end) {
-            pending.dead.push((self.queue, chunk.key(), chunk.indexed));
+            pending.bury(self.queue, &chunk);
         }
         let mut chunk = Chunk::merged(self.new, live, self.bytes);
         chunk.span = span;
@@ -249,7 +249,22 @@ impl Rewritten {
         chunk.body = body;
         chunk.set_expiry(expiry);
         log.chunks.insert(start, chunk);
-        log.merged(self.queue, start, pending);
+        log.release_spare_memory();
+    }
+}
+
+impl Old {
+    fn of(chunk: &Chunk) -> Self {
+        Self {
+            key: chunk.key(),
+            count: chunk.count,
+        }
+    }
+
+    fn find(&self, log: &QueueLog) -> Option<usize> {
+        let index = log.find_key(self.key)?;
+        let found = log.chunks.get(index)?;
+        (found.count == self.count).then_some(index)
     }
 }
 

@@ -343,8 +343,8 @@ impl Store {
                 });
                 ControlFlow::Continue(())
             }
-            Shown::EndOfChunk if bytes < max_bytes => ControlFlow::Continue(()),
-            Shown::EndOfChunk => ControlFlow::Break(()),
+            Shown::EndOfValue(_) if bytes < max_bytes => ControlFlow::Continue(()),
+            Shown::EndOfValue(_) => ControlFlow::Break(()),
         };
         let mut damaged = |error| {
             failure = Some(error);
@@ -360,10 +360,10 @@ impl Store {
     /// Writes and syncs everything, and ends the commit thread. The store takes nothing any more; it can still be read.
     pub fn close(&self) -> Result<(), StorageError> {
         let shared = self.shared();
+        shared.state.lock().stop = Some(Stop::Flush);
         if shared.options.manual_commit {
             shared.commit(true, true);
         } else {
-            shared.state.lock().stop = Some(Stop::Flush);
             shared.wake();
             self.inner.join();
         }

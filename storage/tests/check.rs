@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use common::{append, check, manual, positions, repair, write};
 use leveret_storage::{
-    CheckReport, Definition, NamedLog, Position, QueueId, QueueRecord, SettingRecord, StorageError, Store, VhostRecord,
+    CheckReport, Definition, NamedLog, Position, QueueId, QueueRecord, SettingRecord, StorageError, Store,
+    StoreOptions, VhostRecord,
 };
 use rocksdb::{ColumnFamilyDescriptor, DB, Options};
 
@@ -165,6 +166,97 @@ fn without_its_index_entry_a_chunk_comes_back_whole() {
         &["index entry of chunk 10", "does not fit"],
     );
     assert_eq!(repaired(dir.path()), Vec::from_iter(0..50));
+}
+
+/// Fifty messages, each of a commit of its own, all but the newest joined with others; of the first ones half are settled.
+fn joined() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        unjoined_chunks: 4,
+        ..manual()
+    };
+    let store = Store::open(dir.path(), options).unwrap();
+    let (id, vhost, name) = (QUEUE, "/".into(), "orders".into());
+    let queue = QueueRecord {
+        id,
+        vhost,
+        name,
+        ..QueueRecord::default()
+    };
+    write(&store, |writer| writer.put(&Definition::Queue(queue)));
+    for position in 0..50 {
+        append(&store, QUEUE, position..position + 1);
+    }
+    write(&store, |writer| {
+        let settled = (0..20).filter(|position| position % 2 == 0);
+        settled.for_each(|position| writer.settle_durably(QUEUE, Position(position)));
+    });
+    store.close().unwrap();
+    assert!(store.statistics().chunks_live <= 10);
+    dir
+}
+
+fn all_joined_but(lost: &[u64]) -> Vec<u64> {
+    let alive = (0..50).filter(|position| *position >= 20 || position % 2 == 1);
+    alive.filter(|position| !lost.contains(position)).collect()
+}
+
+#[test]
+fn what_is_lost_of_a_joined_chunk_costs_none_of_its_neighbours() {
+    let dir = joined();
+    let report = check(dir.path()).unwrap();
+    assert_eq!((report.problems, report.messages), (vec![], 40));
+    tamper(dir.path(), |db| damage_chunk(db, 7));
+    assert_only_problem(
+        &check(dir.path()).unwrap(),
+        &["chunk 7 of queue 7", "checksum", ": 1 messages"],
+    );
+    assert_eq!(repaired(dir.path()), all_joined_but(&[7]));
+
+    let dir = joined();
+    tamper(dir.path(), |db| {
+        let chunks = db.cf_handle("chunks").unwrap();
+        [11, 13]
+            .iter()
+            .for_each(|first| db.delete_cf(chunks, chunk_key(*first)).unwrap());
+    });
+    let report = check(dir.path()).unwrap();
+    assert_eq!(
+        (report.problems.len(), report.messages),
+        (2, 38),
+        "{:?}",
+        report.problems
+    );
+    assert!(
+        report.problems[0].contains("chunk 11 is missing: 1 messages"),
+        "{:?}",
+        report.problems
+    );
+    assert_eq!(repaired(dir.path()), all_joined_but(&[11, 13]));
+}
+
+#[test]
+fn without_their_index_entry_joined_chunks_come_back_as_far_as_they_are_there() {
+    for damage in [true, false] {
+        let dir = joined();
+        tamper(dir.path(), |db| match damage {
+            true => db.put(index_key(0), b"\x05damaged").unwrap(),
+            false => db.delete(index_key(0)).unwrap(),
+        });
+        if damage {
+            let store = Store::open(dir.path(), manual()).unwrap();
+            assert_eq!(positions(&store, QUEUE), all_joined_but(&[]), "a start finds them too");
+            drop(store);
+            let dir = joined();
+            tamper(dir.path(), |db| db.put(index_key(0), b"\x05damaged").unwrap());
+            assert!(!check(dir.path()).unwrap().problems.is_empty());
+            assert_eq!(repaired(dir.path()), all_joined_but(&[]));
+        } else {
+            let report = check(dir.path()).unwrap();
+            assert!(report.problems.iter().all(|problem| problem.contains("no index entry")));
+            assert_eq!(repaired(dir.path()), all_joined_but(&[]));
+        }
+    }
 }
 
 #[test]

@@ -508,13 +508,13 @@ fn a_directory_in_use_by_another_process_is_refused() {
 #[test]
 fn a_directory_of_a_newer_version_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("FORMAT"), "leveret storage format 3\n").unwrap();
+    std::fs::write(dir.path().join("FORMAT"), "leveret storage format 4\n").unwrap();
     let error = Store::open(dir.path(), patient()).err().unwrap();
     assert!(matches!(
         error,
         StorageError::NewerFormat {
-            found: 3,
-            supported: 2,
+            found: 4,
+            supported: 3,
             ..
         }
     ));

@@ -1,5 +1,5 @@
 //! Data written by earlier versions opens. `format_v1` was written by this file when format 1 was made, and `format_v2` when
-//! bodies came to be shared. They are never changed: a new format gets a folder of its own beside them.
+//! bodies came to be shared, and `format_v3` when small chunks came to be joined. They are never changed: a new format gets a folder of its own beside them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end that way")]
 
@@ -26,6 +26,8 @@ const GONE: QueueId = QueueId(4);
 const LATE: QueueId = QueueId(5);
 /// Have their bodies in common, some of them indexed and some not. Not in format 1.
 const SHARING: [QueueId; 2] = [QueueId(6), QueueId(7)];
+/// Written message by message, so that its chunks are joined, and partly settled. Not in formats 1 and 2.
+const JOINED: QueueId = QueueId(8);
 
 fn payload(position: u64) -> Vec<u8> {
     let length = 20 + position % 50;
@@ -171,6 +173,25 @@ fn fill(directory: &Path) {
     store.flush().unwrap();
     append(&store, LATE, 0..3);
     append_shared(&store, 10..20);
+    (0..60).for_each(|position| append(&store, JOINED, position..position + 1));
+    store.flush().unwrap();
+    let mut writer = store.writer();
+    let settled = (0..60).filter(|position| !joined_alive(*position));
+    settled.for_each(|position| writer.settle(JOINED, Position(position)));
+    writer.submit();
+    store.flush().unwrap();
+}
+
+fn joined_alive(position: u64) -> bool {
+    position > 5 && !position.is_multiple_of(7)
+}
+
+fn check_joined(directory: &Path) {
+    let store = Store::open(directory, manual()).unwrap();
+    assert!(store.statistics().chunks_live < 60);
+    let alive = (0..60).filter(|position| joined_alive(*position));
+    let expected = alive.map(|position| (position, false, 0, payload(position)));
+    assert!(recover(&store, JOINED).into_iter().eq(expected));
 }
 
 fn check(directory: &Path) {
@@ -213,6 +234,7 @@ fn what_this_version_writes_opens() {
         copy_directory(directory.path(), Path::new(&target));
     }
     check_shared(directory.path());
+    check_joined(directory.path());
     check(directory.path());
 }
 
@@ -243,6 +265,16 @@ fn what_format_2_wrote_opens() {
     let directory = tempfile::tempdir().unwrap();
     copy_directory(&fixture, directory.path());
     check_shared(directory.path());
+    check(directory.path());
+}
+
+#[test]
+fn what_format_3_wrote_opens() {
+    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/format_v3");
+    let directory = tempfile::tempdir().unwrap();
+    copy_directory(&fixture, directory.path());
+    check_shared(directory.path());
+    check_joined(directory.path());
     check(directory.path());
 }
 

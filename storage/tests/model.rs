@@ -99,10 +99,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn options() -> impl Strategy<Value = StoreOptions> {
     let fsync = prop_oneof![3 => Just(Fsync::Always), 1 => Just(Fsync::Never)];
     let chunk_bytes = prop_oneof![Just(1usize), Just(300), Just(5000), Just(1 << 20)];
-    (fsync, chunk_bytes, any::<bool>()).prop_map(|(fsync, chunk_bytes, patient)| {
+    let unjoined_chunks = prop_oneof![Just(0usize), Just(1), Just(3), Just(16)];
+    (fsync, chunk_bytes, unjoined_chunks, any::<bool>()).prop_map(|(fsync, chunk_bytes, unjoined_chunks, patient)| {
         let mut options = StoreOptions {
             fsync,
             chunk_bytes,
+            unjoined_chunks,
             reclaim_bytes_min: 0,
             ..common::manual()
         };

@@ -329,5 +329,5 @@ fn an_older_version_refuses_the_directory_that_a_newer_one_has_opened() {
     std::fs::write(dir.path().join("FORMAT"), "leveret storage format 1\n").unwrap();
     drop(Store::open(dir.path(), manual()).unwrap());
     let format = std::fs::read_to_string(dir.path().join("FORMAT")).unwrap();
-    assert_eq!(format, "leveret storage format 2\n");
+    assert_eq!(format, "leveret storage format 3\n");
 }

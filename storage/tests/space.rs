@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Disk, append, manual, patient, positions};
-use leveret_storage::{Fsync, Position, QueueId, Store, StoreOptions};
+use common::{Disk, append, manual, positions};
+use leveret_storage::{Fsync, Position, QueueId, Store, StoreOptions, StoreStatistics};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const LONG: QueueId = QueueId(1);
@@ -135,7 +135,7 @@ fn the_chunks_of_a_long_queue_that_came_message_by_message_are_joined() {
         drop(writer);
         (0..20).for_each(|_| store.commit(true));
         let chunks = store.statistics().chunks_live;
-        assert!(chunks < 200, "{chunks} chunks");
+        assert!(chunks < 50, "{chunks} chunks");
         let contents = store.contents(LONG);
         let all: Vec<u64> = (100..3000).collect();
         assert_eq!(positions(&store, LONG), all);
@@ -146,46 +146,58 @@ fn the_chunks_of_a_long_queue_that_came_message_by_message_are_joined() {
     }
 }
 
-/// Ten thousand queues that get a message each per commit bring more chunks than are joined at a time: the store goes on at once
-/// instead of falling further behind with each lazy flush.
+/// Thousands of queues that fill in turn get a message each with every commit.
 #[test]
-fn chunks_that_come_faster_than_they_are_joined_are_joined_without_waiting() {
-    let store = Store::in_memory(patient());
+fn small_chunks_of_many_queues_are_joined_as_they_come_and_not_written_again() {
+    let store = Store::in_memory(manual());
+    let written = |store: &Store| store.statistics().bytes_written as f64;
     for position in 0..100 {
         let mut writer = store.writer();
         for queue in 1..=200 {
             writer.append(QueueId(queue), Position(position), &[&[7; 1000]]);
         }
-        let ticket = writer.submit();
-        store.wait(ticket).unwrap();
+        store.wait(writer.submit()).unwrap();
+        store.commit(true);
     }
-    assert_eq!(store.statistics().chunks_live, 20_000);
-    // The next lazy flush by itself would be in an hour, and each joins a part of them.
-    store.flush().unwrap();
-    store.flush().unwrap();
-    let deadline = Instant::now() + DEADLINE;
-    while store.statistics().chunks_live > 11_500 {
-        let left = store.statistics().chunks_live;
-        assert!(Instant::now() < deadline, "{left} chunks are left");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let StoreStatistics { chunks_live, .. } = store.statistics();
+    assert!(chunks_live < 30 * 200, "{chunks_live} chunks of 20,000 messages");
+    let amplification = written(&store) / 20_000_000.0;
+    assert!(
+        amplification < 1.1,
+        "{amplification} bytes were written for each that came"
+    );
     for queue in [1, 77, 200] {
         assert_eq!(positions(&store, QueueId(queue)), (0..100).collect::<Vec<_>>());
     }
 }
 
-/// Consumers that keep up never see their chunks written again.
+/// What is settled of joined chunks leaves the disk before its neighbours do.
 #[test]
-fn the_chunks_of_a_short_queue_are_left_alone() {
-    let store = Store::in_memory(manual());
-    for position in 0..1000 {
-        append(&store, LONG, position..position + 1);
-        if position >= 50 {
-            store.writer().settle(LONG, Position(position - 50));
+fn the_settled_values_of_a_joined_chunk_leave_with_its_next_index_entry() {
+    for mut disk in Disk::both() {
+        let store = disk.open(&manual());
+        for position in 0..100 {
+            append(&store, LONG, position..position + 1);
         }
         store.commit(true);
+        let mut writer = store.writer();
+        let settled = (0..100).filter(|position| position % 10 < 7);
+        settled.for_each(|position| writer.settle(LONG, Position(position)));
+        drop(writer);
+        store.commit(true);
+        let left: Vec<u64> = (0..100).filter(|position| position % 10 >= 7).collect();
+        assert_eq!(positions(&store, LONG), left);
+        let store = disk.reopen_killed(store, &manual());
+        assert_eq!(positions(&store, LONG), left);
+        assert_eq!(store.next_position(LONG), Position(100));
+        let mut writer = store.writer();
+        left.iter()
+            .for_each(|position| writer.settle(LONG, Position(*position)));
+        drop(writer);
+        store.commit(true);
+        let store = disk.reopen_killed(store, &manual());
+        assert_eq!((positions(&store, LONG), store.statistics().chunks_live), (vec![], 0));
     }
-    assert_eq!(store.statistics().chunks_live, 50);
 }
 
 /// A dead letter is settled here and appended there in one commit: until that is written, a crash brings it back here.

@@ -27,6 +27,8 @@ pub(super) struct Survey {
     index: BTreeMap<(QueueId, ChunkKey), IndexEntry>,
     /// Shared bodies that read back.
     bodies: BTreeSet<BodyId>,
+    /// How many living messages were found of chunks that are several values.
+    joined: BTreeMap<(QueueId, ChunkKey), u32>,
     /// What living messages refer to, by chunk.
     references: BTreeMap<(QueueId, ChunkKey), Referring>,
     /// What a copy leaves out.
@@ -154,25 +156,78 @@ impl Survey {
         Ok((found, gaps))
     }
 
+    /// The index entry that tells of a value, and its key.
+    fn entry_of(&self, queue: QueueId, value: ChunkKey) -> Option<(ChunkKey, &IndexEntry)> {
+        let ((_, key), entry) = self
+            .index
+            .range((queue, ChunkKey::FIRST)..=(queue, value))
+            .next_back()?;
+        let distance = u32::try_from(value.first.0 - key.first.0).ok()?;
+        let of_it = key.generation == value.generation && entry.has_value(distance);
+        of_it.then_some((*key, entry))
+    }
+
     fn lose_chunk(&mut self, queue: QueueId, chunk: ChunkKey, why: &str) {
-        let how_many = match self.index.get(&(queue, chunk)) {
-            Some(entry) => entry.live.count().to_string(),
-            None => "an unknown number".to_owned(),
+        self.drop_key(&Key::Chunk(queue, chunk));
+        let Some((key, mut entry)) = self.entry_of(queue, chunk).map(|(key, entry)| (key, entry.clone())) else {
+            return self.object_to_loss(queue, chunk, why, "an unknown number of");
         };
+        let values = entry.values(key);
+        let lost = values
+            .iter()
+            .find(|value| value.key == chunk)
+            .map(|value| value.live.iter());
+        let mut how_many = 0;
+        let distance = (chunk.first.0 - key.first.0) as u32;
+        for alive in lost.into_iter().flatten() {
+            how_many += u32::from(entry.live.remove(distance + alive));
+        }
+        self.object_to_loss(queue, chunk, why, &how_many.to_string());
+        if let Some(starts) = &mut entry.starts {
+            starts.remove(distance);
+        }
+        self.replace_entry(queue, key, entry);
+    }
+
+    fn object_to_loss(&mut self, queue: QueueId, chunk: ChunkKey, why: &str, how_many: &str) {
         let what = messages_of(queue);
         self.object(format!(
             "{why}: {how_many} {what} from position {} are lost",
             chunk.first
         ));
-        self.drop_key(&Key::Chunk(queue, chunk));
-        self.drop_key(&Key::ChunkIndex(queue, chunk));
-        self.index.remove(&(queue, chunk));
+    }
+
+    /// Has the copy know of a chunk what is left of it.
+    fn replace_entry(&mut self, queue: QueueId, key: ChunkKey, entry: IndexEntry) {
+        let index_key = Key::ChunkIndex(queue, key);
+        self.added.retain(|(added, _)| *added != index_key.encode());
+        if entry.live.count() == 0 {
+            self.index.remove(&(queue, key));
+            self.drop_key(&index_key);
+            return;
+        }
+        let numbers = [entry.count, entry.span, entry.bytes, UNKNOWN_BODY];
+        let mut value = Vec::new();
+        let (references, starts) = (&entry.references, entry.starts.as_ref());
+        IndexEntry::encode_into(
+            key.first,
+            numbers,
+            entry.expires,
+            references,
+            starts,
+            &entry.live,
+            &mut value,
+        );
+        self.added.push((index_key.encode(), value));
+        self.index.insert((queue, key), entry);
     }
 
     /// Checks one chunk, against itself and its index entry. Returns its last position.
     fn read_chunk(&mut self, queue: QueueId, key: ChunkKey, bytes: &[u8]) -> Result<Position, StorageError> {
         let count = verify(queue, key, bytes)?;
-        let entry = self.index.get(&(queue, key));
+        let known = self.entry_of(queue, key).map(|(key, entry)| (key, entry.clone()));
+        let entry = known.as_ref().map(|(_, entry)| entry);
+        let of_entry = known.as_ref().map_or(key, |(key, _)| *key);
         let (mut seen, mut end, mut alive, mut alive_bytes) = (0, None, 0, 0);
         let mut refers = false;
         for message in messages(queue, key.first, bytes) {
@@ -186,7 +241,7 @@ impl Survey {
             }
             end = Some(position);
             seen += 1;
-            let distance = (position.0 - key.first.0) as u32;
+            let distance = (position.0 - of_entry.first.0) as u32;
             if entry.is_none_or(|entry| entry.live.contains(distance)) {
                 alive += 1;
                 alive_bytes += payload.len() as u64;
@@ -207,12 +262,19 @@ impl Survey {
         }
         let fits = entry.is_none_or(|entry| {
             let span = end.0 - key.first.0;
-            (entry.count, u64::from(entry.span), entry.bytes as usize) == (count, span, bytes.len())
-                && entry.live.count() == alive
+            let whole = (entry.count, u64::from(entry.span), entry.bytes as usize) == (count, span, bytes.len())
+                && entry.live.count() == alive;
+            whole || entry.starts.is_some()
         });
+        if entry.is_some_and(|entry| entry.starts.is_some()) {
+            *self.joined.entry((queue, of_entry)).or_default() += alive;
+        }
         if refers {
             let whole = IndexEntry::of_chunk(queue, key, bytes, |_| Weight::from(0))?;
-            let entry = entry.filter(|_| fits).cloned().unwrap_or(whole);
+            let (key, entry) = match entry.filter(|_| fits) {
+                Some(entry) => (of_entry, entry.clone()),
+                None => (key, whole),
+            };
             let mut references = References::default();
             references.add_live(key.first, &entry);
             self.references.insert((queue, key), Referring { entry, references });
@@ -259,15 +321,15 @@ impl Survey {
     }
 
     fn compare_with_index(&mut self, found: &Found, gaps: &[Gap]) {
-        let missing: Vec<_> = self
-            .index
-            .iter()
-            .filter(|((queue, key), _)| {
-                let low = self.states.get(queue).map_or(Position(0), |state| state.low);
-                key.first >= low && !found.contains(&(*queue, *key))
-            })
-            .map(|((queue, key), _)| (*queue, *key))
-            .collect();
+        let values = self.index.iter().flat_map(|((queue, key), entry)| {
+            let values = entry.values(*key).into_iter();
+            values.map(move |value| (*queue, value.key))
+        });
+        let missing = values.filter(|(queue, key)| {
+            let low = self.states.get(queue).map_or(Position(0), |state| state.low);
+            key.first >= low && !found.contains(&(*queue, *key))
+        });
+        let missing: Vec<_> = missing.collect();
         let mut unexplained: Vec<&Gap> = gaps.iter().collect();
         for (queue, key) in missing {
             let bytes = Key::Chunk(queue, key).encode();
@@ -277,6 +339,12 @@ impl Survey {
             };
             unexplained.retain(|gap| !gap.covers(&bytes));
             self.lose_chunk(queue, key, &why);
+        }
+        for ((queue, key), alive) in std::mem::take(&mut self.joined) {
+            let entry = self.index.get(&(queue, key));
+            if entry.is_some_and(|entry| entry.live.count() != alive) {
+                self.forget_entry(queue, key);
+            }
         }
         for gap in unexplained {
             self.object(format!("{}: an unknown number of messages are lost", gap.error));
@@ -316,26 +384,18 @@ impl Survey {
                 "{how_many} messages of queue {queue} from position {first} are lost with their bodies"
             ));
             self.report.messages = self.report.messages.saturating_sub(how_many as u64);
+            // What of it could not be read is known by now.
+            if let Some(known) = self.index.get(&(queue, key)) {
+                entry = known.clone();
+            }
+            let values = entry.values(key);
             for position in &lost {
                 entry.live.remove((position.0 - key.first.0) as u32);
             }
-            if entry.live.count() == 0 {
-                self.index.remove(&(queue, key));
-                self.drop_key(&Key::Chunk(queue, key));
-                self.drop_key(&Key::ChunkIndex(queue, key));
-                continue;
-            }
-            let numbers = [entry.count, entry.span, entry.bytes, UNKNOWN_BODY];
-            let mut value = Vec::new();
-            IndexEntry::encode_into(
-                key.first,
-                numbers,
-                entry.expires,
-                &entry.references,
-                &entry.live,
-                &mut value,
-            );
-            self.added.push((Key::ChunkIndex(queue, key).encode(), value));
+            let left: BTreeSet<ChunkKey> = entry.values(key).iter().map(|value| value.key).collect();
+            let gone = values.iter().filter(|value| !left.contains(&value.key));
+            gone.for_each(|value| self.drop_key(&Key::Chunk(queue, value.key)));
+            self.replace_entry(queue, key, entry);
         }
         self.report.bodies = self.bodies.len() as u64;
         self.report.orphans = self.bodies.difference(&wanted).count() as u64;

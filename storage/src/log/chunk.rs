@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::chunk::IndexEntry;
+use crate::chunk::{IndexEntry, Value, values_of};
 use crate::ids::{NEVER, Position, QueueId};
 use crate::keys::ChunkKey;
 use crate::live::LiveSet;
@@ -14,6 +14,9 @@ use crate::pending::Pending;
 pub(crate) type SharedBytes = Arc<Mutex<Vec<u8>>>;
 
 /// A chunk, and what of it is alive. A chunk of which nothing is alive is dropped at once.
+///
+/// It is stored as one value. Small neighbours that are stored already are joined into one chunk where they lie: it has several
+/// values then, each under a key of its own.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     first: Position,
@@ -25,8 +28,8 @@ pub(crate) struct Chunk {
     pub(crate) bytes: u32,
     /// What its live messages weigh.
     pub(crate) body: u32,
-    /// Most chunks have none.
-    expiry: Option<Box<Expiry>>,
+    /// Most chunks have neither expiry nor several values.
+    extra: Option<Box<Extra>>,
     pub(crate) live: LiveSet,
     /// Its bytes while it waits or is being written.
     buffer: Option<SharedBytes>,
@@ -37,6 +40,14 @@ pub(crate) struct Chunk {
     pub(crate) stale: bool,
     /// Whether the store's list of sparse chunks has it.
     pub(crate) noted: bool,
+}
+
+#[derive(Debug)]
+struct Extra {
+    expiry: Expiry,
+    /// Where its values begin, if they are several: the distances from the first position. Those of which nothing is alive leave
+    /// with the next index entry.
+    starts: Option<LiveSet>,
 }
 
 /// When messages of a chunk expire.
@@ -70,7 +81,7 @@ impl Chunk {
             count: 0,
             bytes: 0,
             body: 0,
-            expiry: None,
+            extra: None,
             live,
             buffer: None,
             place,
@@ -99,6 +110,7 @@ impl Chunk {
             span,
             bytes,
             body,
+            starts,
             expires,
             live,
             ..
@@ -111,10 +123,9 @@ impl Chunk {
             indexed,
             ..Self::new(key, live, Place::Stored)
         };
-        chunk.set_expiry(Expiry {
-            first: expires,
-            search_at: expires,
-        });
+        let search_at = expires;
+        let first = expires;
+        chunk.set_extra(Expiry { first, search_at }, starts);
         chunk
     }
 
@@ -164,11 +175,118 @@ impl Chunk {
 
     /// When its messages expire.
     pub(crate) fn expiry(&self) -> Expiry {
-        self.expiry.as_deref().copied().unwrap_or(Expiry::NONE)
+        self.extra.as_ref().map_or(Expiry::NONE, |extra| extra.expiry)
     }
 
     pub(crate) fn set_expiry(&mut self, expiry: Expiry) {
-        self.expiry = (expiry != Expiry::NONE).then(|| Box::new(expiry));
+        let starts = self.extra.take().and_then(|extra| extra.starts);
+        self.set_extra(expiry, starts);
+    }
+
+    fn set_extra(&mut self, expiry: Expiry, starts: Option<LiveSet>) {
+        let needed = expiry != Expiry::NONE || starts.is_some();
+        self.extra = needed.then(|| Box::new(Extra { expiry, starts }));
+    }
+
+    /// Where its values begin, if they are several.
+    pub(crate) fn starts(&self) -> Option<&LiveSet> {
+        self.extra.as_ref()?.starts.as_ref()
+    }
+
+    /// The keys of its values.
+    pub(crate) fn value_keys(&self) -> impl Iterator<Item = ChunkKey> + '_ {
+        let alone = self.starts().is_none().then(|| self.key());
+        let several = self.starts().into_iter().flat_map(LiveSet::iter);
+        alone.into_iter().chain(several.map(|start| self.value_key(start)))
+    }
+
+    /// Its values of which something is alive.
+    pub(crate) fn values(&self) -> impl Iterator<Item = Value> + '_ {
+        values_of(self.key(), self.span, self.starts(), &self.live)
+    }
+
+    /// The key of the value that has what stands at a distance from its first position.
+    pub(crate) fn value_key_at(&self, distance: u32) -> ChunkKey {
+        let start = self.starts().and_then(|starts| starts.floor(distance));
+        self.value_key(start.unwrap_or(0))
+    }
+
+    fn value_key(&self, start: u32) -> ChunkKey {
+        ChunkKey {
+            first: Position(self.first.0 + u64::from(start)),
+            ..self.key()
+        }
+    }
+
+    /// Whether it has the value with this key.
+    pub(crate) fn has_value(&self, key: ChunkKey) -> bool {
+        let start = key
+            .first
+            .0
+            .checked_sub(self.first.0)
+            .and_then(|start| u32::try_from(start).ok());
+        let start = start.filter(|_| key.generation == self.generation);
+        start.is_some_and(|start| self.starts().map_or(start == 0, |starts| starts.contains(start)))
+    }
+
+    /// How many values it has.
+    pub(crate) fn values_count(&self) -> u32 {
+        self.starts().map_or(1, LiveSet::count)
+    }
+
+    /// Whether an index entry would say nothing that the chunk itself does not.
+    pub(crate) fn is_young(&self) -> bool {
+        self.generation == 0 && self.starts().is_none() && self.is_whole()
+    }
+
+    /// Whether nothing of it has been settled.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.live.count() == self.count
+    }
+
+    /// Whether it may be joined with its neighbours: not while it is to be written anew, nor if nobody knows where it ends.
+    pub(crate) fn is_joinable(&self, small_bytes: u32) -> bool {
+        let small = self.bytes <= small_bytes || self.starts().is_some();
+        small && self.place == Place::Stored && self.generation == 0 && !self.noted && self.span != u32::MAX
+    }
+
+    /// Goes on with the chunk that follows it, both of which are joinable and not too far apart. The values stay where they are.
+    pub(crate) fn join(&mut self, next: &Chunk) {
+        let shift = (next.first.0 - self.first.0) as u32;
+        let expiry = self.expiry().min(next.expiry());
+        let own = self.extra.take().and_then(|extra| extra.starts);
+        let mut starts = own.unwrap_or_else(LiveSet::first);
+        match next.starts() {
+            None => starts.push(shift),
+            Some(others) => others.iter().for_each(|start| starts.push(shift + start)),
+        }
+        next.live.iter().for_each(|distance| self.live.push(shift + distance));
+        self.set_extra(expiry, Some(starts));
+        self.span = shift + next.span;
+        self.count += next.count;
+        self.bytes = self.bytes.saturating_add(next.bytes);
+        self.body = self.body.saturating_add(next.body);
+    }
+
+    /// Takes the keys of those of several values of which nothing is alive: the caller deletes them with what it writes of the
+    /// others.
+    pub(crate) fn take_dead_values(&mut self) -> Vec<ChunkKey> {
+        let Some(starts) = self.starts() else { return Vec::new() };
+        let alive: Vec<u32> = self
+            .values()
+            .map(|value| (value.key.first.0 - self.first.0) as u32)
+            .collect();
+        if alive.len() == starts.count() as usize {
+            return Vec::new();
+        }
+        let is_dead = |start: &u32| alive.binary_search(start).is_err();
+        let dead = starts
+            .iter()
+            .filter(is_dead)
+            .map(|start| self.value_key(start))
+            .collect();
+        self.set_extra(self.expiry(), Some(LiveSet::from_sorted(alive)));
+        dead
     }
 
     pub(crate) fn note_sparse(&mut self, queue: QueueId, pending: &mut Pending) {

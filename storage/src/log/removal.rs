@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::chunk::ChunkBuilder;
+use crate::engine::Space;
 use crate::ids::{Position, QueueId, Weighed};
 use crate::keys::{ChunkKey, Key, Prefix};
 use crate::log::{Chunk, Place, QueueLog};
@@ -14,7 +15,7 @@ impl QueueLog {
         let excepted = |position: Position| except.binary_search_by_key(&position, |kept| kept.position);
         let before = self.live;
         let mut kept = VecDeque::with_capacity(self.chunks.len());
-        let mut run = Vec::new();
+        let mut run = Run::default();
         let mut stale = Vec::new();
         for mut chunk in std::mem::take(&mut self.chunks) {
             let alive = chunk.live.count();
@@ -33,16 +34,16 @@ impl QueueLog {
             }
             if chunk.live.count() == 0 {
                 self.freed_bytes += u64::from(chunk.bytes);
-                run.extend(pending.forget(chunk, &mut self.open));
+                run.add(chunk, pending, &mut self.open);
                 continue;
             }
-            pending.drop_run(queue, &mut run);
+            std::mem::take(&mut run).drop_all(queue, pending);
             if chunk.live.count() < alive {
                 stale.push(kept.len());
             }
             kept.push_back(chunk);
         }
-        pending.drop_run(queue, &mut run);
+        run.drop_all(queue, pending);
         let is_kept = |position| excepted(position).is_ok();
         self.references.remove_below(below, is_kept, &mut pending.released);
         self.chunks = kept;
@@ -76,7 +77,8 @@ impl QueueLog {
     /// Puts into the commit whatever removes the queue from the engine. The caller drops the queue.
     pub(crate) fn delete(self, queue: QueueId, pending: &mut Pending) {
         pending.released.extend(self.references.iter().map(|(_, body)| body));
-        let few = self.chunks.len() + self.counts.len() <= SINGLE_DELETES_MAX;
+        let values: usize = self.chunks.iter().map(|chunk| chunk.values_count() as usize).sum();
+        let few = values + self.counts.len() <= SINGLE_DELETES_MAX;
         pending.counts.retain(|(of, ..)| *of != queue);
         pending.settled_counts.retain(|(of, _)| *of != queue);
         let bytes: u64 = self.chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
@@ -85,8 +87,9 @@ impl QueueLog {
         }
         let mut open = self.open;
         for chunk in self.chunks {
-            let dead = pending.forget(chunk, &mut open).filter(|_| few);
-            pending.dead.extend(dead.map(|(key, indexed)| (queue, key, indexed)));
+            if let Some(stored) = pending.forget(chunk, &mut open).filter(|_| few) {
+                pending.bury(queue, &stored);
+            }
         }
         if few {
             pending
@@ -114,8 +117,9 @@ impl QueueLog {
         };
         self.release_spare_memory();
         self.freed_bytes += u64::from(chunk.bytes);
-        let dead = pending.forget(chunk, &mut self.open);
-        pending.dead.extend(dead.map(|(key, indexed)| (queue, key, indexed)));
+        if let Some(stored) = pending.forget(chunk, &mut self.open) {
+            pending.bury(queue, &stored);
+        }
         // The last chunk's keys are what the next position is known by.
         if index == self.chunks.len() {
             self.note_state(queue, pending);
@@ -130,8 +134,8 @@ impl Pending {
         self.ranges.push((prefix.space(), from, until));
     }
 
-    /// Takes leave of a chunk: what must be deleted of it in the engine, if the engine has it.
-    fn forget(&mut self, chunk: Chunk, open: &mut Option<Box<ChunkBuilder>>) -> Option<(ChunkKey, bool)> {
+    /// Takes leave of a chunk. It is given back if the engine has something of it.
+    fn forget(&mut self, chunk: Chunk, open: &mut Option<Box<ChunkBuilder>>) -> Option<Chunk> {
         match chunk.place() {
             Place::Open => {
                 let bytes = open.take().map(|open| open.finish()).unwrap_or_default();
@@ -143,24 +147,77 @@ impl Pending {
                 self.never_written(buffer.unwrap_or_default());
                 None
             }
-            Place::Writing | Place::Stored => Some((chunk.key(), chunk.indexed)),
+            Place::Writing | Place::Stored => Some(chunk),
         }
     }
 
-    /// Deletes neighbouring chunks: one by one if they are few, else as a range.
-    fn drop_run(&mut self, queue: QueueId, run: &mut Vec<(ChunkKey, bool)>) {
-        if let (Some(first), Some(last)) = (run.first(), run.last())
-            && run.len() > SINGLE_DELETES_MAX
-        {
-            for key in [Key::Chunk as fn(_, _) -> Key<'static>, Key::ChunkIndex] {
-                let (from, mut until) = (key(queue, first.0), key(queue, last.0).encode());
-                until.push(0);
-                self.ranges.push((from.space(), from.encode(), until));
-            }
-            run.clear();
+    /// Has a chunk that the engine has deleted, and its index entry.
+    pub(crate) fn bury(&mut self, queue: QueueId, chunk: &Chunk) {
+        self.dead.extend(chunk.value_keys().map(|key| (queue, key)));
+        if chunk.indexed {
+            self.dead_entries.push((queue, chunk.key()));
         }
-        self.dead
-            .extend(run.drain(..).map(|(key, indexed)| (queue, key, indexed)));
+    }
+}
+
+/// Neighbouring chunks that the engine has and nobody wants.
+#[derive(Default)]
+struct Run {
+    values: Keys,
+    entries: Keys,
+}
+
+/// Ascending keys: all of them, while they are few.
+#[derive(Default)]
+struct Keys {
+    few: Vec<ChunkKey>,
+    last: Option<ChunkKey>,
+}
+
+impl Run {
+    fn add(&mut self, chunk: Chunk, pending: &mut Pending, open: &mut Option<Box<ChunkBuilder>>) {
+        if let Some(stored) = pending.forget(chunk, open) {
+            stored.value_keys().for_each(|key| self.values.push(key));
+            if stored.indexed {
+                self.entries.push(stored.key());
+            }
+        }
+    }
+
+    /// Deletes them: one by one if they are few, else as a range.
+    fn drop_all(self, queue: QueueId, pending: &mut Pending) {
+        match self.values.range(queue, Key::Chunk) {
+            Some(range) => pending.ranges.push(range),
+            None => pending.dead.extend(self.values.few.into_iter().map(|key| (queue, key))),
+        }
+        match self.entries.range(queue, Key::ChunkIndex) {
+            Some(range) => pending.ranges.push(range),
+            None => pending
+                .dead_entries
+                .extend(self.entries.few.into_iter().map(|key| (queue, key))),
+        }
+    }
+}
+
+impl Keys {
+    fn push(&mut self, key: ChunkKey) {
+        self.last = Some(key);
+        if self.few.len() <= SINGLE_DELETES_MAX {
+            self.few.push(key);
+        }
+    }
+
+    /// All of them and what lies between, if they are many.
+    fn range(&self, queue: QueueId, key: fn(QueueId, ChunkKey) -> Key<'static>) -> Option<(Space, Vec<u8>, Vec<u8>)> {
+        let (Some(first), Some(last)) = (self.few.first(), self.last) else {
+            return None;
+        };
+        if self.few.len() <= SINGLE_DELETES_MAX {
+            return None;
+        }
+        let (from, mut until) = (key(queue, *first), key(queue, last).encode());
+        until.push(0);
+        Some((from.space(), from.encode(), until))
     }
 }
 
