@@ -424,6 +424,8 @@ fn family_options(cache: &Cache, write_buffer_bytes: usize, block_bytes: usize) 
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size(write_buffer_bytes);
     options.set_level_zero_file_num_compaction_trigger(MERGED_BUFFERS);
+    options.set_level_zero_slowdown_writes_trigger(SLOWING_BUFFERS);
+    options.set_level_zero_stop_writes_trigger(STOPPING_BUFFERS);
     options
 }
 
@@ -467,8 +469,11 @@ const CHUNKS_WRITE_BUFFER_BYTES: usize = 32 << 20;
 /// Definitions and indexes are small.
 const META_WRITE_BUFFER_BYTES: usize = 8 << 20;
 /// So many buffers that were written out are merged at once. Where thousands of queues grow together each merge rewrites what
-/// lies below, so half as many merges are much less work; reads have to look into as many more tables.
-const MERGED_BUFFERS: i32 = 8;
+/// lies below, so half as many merges are half the work; reads have to look into as many more tables.
+const MERGED_BUFFERS: i32 = 16;
+/// Writers wait a little when so many were written out and not merged yet, and stop at the second.
+const SLOWING_BUFFERS: i32 = 32;
+const STOPPING_BUFFERS: i32 = 48;
 /// An open table keeps the first key of each of its blocks in memory, which counts where chunks are small.
 const CHUNKS_BLOCK_BYTES: usize = 32 << 10;
 /// These are looked up one by one at times.

@@ -271,7 +271,9 @@ impl Chunk {
     /// Takes the keys of those of several values of which nothing is alive: the caller deletes them with what it writes of the
     /// others.
     pub(crate) fn take_dead_values(&mut self) -> Vec<ChunkKey> {
-        let Some(starts) = self.starts() else { return Vec::new() };
+        let Some(starts) = self.starts().filter(|_| !self.is_whole()) else {
+            return Vec::new();
+        };
         let alive: Vec<u32> = self
             .values()
             .map(|value| (value.key.first.0 - self.first.0) as u32)
