@@ -44,8 +44,9 @@ deb: build ## Make a Debian package in target/debian (needs cargo-deb: cargo ins
 	$$program completions fish > target/completions/leveret.fish
 	cargo deb --package leveret --no-build --strip --locked
 
-try-packages: deb ## Try the Debian package, the unit and the program as in the image, as root; changes nothing outside of a temporary folder
-	packaging/try.sh "$$($(TARGET_DIR))/release/leveret" "$$(ls -t "$$($(TARGET_DIR))"/debian/leveret_*.deb | head -n 1)"
+try-packages: deb ## Try the Debian package, the unit under a systemd of its own and the image, as root; changes nothing outside of namespaces
+	@program=$$($(TARGET_DIR))/release/leveret; package=$$(ls -t "$$($(TARGET_DIR))"/debian/leveret_*.deb | head -n 1); \
+	packaging/try.sh "$$program" "$$package" && packaging/systemd.sh "$$package" && packaging/image.sh "$$program"
 
 # The integration tests start the leveret binary from the target folder, and cargo does not build it for them.
 debug-broker: setup

@@ -81,6 +81,8 @@ says "in use" leveret check /var/lib/leveret
 leveret ctl drain
 stop
 says sound leveret check /var/lib/leveret
+says "it belongs to user" leveret serve --data-dir /var/lib/leveret
+[ -z "$(find /var/lib/leveret -user root)" ] || fail "root left files behind"
 start
 leveret ctl await_startup && leveret ctl status > /dev/null
 stop

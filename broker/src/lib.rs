@@ -25,6 +25,7 @@ pub mod names;
 pub mod net;
 pub mod notify;
 pub mod oauth_keys;
+pub mod owner;
 pub mod perf;
 pub mod policy;
 pub mod protocol;

@@ -1,7 +1,7 @@
 //! The log: `tracing` events as text or JSON lines on standard error.
 
 use std::backtrace::Backtrace;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
 
 use tracing_subscriber::filter::ParseError;
@@ -14,7 +14,7 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
     let filter = parse_level(level).map_err(|error| error.to_string())?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr);
+        .with_writer(|| OneLine(io::stderr()));
     let started = match format {
         LogFormat::Text => {
             let builder = builder.with_ansi(colours_wanted()).with_filter_reloading();
@@ -31,6 +31,38 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
     started.map_err(|error| error.to_string())?;
     log_panics();
     Ok(())
+}
+
+/// Keeps each event on a line of its own, whatever clients call themselves: nobody else writes lines of this log.
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    /// Takes a whole event.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let (text, end) = match event.strip_suffix(b"\n") {
+            Some(text) => (text, "\n"),
+            None => (event, ""),
+        };
+        if !text.iter().any(|octet| matches!(octet, b'\n' | b'\r')) {
+            self.0.write_all(event)?;
+            return Ok(event.len());
+        }
+        let mut line = Vec::with_capacity(event.len() + 16);
+        for octet in text {
+            match octet {
+                b'\n' => line.extend(b"\\n"),
+                b'\r' => line.extend(b"\\r"),
+                octet => line.push(*octet),
+            }
+        }
+        line.extend(end.as_bytes());
+        self.0.write_all(&line)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Puts another filter in force. Its type depends on the format, which nobody else need know.
@@ -87,6 +119,22 @@ fn log_panics() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_one_line_whatever_it_says() {
+        let written = |event: &str| {
+            let mut lines = OneLine(Vec::new());
+            lines.write_all(event.as_bytes()).unwrap();
+            String::from_utf8(lines.0).unwrap()
+        };
+        assert_eq!(written("WARN user 'é'\n"), "WARN user 'é'\n");
+        assert_eq!(
+            written("user 'x\nINFO all is well\r\n'\n"),
+            "user 'x\\nINFO all is well\\r\\n'\n"
+        );
+        assert_eq!(written("part\nof one"), "part\\nof one");
+        assert_eq!(written("\n"), "\n");
+    }
 
     #[test]
     fn levels_and_directives_are_accepted_and_other_words_are_not() {

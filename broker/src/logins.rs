@@ -1,11 +1,13 @@
 //! Logins of all doors: checked beside the threads that serve clients, and refused late.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::auth::oauth::{TokenRefused, is_token};
 use crate::auth::sasl::Credentials;
@@ -16,10 +18,21 @@ use crate::timer::unix_millis;
 
 /// Slow checks of passwords at once; each takes a core and some memory for a while. Others wait for their turn.
 const SLOW_CHECKS_MAX: usize = 2;
+/// Those of them for sources that have failed lately, so that a source that has not finds a turn whatever others do.
+const SUSPECT_CHECKS_MAX: usize = 1;
+/// Logins of such sources that wait for a turn; further ones are refused unheard.
+const SUSPECTS_WAITING_MAX: usize = 32;
+/// Refused logins over HTTP that wait for their late answers, of all sources; beyond, those that have waited longest get theirs. They
+/// take connections that others want.
+const LATE_ANSWERS_MAX: usize = 64;
 
 /// What logins share.
 pub struct Logins {
     turns: Semaphore,
+    suspect_turns: Semaphore,
+    suspects: Semaphore,
+    /// Those of the API that were refused and wait for their answers.
+    pub http_late: LateAnswers,
     /// Those of the API that were accepted; AMQP has the others.
     pub http_succeeded: AtomicU64,
     /// Those of the API that were refused.
@@ -30,6 +43,9 @@ impl Default for Logins {
     fn default() -> Logins {
         Logins {
             turns: Semaphore::new(SLOW_CHECKS_MAX),
+            suspect_turns: Semaphore::new(SUSPECT_CHECKS_MAX),
+            suspects: Semaphore::new(SUSPECTS_WAITING_MAX + SUSPECT_CHECKS_MAX),
+            http_late: LateAnswers::new(LATE_ANSWERS_MAX),
             http_succeeded: AtomicU64::new(0),
             http_failed: AtomicU64::new(0),
         }
@@ -49,11 +65,19 @@ pub async fn check(
     if let Some(result) = broker.users.authenticate_at_once(name, password, peer) {
         return result.map(Authenticated::from);
     }
-    let Ok(_turn) = broker.logins.turns.acquire().await else {
-        return Err(LoginRefused::Unchecked { name: name.clone() });
+    let too_many = || LoginRefused::TooMany { name: name.clone() };
+    let unchecked = |_| LoginRefused::Unchecked { name: name.clone() };
+    let is_suspect = broker.throttle.lock().has_failed(peer, clock::now());
+    let _suspect = match is_suspect {
+        true => {
+            let place = broker.logins.suspects.try_acquire().map_err(|_| too_many())?;
+            Some((place, broker.logins.suspect_turns.acquire().await.map_err(unchecked)?))
+        }
+        false => None,
     };
+    let _turn = broker.logins.turns.acquire().await.map_err(unchecked)?;
     if broker.throttle.lock().is_flooded(peer) {
-        return Err(LoginRefused::TooMany { name: name.clone() });
+        return Err(too_many());
     }
     let name = name.clone();
     let checking = broker.clone();
@@ -114,5 +138,95 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.broker.throttle.lock().end_wait(self.peer);
+    }
+}
+
+/// Refused logins that wait for their answers, so many at most.
+pub struct LateAnswers {
+    waiting: Mutex<Queue>,
+    max: usize,
+}
+
+/// In the order in which they began to wait.
+#[derive(Default)]
+struct Queue {
+    places: BTreeMap<u64, Arc<Notify>>,
+    last: u64,
+}
+
+/// The place of one of them, until it is dropped.
+struct Place<'a> {
+    late: &'a LateAnswers,
+    number: u64,
+}
+
+impl LateAnswers {
+    fn new(max: usize) -> LateAnswers {
+        LateAnswers {
+            waiting: Mutex::default(),
+            max,
+        }
+    }
+
+    /// Waits for `until`, or until so many others came later that this one makes room.
+    pub async fn wait(&self, until: impl Future<Output = ()>) {
+        let leave = Arc::new(Notify::new());
+        let _place = self.enter(leave.clone());
+        tokio::select! {
+            () = until => {}
+            () = leave.notified() => {}
+        }
+    }
+
+    fn enter(&self, leave: Arc<Notify>) -> Place<'_> {
+        let mut waiting = self.waiting.lock();
+        if waiting.places.len() >= self.max
+            && let Some((_, longest)) = waiting.places.pop_first()
+        {
+            longest.notify_one();
+        }
+        waiting.last += 1;
+        let number = waiting.last;
+        waiting.places.insert(number, leave);
+        Place { late: self, number }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.late.waiting.lock().places.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[test]
+    fn who_has_waited_longest_for_a_late_answer_gets_it_when_too_many_wait() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let late = Arc::new(LateAnswers::new(2));
+            let answered = Arc::new(Mutex::new(Vec::new()));
+            let wait = |name: &'static str| {
+                let (late, answered) = (late.clone(), answered.clone());
+                tokio::spawn(async move {
+                    late.wait(pending()).await;
+                    answered.lock().push(name);
+                })
+            };
+            for name in ["first", "second", "third", "fourth"] {
+                drop(wait(name));
+                tokio::task::yield_now().await;
+            }
+            tokio::task::yield_now().await;
+            assert_eq!(*answered.lock(), ["first", "second"]);
+            assert_eq!(late.waiting.lock().places.len(), 2);
+            late.wait(async {}).await;
+            tokio::task::yield_now().await;
+            assert_eq!(late.waiting.lock().places.len(), 1, "{:?}", answered.lock());
+        });
     }
 }

@@ -16,6 +16,7 @@ use crate::definitions::{Document, Plan};
 use crate::metrics::Counters;
 use crate::net::listener::ListenError;
 use crate::net::tls::files::TlsError;
+use crate::owner::{self, Owner};
 use crate::settings::Setting;
 use crate::vhost::effects;
 use crate::vhost::paging::Paging;
@@ -35,6 +36,18 @@ pub enum StartError {
         directory: PathBuf,
         /// What the system says.
         reason: io::Error,
+    },
+    /// Root would leave files behind that the owner's broker cannot open.
+    #[error(
+        "open the data directory {} as root: it belongs to user {}, whose broker could not open what root writes there; \
+         run this as that user (systemctl start leveret, or setpriv --reuid {} --regid {} --clear-groups leveret serve), \
+         or give the directory to root (chown -R)", .directory.display(), .owner.user, .owner.user, .owner.group
+    )]
+    SomebodyElses {
+        /// The directory.
+        directory: PathBuf,
+        /// Whoever it belongs to.
+        owner: Owner,
     },
     /// The store cannot be opened.
     #[error("open the data directory {}: {reason}{}", .directory.display(), remedy(.reason))]
@@ -100,6 +113,9 @@ fn of_file(file: &Option<PathBuf>) -> String {
 /// Opens the store in the data directory and starts a broker on it.
 pub fn open(config: Config, registry: &Registry) -> Result<Arc<Broker>, StartError> {
     let directory = config.data_dir.clone();
+    if let Some(owner) = owner::somebody_else(&directory) {
+        return Err(StartError::SomebodyElses { directory, owner });
+    }
     std::fs::create_dir_all(&directory).map_err(|reason| StartError::DataDirectory {
         directory: directory.clone(),
         reason,

@@ -1,13 +1,10 @@
 //! `leveret check`, `leveret backup` and `leveret config`: whether a store is sound, a copy of it, and what a configuration comes to.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use leveret_storage::{CheckReport, check, repair};
-use rustix::process::{Gid, Uid};
-use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::clock;
 use crate::config::{ConfigError, Sources};
@@ -15,6 +12,7 @@ use crate::ctl::client::{ClientError, CtlClient};
 use crate::ctl::place::PlaceArgs;
 use crate::ctl::{Reply, Request};
 use crate::net::tls::{Tls, TlsSettings};
+use crate::owner::become_owner;
 use crate::settings;
 
 #[derive(Debug, Args)]
@@ -51,22 +49,6 @@ pub fn run_check(args: &CheckArgs) -> Result<bool, String> {
         _ => {}
     }
     Ok(report.problems.is_empty() || report.kept_as.is_some())
-}
-
-/// Root looks at a store as the user that owns it: files that root made there would keep the broker from opening it, and root
-/// should follow no link that somebody else may have put there. For this thread and those that it starts.
-fn become_owner(directory: &Path) -> io::Result<()> {
-    let Ok(found) = std::fs::metadata(directory) else {
-        // What is wrong with it is told when it is opened.
-        return Ok(());
-    };
-    let owner = Uid::from_raw(found.uid());
-    if !rustix::process::geteuid().is_root() || owner.is_root() {
-        return Ok(());
-    }
-    set_thread_groups(&[])?;
-    set_thread_gid(Gid::from_raw(found.gid()))?;
-    Ok(set_thread_uid(owner)?)
 }
 
 fn print(directory: &Path, report: &CheckReport) -> io::Result<()> {

@@ -16,6 +16,8 @@ mod definitions;
 mod figures;
 #[path = "management/floods.rs"]
 mod floods;
+#[path = "management/forgeries.rs"]
+mod forgeries;
 #[path = "management/limits.rs"]
 mod limits;
 #[path = "management/objects.rs"]

@@ -345,6 +345,47 @@ async fn a_store_that_root_has_checked_still_belongs_to_its_owner() {
     assert_eq!(printed(&listed), "", "nothing there is root's");
 }
 
+#[test]
+fn root_starts_no_broker_on_somebody_elses_data_and_leaves_nothing_there() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    const SOMEBODY: Option<u32> = Some(65_534);
+
+    if shared::external().is_some() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    if folder.path().metadata().unwrap().uid() != 0 {
+        eprintln!("left out: only root can give a file to somebody else");
+        return;
+    }
+    let refuses = |data: &Path| {
+        let before = std::fs::read_dir(data).unwrap().count();
+        let refused = serve_command(data, "127.0.0.1:0").output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        let wanted = format!(
+            "cannot open the data directory {} as root: it belongs to user 65534",
+            data.display()
+        );
+        assert!(
+            said.contains(&wanted) && said.contains("setpriv --reuid 65534 --regid 65534"),
+            "{said}"
+        );
+        assert_eq!(std::fs::read_dir(data).unwrap().count(), before);
+    };
+    let new = folder.path().join("new");
+    std::fs::create_dir(&new).unwrap();
+    chown(&new, SOMEBODY, SOMEBODY).unwrap();
+    refuses(&new);
+    // A mount point that root made, with somebody's data on it.
+    let mounted = folder.path().join("mounted");
+    Broker::start_in(&mounted).stop();
+    chown(mounted.join("db"), SOMEBODY, SOMEBODY).unwrap();
+    refuses(&mounted);
+    chown(mounted.join("db"), Some(0), Some(0)).unwrap();
+    Broker::start_in(&mounted).stop();
+}
+
 #[tokio::test]
 async fn check_tells_by_its_exit_code_whether_a_store_is_sound() {
     let Some(mut broker) = Broker::start_unless_external() else {

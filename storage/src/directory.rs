@@ -27,7 +27,7 @@ pub(crate) fn prepare(directory: &Path) -> Result<PathBuf, StorageError> {
         }
         Err(error) => return Err(create_error(directory, error)),
     }
-    let database = directory.join(DATABASE);
+    let database = directory.join(DATABASE_FOLDER);
     match fs::read_to_string(directory.join(FORMAT)) {
         Ok(format) => check_format(directory, &format)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -60,7 +60,7 @@ pub(crate) fn mark(directory: &Path) -> Result<(), StorageError> {
 
 /// Where the database of an existing data directory is. Changes nothing.
 pub(crate) fn inspect(directory: &Path) -> Result<PathBuf, StorageError> {
-    let database = directory.join(DATABASE);
+    let database = directory.join(DATABASE_FOLDER);
     if !database.is_dir() {
         let what = format!("{} is not a data directory: it has no database", directory.display());
         return Err(StorageError::corrupt(what));
@@ -78,7 +78,7 @@ pub(crate) fn inspect(directory: &Path) -> Result<PathBuf, StorageError> {
 /// directory of it.
 pub(crate) fn begin_copy(directory: &Path) -> Result<PathBuf, StorageError> {
     match fs::create_dir(directory) {
-        Ok(()) => Ok(directory.join(DATABASE)),
+        Ok(()) => Ok(directory.join(DATABASE_FOLDER)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(StorageError::Exists {
             path: directory.to_owned(),
         }),
@@ -197,6 +197,7 @@ const VERSION: u32 = 3;
 const FORMAT: &str = "FORMAT";
 const FORMAT_TEMPORARY: &str = "FORMAT.new";
 const FORMAT_PREFIX: &str = "leveret storage format ";
-const DATABASE: &str = "db";
+/// The folder in it that is the database.
+pub const DATABASE_FOLDER: &str = "db";
 /// RocksDB's own lock file.
 const DATABASE_LOCK: &str = "LOCK";

@@ -62,6 +62,7 @@ mod writer;
 
 pub use check::{CheckReport, LogOfSetting, NamedLog, check, repair};
 pub use commit::CommitListener;
+pub use directory::DATABASE_FOLDER;
 pub use error::StorageError;
 pub use expiry::ExpiredFound;
 pub use ids::{BodyId, NEVER, Position, QueueId, Ticket, Weighed, Weight};

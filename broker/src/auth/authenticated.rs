@@ -1,7 +1,7 @@
 //! Somebody whose login was accepted, by whatever means.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::oauth::Token;
 use super::permissions::Permissions;
@@ -31,6 +31,11 @@ impl From<Arc<User>> for Authenticated {
 }
 
 impl Authenticated {
+    /// When a login of now ends. One that lasts longer than time can be told does not.
+    pub fn ends(&self, now: Instant) -> Option<Instant> {
+        now.checked_add(self.lasts?)
+    }
+
     /// What it may do in the virtual host; `None` if it has no access to it at all.
     pub fn access(&self, users: &Users, vhost: &str) -> Option<Arc<Permissions>> {
         match &self.token {

@@ -92,6 +92,13 @@ impl LoginThrottle {
             .is_some_and(|waiting| *waiting >= WAITING_MAX)
     }
 
+    /// Has the source failed lately?
+    pub fn has_failed(&self, source: IpAddr, now: Instant) -> bool {
+        let key = source_key(source);
+        let known = self.young.get(&key).or_else(|| self.old.get(&key));
+        known.is_some_and(|failures| now.saturating_duration_since(failures.last) < FORGET_AFTER)
+    }
+
     /// How often each source failed, those with the most failures first.
     pub fn failures(&self, now: Instant) -> Vec<(IpAddr, u32)> {
         let forgotten = self.old.iter().filter(|(key, _)| !self.young.contains_key(*key));
@@ -150,7 +157,10 @@ mod tests {
             .map(|_| throttle.record_failure(source("10.0.0.1"), now).as_secs())
             .collect();
         assert_eq!(delays, [3, 3, 3, 3, 3, 6, 12, 24, 30, 30]);
+        assert!(!throttle.has_failed(source("10.0.0.2"), now));
         assert_eq!(throttle.record_failure(source("10.0.0.2"), now), BASE_DELAY);
+        assert!(throttle.has_failed(source("10.0.0.2"), now));
+        assert!(!throttle.has_failed(source("10.0.0.2"), now + FORGET_AFTER));
     }
 
     #[test]

@@ -36,11 +36,11 @@ pub enum ConfigError {
     UnreadableFile { path: PathBuf, reason: String },
     #[error("{origin}: {reason}")]
     Syntax { origin: Origin, reason: String },
-    #[error("{origin}: unknown key '{key}'; did you mean '{nearest}'?")]
+    #[error("{origin}: unknown key '{key}'{}", suggestion(.nearest))]
     UnknownKey {
         origin: Origin,
         key: String,
-        nearest: String,
+        nearest: Option<String>,
     },
     #[error("{origin}: bad value for '{key}': {reason}")]
     BadValue {
@@ -50,4 +50,9 @@ pub enum ConfigError {
     },
     #[error("'{key}': {reason}")]
     Conflict { key: &'static str, reason: String },
+}
+
+fn suggestion(nearest: &Option<String>) -> String {
+    let suggestion = nearest.as_ref().map(|nearest| format!("; did you mean '{nearest}'?"));
+    suggestion.unwrap_or_default()
 }

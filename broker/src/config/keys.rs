@@ -11,7 +11,7 @@ use crate::vhost::redeclare::RedeclareRule;
 /// Smallest frame every AMQP peer must be able to handle; less cannot be offered.
 const LEAST_FRAME_MAX_BYTES: u32 = 4096;
 /// Larger frames only make one message block others for longer.
-const MOST_FRAME_MAX_BYTES: u32 = 16 << 20;
+pub(super) const MOST_FRAME_MAX_BYTES: u32 = 16 << 20;
 /// RabbitMQ's own ceiling for a message.
 const MOST_MESSAGE_BYTES: u64 = 512 << 20;
 /// More than any machine has today.

@@ -125,7 +125,10 @@ pub(super) fn entries<T>(
         .map(|entry| match entry.keys().find(|key| !fields.contains(&key.as_str())) {
             Some(unknown) => {
                 let nearest = suggest::nearest(unknown, fields.iter().copied());
-                Err(format!("unknown key '{unknown}' in {name}; did you mean '{nearest}'?"))
+                let nearest = nearest
+                    .map(|nearest| format!("; did you mean '{nearest}'?"))
+                    .unwrap_or_default();
+                Err(format!("unknown key '{}' in {name}{nearest}", suggest::shown(unknown)))
             }
             None => read(entry),
         })

@@ -9,6 +9,7 @@ use toml::Value;
 use super::Config;
 use super::check::Settings;
 use super::error::{ConfigError, Origin};
+use super::rabbitmq_conf::Need;
 use super::{file, keys, rabbitmq_conf, suggest};
 
 /// Prefix of the environment variables that are keys.
@@ -105,9 +106,11 @@ impl Sources {
             if keys::find(&key).is_some() {
                 reading.set(&key, &Value::String(value.clone()), environment(variable));
             } else if variable != FILE_VARIABLE && !is_service_link(variable) {
-                let nearest = suggest::nearest(&key, keys::key_names()).to_ascii_uppercase();
+                let nearest = suggest::nearest(&key, keys::key_names());
+                let nearest = nearest.map(|key| format!("; did you mean {PREFIX}{}?", key.to_ascii_uppercase()));
+                let (variable, nearest) = (suggest::shown(variable), nearest.unwrap_or_default());
                 reading.warnings.push(format!(
-                    "environment variable {variable} is not a key and has no effect; did you mean {PREFIX}{nearest}?"
+                    "environment variable {variable} is not a key and has no effect{nearest}"
                 ));
             }
         }
@@ -118,6 +121,9 @@ impl Sources {
             reading.set(flag.key, &flag_value(flag.values), origin);
         }
 
+        let unmet = std::mem::take(&mut reading.needs).into_iter();
+        let unmet = unmet.filter(|need| !(need.is_met)(&reading.config));
+        reading.mistakes.extend(unmet.map(|need| need.mistake));
         if let Err(mistake) = finish(&mut reading.config) {
             reading.mistakes.push(mistake);
         }
@@ -137,6 +143,7 @@ struct Reading {
     settings: Settings,
     warnings: Vec<String>,
     mistakes: Vec<ConfigError>,
+    needs: Vec<Need>,
 }
 
 impl Reading {
@@ -148,6 +155,7 @@ impl Reading {
                 let translated = rabbitmq_conf::parse(files);
                 self.warnings.extend(translated.warnings);
                 self.mistakes.extend(translated.mistakes);
+                self.needs.extend(translated.needs);
                 Ok(translated.entries)
             }
         };
@@ -163,11 +171,10 @@ impl Reading {
 
     fn set(&mut self, key: &str, value: &Value, origin: Origin) {
         let Some(known) = keys::find(key) else {
-            let nearest = suggest::nearest(key, keys::key_names()).to_owned();
             return self.mistakes.push(ConfigError::UnknownKey {
                 origin,
-                key: key.to_owned(),
-                nearest,
+                key: suggest::shown(key),
+                nearest: suggest::nearest(key, keys::key_names()).map(str::to_owned),
             });
         };
         match (known.set)(&mut self.config, value) {

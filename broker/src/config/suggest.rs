@@ -1,11 +1,26 @@
 //! The nearest known name to a misspelt one.
 
-/// The candidate with the fewest edits to `name`.
-pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> &'a str {
-    candidates
-        .into_iter()
-        .min_by_key(|candidate| distance(name, candidate))
-        .unwrap_or_default()
+/// Longer names are nobody's misspelling of a key, and comparing letter by letter would take its time.
+const SUGGESTED_FOR_CHARS_MAX: usize = 80;
+
+/// The candidate with the fewest edits to `name`; none for one that is longer than any key.
+pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if is_overlong(name) {
+        return None;
+    }
+    candidates.into_iter().min_by_key(|candidate| distance(name, candidate))
+}
+
+/// A name as a line of text can show it.
+pub(super) fn shown(name: &str) -> String {
+    if !is_overlong(name) {
+        return name.to_owned();
+    }
+    name.chars().take(SUGGESTED_FOR_CHARS_MAX).chain(['…']).collect()
+}
+
+fn is_overlong(name: &str) -> bool {
+    name.chars().nth(SUGGESTED_FOR_CHARS_MAX).is_some()
 }
 
 /// Levenshtein's distance: letters to insert, delete or replace.
@@ -42,5 +57,14 @@ mod tests {
         for (a, b, expected) in cases {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }
+    }
+
+    #[test]
+    fn a_name_longer_than_any_key_is_cut_and_has_no_nearest_one() {
+        let long = "é".repeat(81);
+        assert_eq!(nearest(&long, ["heartbeat"]), None);
+        assert_eq!(shown(&long), format!("{}…", "é".repeat(80)));
+        assert_eq!(nearest(&long[2..], ["heartbeat"]), Some("heartbeat"));
+        assert_eq!(shown(&long[2..]), long[2..]);
     }
 }

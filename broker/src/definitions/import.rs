@@ -199,6 +199,15 @@ impl Plan {
         &self.differences
     }
 
+    /// What this broker cannot have.
+    pub fn left_out(&self) -> impl Iterator<Item = String> {
+        let unsupported = |difference: &&Difference| difference.fate == Fate::Unsupported;
+        self.differences
+            .iter()
+            .filter(unsupported)
+            .map(|difference| difference.what.clone())
+    }
+
     /// Does the file bring users?
     pub fn has_users(&self) -> bool {
         !self.users.is_empty()

@@ -110,10 +110,19 @@ pub async fn log_in(broker: &Arc<Broker>, peer: IpAddr, headers: &HeaderMap) -> 
             broker.counters.auth_attempts_failed.inc();
             broker.logins.http_failed.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%peer, "login refused over HTTP: {reason}");
-            logins::refuse_late(broker, peer, &reason, Duration::ZERO).await;
+            let answered = logins::refuse_late(broker, peer, &reason, Duration::ZERO);
+            broker.logins.http_late.wait(answered).await;
             Err(ApiError::NotLoggedIn("Login failed"))
         }
     }
+}
+
+/// Is this what a browser sends for a page of another site without asking first? It would log in by itself with what somebody has
+/// typed into it, so nothing is changed for it. Pages of this broker and tools send JSON, or tell no origin.
+pub fn is_of_another_site(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let is_json = kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"));
+    headers.contains_key(header::ORIGIN) && !is_json
 }
 
 /// The token of `Bearer` and a token.

@@ -5,6 +5,11 @@ use super::request::Request;
 use super::views::DifferencesView;
 use crate::definitions::{Document, ImportError, Plan, export, export_vhost};
 
+/// So many objects that were left out of an import over HTTP are named in the log.
+const LEFT_OUT_LOGGED_MAX: usize = 100;
+/// So much of each.
+const LEFT_OUT_CHARS_MAX: usize = 500;
+
 impl From<ImportError> for ApiError {
     fn from(error: ImportError) -> ApiError {
         match error {
@@ -41,6 +46,11 @@ fn import(request: &Request, document: Document) -> Outcome {
         let differences = plan.differences().iter().map(ToString::to_string).collect();
         return Reply::json(&DifferencesView { differences });
     }
+    let left_out: Vec<String> = plan.left_out().take(LEFT_OUT_LOGGED_MAX).collect();
     plan.apply(&request.broker)?;
+    // The answer has no place for it.
+    for object in left_out {
+        tracing::warn!("definitions: left out: {object:.LEFT_OUT_CHARS_MAX$}");
+    }
     Ok(Reply::done())
 }

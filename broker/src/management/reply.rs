@@ -14,6 +14,9 @@ use crate::vhost::OperationError;
 /// What browsers and tools ask the user for.
 const CHALLENGE: &str = "Basic realm=\"Leveret Management\"";
 
+/// So much of a reason is told; one may repeat a name of many megabytes.
+const REASON_CHARS_MAX: usize = 2000;
+
 /// What a handler returns.
 pub type Outcome = Result<Reply, ApiError>;
 
@@ -158,6 +161,16 @@ impl ApiError {
         ApiError::BadRequest(reason.to_string())
     }
 
+    /// What is wrong, cut where it repeats too much of what the client has sent.
+    pub fn reason(&self) -> String {
+        let mut reason = self.to_string();
+        if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX) {
+            reason.truncate(end);
+            reason.push('…');
+        }
+        reason
+    }
+
     /// The status code, and the `error` that tools look at.
     pub fn status(&self) -> (StatusCode, &'static str) {
         match self {
@@ -186,7 +199,7 @@ impl IntoResponse for ApiError {
         let (status, error) = self.status();
         let view = ErrorView {
             error,
-            reason: self.to_string(),
+            reason: self.reason(),
         };
         let body = serde_json::to_vec(&view).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();

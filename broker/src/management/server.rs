@@ -96,7 +96,10 @@ impl Door {
             let path = head.uri.path();
             match &outcome {
                 Ok(reply) => tracing::info!(user, %peer, "{} {path}: {}", route.verb.as_str(), reply.status()),
-                Err(error) => tracing::info!(user, %peer, "{} {path}: refused: {error}", route.verb.as_str()),
+                Err(error) => {
+                    let reason = error.reason();
+                    tracing::info!(user, %peer, "{} {path}: refused: {reason}", route.verb.as_str());
+                }
             }
         }
         outcome.into_response()
@@ -112,6 +115,9 @@ impl Door {
     ) -> Result<Option<Caller>, ApiError> {
         if route.rights == Rights::Nobody {
             return Ok(None);
+        }
+        if route.verb != Verb::Get && access::is_of_another_site(headers) {
+            return Err(ApiError::bad("a page in a browser has to send application/json"));
         }
         let broker = &self.0.broker;
         let caller = access::log_in(broker, peer, headers).await?;

@@ -64,7 +64,7 @@ impl Session {
         };
         match result.ok().filter(|who| who.user.name == *opened.actor.user) {
             Some(who) => {
-                self.expires = who.lasts.map(|lasts| now + lasts);
+                self.expires = who.ends(now);
                 opened.who = who;
                 self.renew_actor();
                 self.publisher.forget_routes();

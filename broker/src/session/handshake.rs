@@ -280,7 +280,7 @@ impl Session {
             Ok(user) => {
                 self.broker.counters.auth_attempts_succeeded.inc();
                 self.info.set_user(&user.user.name, mechanism);
-                self.expires = user.lasts.map(|lasts| now + lasts);
+                self.expires = user.ends(now);
                 self.set_step(Step::TuneSent { user });
                 self.send_tune();
             }

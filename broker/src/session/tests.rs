@@ -143,6 +143,10 @@ fn commit_unnoticed(session: &mut Session) {
 
 /// connection.update-secret of one who has come with a token, and what was found out about the new one.
 fn update_secret(session: &mut Session, name: &str, scope: &str) {
+    update_secret_for(session, name, scope, Duration::from_secs(60));
+}
+
+fn update_secret_for(session: &mut Session, name: &str, scope: &str, lasts: Duration) {
     let update = connection::UpdateSecret {
         new_secret: "secret".into(),
         reason: "".into(),
@@ -162,7 +166,7 @@ fn update_secret(session: &mut Session, name: &str, scope: &str) {
     let who = Authenticated {
         user,
         token: Some(Arc::new(token)),
-        lasts: Some(Duration::from_secs(60)),
+        lasts: Some(lasts),
     };
     session.open.as_mut().unwrap().who.token = who.token.clone();
     say(
@@ -178,6 +182,14 @@ fn has_said(session: &Session, text: &str) -> bool {
     let mut outbox = session.outbox.lock();
     let said = outbox.bytes_mut();
     said.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[test]
+fn a_token_that_ends_beyond_all_time_does_not_end() {
+    let mut session = session(1 << 20);
+    update_secret_for(&mut session, "guest", "read:*/*", Duration::from_secs(u64::MAX));
+    assert!(session.accepts_input() && matches!(session.phase, Phase::Running));
+    assert_eq!(session.expires, None);
 }
 
 #[test]
