@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -20,18 +19,12 @@ const SLOW_CHECKS_MAX: usize = 2;
 /// What logins share.
 pub struct Logins {
     turns: Semaphore,
-    /// Those of the API that were accepted; AMQP has the others.
-    pub http_succeeded: AtomicU64,
-    /// Those of the API that were refused.
-    pub http_failed: AtomicU64,
 }
 
 impl Default for Logins {
     fn default() -> Logins {
         Logins {
             turns: Semaphore::new(SLOW_CHECKS_MAX),
-            http_succeeded: AtomicU64::new(0),
-            http_failed: AtomicU64::new(0),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::views::{
 };
 use crate::broker::Broker;
 use crate::clock;
-use crate::metrics::{COMPATIBLE_VERSION, Churn, Flow, process};
+use crate::metrics::{COMPATIBLE_VERSION, Churn, Disk, Flow, LoginAttempts, process};
 
 /// Kinds of memory that only RabbitMQ tells apart.
 const MEMORY_OF_ERLANG: [&str; 26] = [
@@ -117,9 +117,10 @@ pub fn overview(request: &Request) -> Outcome {
     (totals.queues, totals.consumers) = (sums.queues, sums.consumers);
     let (rates, with_figures) = (&request.rates, !request.without_figures());
     let message_stats = if whole {
-        MessageStats::new(&Flow::of_broker(&broker.counters), &rates.flow)
+        let stats = MessageStats::new(&Flow::of_broker(&broker.counters), &rates.flow);
+        stats.with_disk(&Disk::of_broker(&broker.counters), &rates.disk)
     } else {
-        MessageStats::new(&sums.flow, &sums.flow_rates)
+        MessageStats::new(&sums.flow, &sums.flow_rates).with_disk(&sums.disk, &sums.disk_rates)
     };
     let view = OverviewView {
         management_version: COMPATIBLE_VERSION,
@@ -228,21 +229,25 @@ pub fn cluster_name(request: &Request) -> Outcome {
 /// `GET /api/auth/attempts/{node}`: logins by protocol.
 pub fn auth_attempts(request: &Request) -> Outcome {
     this_node(request)?;
-    let (counters, logins) = (&request.broker.counters, &request.broker.logins);
-    let http_failed = logins.http_failed.load(Ordering::Relaxed);
-    let http_succeeded = logins.http_succeeded.load(Ordering::Relaxed);
-    let row = |protocol, failed: u64, succeeded: u64| AttemptsView {
+    let counters = &request.broker.counters;
+    let row = |protocol, logins: &LoginAttempts| AttemptsView {
         protocol,
-        auth_attempts: failed + succeeded,
-        auth_attempts_failed: failed,
-        auth_attempts_succeeded: succeeded,
+        auth_attempts: logins.failed() + logins.succeeded(),
+        auth_attempts_failed: logins.failed(),
+        auth_attempts_succeeded: logins.succeeded(),
     };
-    let failed = counters.auth_attempts_failed.get().saturating_sub(http_failed);
-    let succeeded = counters.auth_attempts_succeeded.get().saturating_sub(http_succeeded);
     Reply::json(&[
-        row("amqp091", failed, succeeded),
-        row("http", http_failed, http_succeeded),
+        row("amqp091", &counters.amqp_logins),
+        row("http", &counters.http_logins),
     ])
+}
+
+/// `DELETE /api/auth/attempts/{node}`: counts them anew.
+pub fn forget_auth_counts(request: &Request) -> Outcome {
+    this_node(request)?;
+    request.broker.counters.amqp_logins.forget();
+    request.broker.counters.http_logins.forget();
+    Ok(Reply::done())
 }
 
 /// `GET /api/auth/attempts/{node}/source`: what is remembered of sources that failed lately. An IPv6 source is its /64 network.

@@ -17,6 +17,7 @@ use super::{
 const BINDINGS_BETWEEN: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}";
 const BINDING: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}/{key}";
 
+const ATTEMPTS: &str = "/api/auth/attempts/{node}";
 const ATTEMPTS_BY_SOURCE: &str = "/api/auth/attempts/{node}/source";
 const ENABLE_FLAG: &str = "/api/feature-flags/{name}/enable";
 const TOPIC_PERMISSIONS: &str = "/api/topic-permissions/{vhost}/{user}";
@@ -52,7 +53,8 @@ pub const ROUTES: &[Route] = &[
     get("/api/federation-links/{vhost}", Monitoring, Seen, overview::nothing),
     get(ATTEMPTS_BY_SOURCE, Monitoring, Any, overview::auth_attempts_by_source),
     delete(ATTEMPTS_BY_SOURCE, Administrator, Any, overview::forget_auth_attempts),
-    get("/api/auth/attempts/{node}", Monitoring, Any, overview::auth_attempts),
+    get(ATTEMPTS, Monitoring, Any, overview::auth_attempts),
+    delete(ATTEMPTS, Administrator, Any, overview::forget_auth_counts),
     get("/api/connections", Management, Any, connections::list),
     get("/api/connections/{name}", Management, Any, connections::get),
     delete("/api/connections/{name}", Management, Any, connections::delete),
