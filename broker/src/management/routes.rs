@@ -10,8 +10,8 @@ use super::route::VhostRule::{Any, Ruled, Seen, Used};
 use super::route::{Route, delete, get, large, post, put};
 use super::server::Door;
 use super::{
-    bindings, connections, consumers, definitions, exchanges, health, limits, messages, openapi, overview, parameters,
-    policies, queues, topic_permissions, ui, users, vhosts,
+    bindings, connections, consumers, definitions, exchanges, health, limits, logins, memory, messages, openapi,
+    overview, parameters, policies, queues, topic_permissions, ui, users, vhosts,
 };
 
 const BINDINGS_BETWEEN: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}";
@@ -43,7 +43,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/deprecated-features/used", Management, Any, overview::nothing),
     get("/api/nodes", Monitoring, Any, overview::nodes),
     get("/api/nodes/{node}", Monitoring, Any, overview::one_node),
-    get("/api/nodes/{node}/memory", Monitoring, Any, overview::memory),
+    get("/api/nodes/{node}/memory", Monitoring, Any, memory::absolute),
     delete("/api/reset", Administrator, Any, overview::done),
     delete("/api/reset/{node}", Administrator, Any, overview::reset_node),
     post("/api/rebalance/queues", Administrator, Any, overview::done),
@@ -51,10 +51,10 @@ pub const ROUTES: &[Route] = &[
     get("/api/shovels/{vhost}", Monitoring, Seen, overview::nothing),
     get("/api/federation-links", Monitoring, Any, overview::nothing),
     get("/api/federation-links/{vhost}", Monitoring, Seen, overview::nothing),
-    get(ATTEMPTS_BY_SOURCE, Monitoring, Any, overview::auth_attempts_by_source),
-    delete(ATTEMPTS_BY_SOURCE, Administrator, Any, overview::forget_auth_attempts),
-    get(ATTEMPTS, Monitoring, Any, overview::auth_attempts),
-    delete(ATTEMPTS, Administrator, Any, overview::forget_auth_counts),
+    get(ATTEMPTS_BY_SOURCE, Monitoring, Any, logins::by_source),
+    delete(ATTEMPTS_BY_SOURCE, Administrator, Any, logins::forget_sources),
+    get(ATTEMPTS, Monitoring, Any, logins::attempts),
+    delete(ATTEMPTS, Administrator, Any, logins::forget),
     get("/api/connections", Management, Any, connections::list),
     get("/api/connections/{name}", Management, Any, connections::get),
     delete("/api/connections/{name}", Management, Any, connections::delete),
