@@ -1,10 +1,13 @@
 //! Logins: how many succeeded and failed, and the hash of a password.
 
+use serde_json::json;
+
 use super::listing::{self, Row};
 use super::overview::this_node;
 use super::reply::{Outcome, Reply};
 use super::request::Request;
 use super::views::{AttemptsView, SourceAttemptsView};
+use crate::auth::{HashedPassword, HashingAlgorithm};
 use crate::clock;
 use crate::metrics::LoginAttempts;
 
@@ -58,4 +61,11 @@ pub fn forget_sources(request: &Request) -> Outcome {
     this_node(request)?;
     request.broker.throttle.lock().forget();
     Ok(Reply::done())
+}
+
+/// `GET /api/auth/hash_password/{password}`: a hash that can stand as `password_hash`, which without an algorithm beside it means
+/// RabbitMQ's usual one.
+pub fn hash_password(request: &Request) -> Outcome {
+    let hashed = HashedPassword::create(HashingAlgorithm::Sha256, request.part("password").as_bytes())?;
+    Reply::json(&json!({ "ok": hashed.encoded() }))
 }

@@ -37,21 +37,47 @@ const MEMORY_OF_ERLANG: [&str; 26] = [
     "reserved_unallocated",
 ];
 
-/// `GET /api/nodes/{node}/memory`: RabbitMQ's categories. What queues hold is told; all else is one sum.
+/// `GET /api/nodes/{node}/memory`: in bytes.
 pub fn absolute(request: &Request) -> Outcome {
     this_node(request)?;
     let resident = process::resident_memory_bytes();
-    let vhosts = request.broker.vhosts();
-    let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
-    let queues: u64 = queues.map(|queue| queue.counts().memory_bytes).sum();
-    let mut memory: Map<String, Value> = MEMORY_OF_ERLANG
-        .iter()
-        .map(|name| ((*name).to_owned(), 0.into()))
+    let mut memory: Map<String, Value> = categories(request, resident)
+        .map(|(name, bytes)| (name.to_owned(), bytes.into()))
         .collect();
-    memory.insert("queue_procs".to_owned(), queues.into());
-    memory.insert("other_system".to_owned(), resident.saturating_sub(queues).into());
     memory.insert("strategy".to_owned(), "rss".into());
     let total = json!({ "erlang": resident, "rss": resident, "allocated": resident });
     memory.insert("total".to_owned(), total);
     Reply::json(&json!({ "memory": memory }))
+}
+
+/// `GET /api/nodes/{node}/memory/relative`: in parts of a hundred, of which nothing that is there has none.
+pub fn relative(request: &Request) -> Outcome {
+    this_node(request)?;
+    let resident = process::resident_memory_bytes();
+    let percent = |bytes: u64| match (bytes * 100 + resident / 2) / resident.max(1) {
+        0 if bytes > 0 => 1,
+        percent => percent,
+    };
+    let mut memory: Map<String, Value> = categories(request, resident)
+        .map(|(name, bytes)| (name.to_owned(), percent(bytes).into()))
+        .collect();
+    memory.insert("total".to_owned(), 100.into());
+    Reply::json(&json!({ "memory": memory }))
+}
+
+/// `GET /api/nodes/{node}/memory/ets` and below: tables of Erlang, of which there are none.
+pub fn tables(request: &Request) -> Outcome {
+    this_node(request)?;
+    Reply::json(&json!({ "ets_tables_memory": "no_tables" }))
+}
+
+fn categories(request: &Request, resident: u64) -> impl Iterator<Item = (&'static str, u64)> {
+    let vhosts = request.broker.vhosts();
+    let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
+    let queues: u64 = queues.map(|queue| queue.counts().memory_bytes).sum();
+    MEMORY_OF_ERLANG.into_iter().map(move |name| match name {
+        "queue_procs" => (name, queues),
+        "other_system" => (name, resident.saturating_sub(queues)),
+        _ => (name, 0),
+    })
 }

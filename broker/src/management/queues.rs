@@ -311,6 +311,15 @@ pub fn purge(request: &Request) -> Outcome {
     Ok(Reply::done())
 }
 
+/// `POST /api/queues/{vhost}/{name}/actions`: those that RabbitMQ had for mirrors, of which there are none to be brought up to date.
+pub fn act(request: &Request) -> Outcome {
+    find(request)?;
+    match request.fields()?.some_text("action")? {
+        "sync" | "cancel_sync" => Ok(Reply::done()),
+        unknown => Err(ApiError::bad(format!("unknown action '{unknown}'"))),
+    }
+}
+
 /// The queue in the path.
 pub fn find(request: &Request) -> Result<Arc<QueueHandle>, ApiError> {
     request
