@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -33,10 +32,6 @@ pub struct Logins {
     suspects: Semaphore,
     /// Those of the API that were refused and wait for their answers.
     pub http_late: LateAnswers,
-    /// Those of the API that were accepted; AMQP has the others.
-    pub http_succeeded: AtomicU64,
-    /// Those of the API that were refused.
-    pub http_failed: AtomicU64,
 }
 
 impl Default for Logins {
@@ -46,8 +41,6 @@ impl Default for Logins {
             suspect_turns: Semaphore::new(SUSPECT_CHECKS_MAX),
             suspects: Semaphore::new(SUSPECTS_WAITING_MAX + SUSPECT_CHECKS_MAX),
             http_late: LateAnswers::new(LATE_ANSWERS_MAX),
-            http_succeeded: AtomicU64::new(0),
-            http_failed: AtomicU64::new(0),
         }
     }
 }

@@ -24,7 +24,7 @@
 //! max [length=N] [bytes=N] [refuse] [refuse-dlx]   how long the queue may get, and whether it refuses what is too much
 //! due                              the queue does what it has to do by itself; after each command it releases what it gave up
 //! ack MESSAGE ... | requeue MESSAGE ... [failed] | reject MESSAGE ...
-//! get [no_ack] | purge | delete | counts | totals
+//! get [no_ack] | purge | delete | counts | totals | whereabouts
 //! ```
 
 #![allow(
@@ -412,6 +412,9 @@ impl Runner {
             "delete" => self.delete(),
             "counts" => self.world.say(format!("{:?}", self.queue.as_ref().unwrap().counts())),
             "totals" => self.world.say(format!("{:?}", self.queue.as_ref().unwrap().totals())),
+            "whereabouts" => self
+                .world
+                .say(format!("{:?}", self.queue.as_ref().unwrap().whereabouts())),
             unknown => panic!("unknown command {unknown}"),
         }
         self.queue.as_mut().unwrap().release_given_up(&mut self.world);

@@ -47,7 +47,8 @@ pub fn queues(broker: &Broker, vhost: &Vhost, columns: &[String]) -> Result<Tabl
 }
 
 fn queue_row(queue: &QueueHandle, connection_names: &HashMap<ConnectionId, String>) -> QueueRow {
-    let counts = queue.counts();
+    let moment = queue.moment();
+    let (counts, totals, whereabouts) = (moment.counts, moment.totals, moment.whereabouts);
     let properties = &queue.properties;
     let policies = queue.in_force().policies.clone();
     let (policy, operator_policy) = policies.names();
@@ -65,8 +66,20 @@ fn queue_row(queue: &QueueHandle, connection_names: &HashMap<ConnectionId, Strin
         messages: (counts.ready + counts.unacked) as u64,
         messages_ready: counts.ready as u64,
         messages_unacknowledged: counts.unacked as u64,
-        messages_paged_out: counts.paged as u64,
+        messages_ready_ram: whereabouts.ready_in_memory.messages as u64,
+        messages_unacknowledged_ram: whereabouts.unacked_in_memory.messages as u64,
+        messages_ram: whereabouts.in_memory().messages as u64,
+        messages_persistent: whereabouts.persistent.messages as u64,
+        messages_paged_out: whereabouts.paged_out.messages as u64,
         message_bytes: counts.ready_bytes + counts.unacked_bytes,
+        message_bytes_ready: counts.ready_bytes,
+        message_bytes_unacknowledged: counts.unacked_bytes,
+        message_bytes_ram: whereabouts.in_memory().bytes,
+        message_bytes_persistent: whereabouts.persistent.bytes,
+        message_bytes_paged_out: whereabouts.paged_out.bytes,
+        head_message_timestamp: moment.head_timestamp(),
+        disk_reads: totals.disk_reads,
+        disk_writes: totals.disk_writes,
         memory: counts.memory_bytes,
         consumers: counts.consumers as u64,
         owner: owner.unwrap_or_default(),

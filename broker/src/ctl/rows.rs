@@ -113,8 +113,8 @@ row! {
 }
 
 row! {
-    /// A queue. `arguments` is a JSON object; `owner` names the connection of an exclusive queue; `messages_paged_out` are on
-    /// disk only, `memory` is what the others take; `effective_policy_definition` is what its policy and its operator policy
+    /// A queue. `arguments` is a JSON object; `owner` names the connection of an exclusive queue; `messages_paged_out` are ready and on
+    /// disk only, `memory` is what the others take; `head_message_timestamp` is that of the message that leaves next, if it is in memory; `effective_policy_definition` is what its policy and its operator policy
     /// come to together.
     QueueRow {
         name: String,
@@ -127,8 +127,20 @@ row! {
         messages: u64,
         messages_ready: u64,
         messages_unacknowledged: u64,
+        messages_ready_ram: u64,
+        messages_unacknowledged_ram: u64,
+        messages_ram: u64,
+        messages_persistent: u64,
         messages_paged_out: u64,
         message_bytes: u64,
+        message_bytes_ready: u64,
+        message_bytes_unacknowledged: u64,
+        message_bytes_ram: u64,
+        message_bytes_persistent: u64,
+        message_bytes_paged_out: u64,
+        head_message_timestamp: Option<u64>,
+        disk_reads: u64,
+        disk_writes: u64,
         memory: u64,
         consumers: u64,
         owner: String,

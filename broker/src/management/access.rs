@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
@@ -102,13 +101,11 @@ pub async fn log_in(broker: &Arc<Broker>, peer: IpAddr, headers: &HeaderMap) -> 
     };
     match result {
         Ok(who) => {
-            broker.counters.auth_attempts_succeeded.inc();
-            broker.logins.http_succeeded.fetch_add(1, Ordering::Relaxed);
+            broker.counters.http_logins.count(true);
             Ok(Caller::from(who))
         }
         Err(reason) => {
-            broker.counters.auth_attempts_failed.inc();
-            broker.logins.http_failed.fetch_add(1, Ordering::Relaxed);
+            broker.counters.http_logins.count(false);
             tracing::warn!(%peer, "login refused over HTTP: {reason}");
             let answered = logins::refuse_late(broker, peer, &reason, Duration::ZERO);
             broker.logins.http_late.wait(answered).await;

@@ -163,6 +163,12 @@ pub fn list_of_user(request: &Request) -> Outcome {
     listing::list(request, rows.iter().map(|info| view(&request.broker, info)).collect())
 }
 
+/// `GET /api/connections/{name}/sessions`: AMQP 1.0 has them.
+pub fn sessions(request: &Request) -> Outcome {
+    find(request)?;
+    Err(ApiError::bad("connection does not use AMQP 1.0"))
+}
+
 /// `GET /api/connections/{name}`.
 pub fn get(request: &Request) -> Outcome {
     let info = find(request)?;

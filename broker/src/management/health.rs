@@ -56,6 +56,14 @@ pub fn always(_request: &Request) -> Outcome {
     Reply::json(&ok())
 }
 
+/// `GET /api/health/checks/node-is-quorum-critical`: nobody's majority depends on a node that is alone.
+pub fn never_critical(_request: &Request) -> Outcome {
+    Reply::json(&CheckView {
+        reason: Some("single node cluster".to_owned()),
+        ..ok()
+    })
+}
+
 /// `GET /api/aliveness-test/{vhost}`.
 pub fn aliveness(request: &Request) -> Outcome {
     request.vhost()?;

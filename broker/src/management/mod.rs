@@ -14,6 +14,8 @@ mod health;
 mod large_bodies;
 mod limits;
 mod listing;
+mod logins;
+mod memory;
 mod messages;
 mod openapi;
 mod overview;

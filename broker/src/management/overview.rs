@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use leveret_routing::ExchangeKind;
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 
 use super::connections;
 use super::listing::{self, Row};
@@ -11,51 +11,15 @@ use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
 use super::vhosts::VhostSums;
 use super::views::{
-    ApplicationView, AttemptsView, ChurnView, ContextView, DepthView, ListenerView, MessageStats, NameView, NodeView,
-    ObjectTotals, OverviewView, PluggedView, SourceAttemptsView,
+    ApplicationView, ChurnView, ContextView, DepthView, ListenerView, MessageStats, NameView, NodeView, ObjectTotals,
+    OverviewView, PluggedView,
 };
 use crate::broker::Broker;
 use crate::clock;
-use crate::metrics::{COMPATIBLE_VERSION, Churn, Flow, process};
-
-/// Kinds of memory that only RabbitMQ tells apart.
-const MEMORY_OF_ERLANG: [&str; 26] = [
-    "connection_readers",
-    "connection_writers",
-    "connection_channels",
-    "connection_other",
-    "queue_procs",
-    "quorum_queue_procs",
-    "quorum_queue_dlx_procs",
-    "stream_queue_procs",
-    "stream_queue_replica_reader_procs",
-    "stream_queue_coordinator_procs",
-    "plugins",
-    "metadata_store",
-    "other_proc",
-    "metrics",
-    "mgmt_db",
-    "mnesia",
-    "quorum_ets",
-    "metadata_store_ets",
-    "other_ets",
-    "binary",
-    "msg_index",
-    "code",
-    "atom",
-    "other_system",
-    "allocated_unused",
-    "reserved_unallocated",
-];
+use crate::metrics::{COMPATIBLE_VERSION, Churn, Disk, Flow, process};
 
 /// What stands where RabbitMQ names its Erlang.
 const NO_ERLANG: &str = "n/a";
-
-impl Row for SourceAttemptsView {
-    fn name(&self) -> &str {
-        &self.remote_address
-    }
-}
 
 impl Row for NodeView {
     fn name(&self) -> &str {
@@ -117,9 +81,10 @@ pub fn overview(request: &Request) -> Outcome {
     (totals.queues, totals.consumers) = (sums.queues, sums.consumers);
     let (rates, with_figures) = (&request.rates, !request.without_figures());
     let message_stats = if whole {
-        MessageStats::new(&Flow::of_broker(&broker.counters), &rates.flow)
+        let stats = MessageStats::new(&Flow::of_broker(&broker.counters), &rates.flow);
+        stats.with_disk(&Disk::of_broker(&broker.counters), &rates.disk)
     } else {
-        MessageStats::new(&sums.flow, &sums.flow_rates)
+        MessageStats::new(&sums.flow, &sums.flow_rates).with_disk(&sums.disk, &sums.disk_rates)
     };
     let view = OverviewView {
         management_version: COMPATIBLE_VERSION,
@@ -225,70 +190,9 @@ pub fn cluster_name(request: &Request) -> Outcome {
     })
 }
 
-/// `GET /api/auth/attempts/{node}`: logins by protocol.
-pub fn auth_attempts(request: &Request) -> Outcome {
-    this_node(request)?;
-    let (counters, logins) = (&request.broker.counters, &request.broker.logins);
-    let http_failed = logins.http_failed.load(Ordering::Relaxed);
-    let http_succeeded = logins.http_succeeded.load(Ordering::Relaxed);
-    let row = |protocol, failed: u64, succeeded: u64| AttemptsView {
-        protocol,
-        auth_attempts: failed + succeeded,
-        auth_attempts_failed: failed,
-        auth_attempts_succeeded: succeeded,
-    };
-    let failed = counters.auth_attempts_failed.get().saturating_sub(http_failed);
-    let succeeded = counters.auth_attempts_succeeded.get().saturating_sub(http_succeeded);
-    Reply::json(&[
-        row("amqp091", failed, succeeded),
-        row("http", http_failed, http_succeeded),
-    ])
-}
-
-/// `GET /api/auth/attempts/{node}/source`: what is remembered of sources that failed lately. An IPv6 source is its /64 network.
-pub fn auth_attempts_by_source(request: &Request) -> Outcome {
-    this_node(request)?;
-    let failures = request.broker.throttle.lock().failures(clock::now());
-    let rows = failures.into_iter().map(|(source, failed)| SourceAttemptsView {
-        remote_address: source.to_string(),
-        username: "",
-        protocol: "all",
-        auth_attempts: failed,
-        auth_attempts_failed: failed,
-        auth_attempts_succeeded: 0,
-    });
-    listing::list(request, rows.collect())
-}
-
-/// `DELETE /api/auth/attempts/{node}/source`: forgets them, and with them how long they have to wait.
-pub fn forget_auth_attempts(request: &Request) -> Outcome {
-    this_node(request)?;
-    request.broker.throttle.lock().forget();
-    Ok(Reply::done())
-}
-
 /// `GET /api/version`: of the RabbitMQ that this broker is compatible with.
 pub fn version(_request: &Request) -> Outcome {
     Reply::json(&COMPATIBLE_VERSION)
-}
-
-/// `GET /api/nodes/{node}/memory`: RabbitMQ's categories. What queues hold is told; all else is one sum.
-pub fn memory(request: &Request) -> Outcome {
-    this_node(request)?;
-    let resident = process::resident_memory_bytes();
-    let vhosts = request.broker.vhosts();
-    let queues = vhosts.iter().flat_map(|vhost| vhost.queues());
-    let queues: u64 = queues.map(|queue| queue.counts().memory_bytes).sum();
-    let mut memory: Map<String, Value> = MEMORY_OF_ERLANG
-        .iter()
-        .map(|name| ((*name).to_owned(), 0.into()))
-        .collect();
-    memory.insert("queue_procs".to_owned(), queues.into());
-    memory.insert("other_system".to_owned(), resident.saturating_sub(queues).into());
-    memory.insert("strategy".to_owned(), "rss".into());
-    let total = json!({ "erlang": resident, "rss": resident, "allocated": resident });
-    memory.insert("total".to_owned(), total);
-    Reply::json(&json!({ "memory": memory }))
 }
 
 /// `DELETE /api/reset` and `POST /api/rebalance/queues`: a broker that keeps nothing of the past has nothing to forget, and

@@ -47,10 +47,19 @@ pub struct QueueFigures<'a> {
     pub owner_pid_details: Option<&'a ConnectionDetails>,
     #[serde(flatten)]
     pub depth: DepthView,
+    pub head_message_timestamp: Option<u64>,
     pub memory: u64,
     pub message_bytes: u64,
+    pub message_bytes_paged_out: u64,
+    pub message_bytes_persistent: u64,
+    pub message_bytes_ram: u64,
     pub message_bytes_ready: u64,
     pub message_bytes_unacknowledged: u64,
+    pub messages_paged_out: usize,
+    pub messages_persistent: usize,
+    pub messages_ram: usize,
+    pub messages_ready_ram: usize,
+    pub messages_unacknowledged_ram: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_stats: Option<MessageStats>,
     #[serde(skip_serializing_if = "Option::is_none")]

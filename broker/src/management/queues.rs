@@ -20,11 +20,10 @@ use crate::broker::{Broker, ConnectionId};
 use crate::json::table_json;
 use crate::metrics::rates::QueueRates;
 use crate::metrics::routed::routed;
-use crate::metrics::{Depth, Flow};
+use crate::metrics::{Depth, Disk, Flow};
 use crate::policy::{Applied, Policy};
-use crate::queue::{Counts, Totals};
-use crate::vhost::QueueHandle;
 use crate::vhost::queues::{DeleteConditions, QueueDeclaration};
+use crate::vhost::{QueueHandle, QueueMoment};
 
 /// What a list tells of its queues, each beside what the one before it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,8 +52,7 @@ pub struct QueueRow {
     told: Told,
     queue: Arc<QueueHandle>,
     node: Arc<str>,
-    counts: Counts,
-    totals: Totals,
+    moment: QueueMoment,
     rates: QueueRates,
     policies: Applied,
     owner: Option<ConnectionDetails>,
@@ -88,14 +86,14 @@ impl QueueRow {
 
     fn totals_view(&self) -> QueueTotals {
         QueueTotals {
-            messages: self.counts.ready + self.counts.unacked,
-            messages_ready: self.counts.ready,
-            messages_unacknowledged: self.counts.unacked,
+            messages: self.moment.counts.ready + self.moment.counts.unacked,
+            messages_ready: self.moment.counts.ready,
+            messages_unacknowledged: self.moment.counts.unacked,
         }
     }
 
     fn figures(&self) -> QueueFigures<'_> {
-        let counts = &self.counts;
+        let (counts, whereabouts) = (&self.moment.counts, &self.moment.whereabouts);
         let capacity = f64::from(u8::from(counts.consumers_keep_up()));
         QueueFigures {
             consumers: counts.consumers,
@@ -105,15 +103,30 @@ impl QueueRow {
             single_active_consumer_tag: self.single_active_consumer_tag.as_deref(),
             owner_pid_details: self.owner.as_ref(),
             depth: DepthView::new(&Depth::of_queue(counts), &self.rates.depth),
+            head_message_timestamp: self.moment.head_timestamp(),
             memory: counts.memory_bytes,
             message_bytes: counts.ready_bytes + counts.unacked_bytes,
+            message_bytes_paged_out: whereabouts.paged_out.bytes,
+            message_bytes_persistent: whereabouts.persistent.bytes,
+            message_bytes_ram: whereabouts.in_memory().bytes,
             message_bytes_ready: counts.ready_bytes,
             message_bytes_unacknowledged: counts.unacked_bytes,
-            message_stats: MessageStats::if_any(&Flow::of_queue(&self.totals), &self.rates.flow),
+            messages_paged_out: whereabouts.paged_out.messages,
+            messages_persistent: whereabouts.persistent.messages,
+            messages_ram: whereabouts.in_memory().messages,
+            messages_ready_ram: whereabouts.ready_in_memory.messages,
+            messages_unacknowledged_ram: whereabouts.unacked_in_memory.messages,
+            message_stats: self.message_stats(),
             consumer_details: self.consumers.as_deref(),
             deliveries: self.deliveries.as_deref(),
             incoming: self.incoming.as_deref(),
         }
+    }
+
+    fn message_stats(&self) -> Option<MessageStats> {
+        let totals = &self.moment.totals;
+        let stats = MessageStats::if_any(&Flow::of_queue(totals), &self.rates.flow)?;
+        Some(stats.with_disk(&Disk::of_queue(totals), &self.rates.disk))
     }
 
     /// A number, if what is told goes so far.
@@ -134,7 +147,7 @@ impl Row for QueueRow {
     }
 
     fn column(&self, path: &str) -> Option<Value> {
-        let (properties, counts) = (&self.queue.properties, &self.counts);
+        let (properties, counts) = (&self.queue.properties, &self.moment.counts);
         Some(match path {
             "name" => (*self.queue.name).into(),
             "vhost" => (*self.queue.vhost).into(),
@@ -181,17 +194,16 @@ impl<'a> Rows<'a> {
     }
 
     fn row(&self, queue: Arc<QueueHandle>) -> QueueRow {
-        let (counts, totals) = match self.told {
-            Told::Definition => Default::default(),
-            Told::Totals | Told::Figures => queue.counts_and_totals(),
+        let moment = match self.told {
+            Told::Definition => QueueMoment::default(),
+            Told::Totals | Told::Figures => queue.moment(),
         };
         let owner = queue.properties.exclusive_owner;
         let has_figures = self.told == Told::Figures;
         QueueRow {
             told: self.told,
             node: self.node.clone(),
-            counts,
-            totals,
+            moment,
             rates: self.request.rates.queue(queue.id.0),
             policies: queue.in_force().policies.clone(),
             owner: owner.and_then(|owner| self.owners.get(&owner).cloned()),
@@ -297,6 +309,15 @@ pub fn purge(request: &Request) -> Outcome {
     let (_, durable) = vhost.purge_queue(&request.actor(&vhost)?, &queue.name)?;
     request.wait(durable)?;
     Ok(Reply::done())
+}
+
+/// `POST /api/queues/{vhost}/{name}/actions`: those that RabbitMQ had for mirrors, of which there are none to be brought up to date.
+pub fn act(request: &Request) -> Outcome {
+    find(request)?;
+    match request.fields()?.some_text("action")? {
+        "sync" | "cancel_sync" => Ok(Reply::done()),
+        unknown => Err(ApiError::bad(format!("unknown action '{unknown}'"))),
+    }
 }
 
 /// The queue in the path.

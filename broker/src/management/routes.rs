@@ -10,14 +10,18 @@ use super::route::VhostRule::{Any, Ruled, Seen, Used};
 use super::route::{Route, delete, get, large, post, put};
 use super::server::Door;
 use super::{
-    bindings, connections, consumers, definitions, exchanges, health, limits, messages, openapi, overview, parameters,
-    policies, queues, topic_permissions, ui, users, vhosts,
+    bindings, connections, consumers, definitions, exchanges, health, limits, logins, memory, messages, openapi,
+    overview, parameters, policies, queues, topic_permissions, ui, users, vhosts,
 };
 
 const BINDINGS_BETWEEN: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}";
 const BINDING: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}/{key}";
 
+const ATTEMPTS: &str = "/api/auth/attempts/{node}";
 const ATTEMPTS_BY_SOURCE: &str = "/api/auth/attempts/{node}/source";
+const HASH_PASSWORD: &str = "/api/auth/hash_password/{password}";
+const TABLES_RELATIVE: &str = "/api/nodes/{node}/memory/ets/{filter}/relative";
+const SESSIONS: &str = "/api/connections/{name}/sessions";
 const ENABLE_FLAG: &str = "/api/feature-flags/{name}/enable";
 const TOPIC_PERMISSIONS: &str = "/api/topic-permissions/{vhost}/{user}";
 
@@ -42,7 +46,12 @@ pub const ROUTES: &[Route] = &[
     get("/api/deprecated-features/used", Management, Any, overview::nothing),
     get("/api/nodes", Monitoring, Any, overview::nodes),
     get("/api/nodes/{node}", Monitoring, Any, overview::one_node),
-    get("/api/nodes/{node}/memory", Monitoring, Any, overview::memory),
+    get("/api/nodes/{node}/memory", Monitoring, Any, memory::absolute),
+    get("/api/nodes/{node}/memory/relative", Monitoring, Any, memory::relative),
+    get("/api/nodes/{node}/memory/ets", Monitoring, Any, memory::tables),
+    get("/api/nodes/{node}/memory/ets/relative", Monitoring, Any, memory::tables),
+    get("/api/nodes/{node}/memory/ets/{filter}", Monitoring, Any, memory::tables),
+    get(TABLES_RELATIVE, Monitoring, Any, memory::tables),
     delete("/api/reset", Administrator, Any, overview::done),
     delete("/api/reset/{node}", Administrator, Any, overview::reset_node),
     post("/api/rebalance/queues", Administrator, Any, overview::done),
@@ -50,9 +59,11 @@ pub const ROUTES: &[Route] = &[
     get("/api/shovels/{vhost}", Monitoring, Seen, overview::nothing),
     get("/api/federation-links", Monitoring, Any, overview::nothing),
     get("/api/federation-links/{vhost}", Monitoring, Seen, overview::nothing),
-    get(ATTEMPTS_BY_SOURCE, Monitoring, Any, overview::auth_attempts_by_source),
-    delete(ATTEMPTS_BY_SOURCE, Administrator, Any, overview::forget_auth_attempts),
-    get("/api/auth/attempts/{node}", Monitoring, Any, overview::auth_attempts),
+    get(ATTEMPTS_BY_SOURCE, Monitoring, Any, logins::by_source),
+    delete(ATTEMPTS_BY_SOURCE, Administrator, Any, logins::forget_sources),
+    get(ATTEMPTS, Monitoring, Any, logins::attempts),
+    delete(ATTEMPTS, Administrator, Any, logins::forget),
+    get(HASH_PASSWORD, Administrator, Any, logins::hash_password),
     get("/api/connections", Management, Any, connections::list),
     get("/api/connections/{name}", Management, Any, connections::get),
     delete("/api/connections/{name}", Management, Any, connections::delete),
@@ -62,6 +73,7 @@ pub const ROUTES: &[Route] = &[
         Any,
         connections::list_channels_of,
     ),
+    get(SESSIONS, Management, Any, connections::sessions),
     get(
         "/api/connections/username/{user}",
         Management,
@@ -115,6 +127,7 @@ pub const ROUTES: &[Route] = &[
     ),
     delete("/api/queues/{vhost}/{name}/contents", Management, Used, queues::purge),
     post("/api/queues/{vhost}/{name}/get", Management, Used, messages::get),
+    post("/api/queues/{vhost}/{name}/actions", Administrator, Any, queues::act),
     get("/api/bindings", Management, Any, bindings::list),
     get("/api/bindings/{vhost}", Management, Seen, bindings::list),
     get(BINDINGS_BETWEEN, Management, Seen, bindings::between),
@@ -274,6 +287,8 @@ pub const ROUTES: &[Route] = &[
     ),
     get("/api/definitions", Administrator, Any, definitions::get),
     large(post("/api/definitions", Administrator, Any, definitions::post)),
+    get("/api/all-configuration", Administrator, Any, definitions::get),
+    large(post("/api/all-configuration", Administrator, Any, definitions::post)),
     get("/api/definitions/{vhost}", Administrator, Any, definitions::get_vhost),
     large(post(
         "/api/definitions/{vhost}",
@@ -303,13 +318,13 @@ pub const ROUTES: &[Route] = &[
         "/api/health/checks/node-is-quorum-critical",
         Management,
         Any,
-        health::always,
+        health::never_critical,
     ),
     get(
         "/api/health/checks/node-is-mirror-sync-critical",
         Management,
         Any,
-        health::always,
+        health::never_critical,
     ),
     get(
         "/api/health/checks/certificate-expiration/{within}/{unit}",

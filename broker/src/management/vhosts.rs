@@ -10,7 +10,7 @@ use super::overview::this_node;
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::{Fields, Request};
 use super::views::{DepthView, MessageStats, OctetSums, VhostMetadata, VhostView};
-use crate::metrics::{Depth, Flow, Octets};
+use crate::metrics::{Depth, Disk, Flow, Octets};
 use crate::vhost::redeclare::RedeclareRule;
 use crate::vhost::{About, Vhost};
 
@@ -30,6 +30,8 @@ pub struct VhostSums {
     pub consumers: u64,
     pub flow: Flow<u64>,
     pub flow_rates: Flow<f64>,
+    pub disk: Disk<u64>,
+    pub disk_rates: Disk<f64>,
     pub depth: Depth<u64>,
     pub depth_rates: Depth<f64>,
 }
@@ -44,6 +46,8 @@ impl VhostSums {
             self.consumers += counts.consumers as u64;
             self.flow = self.flow.plus(Flow::of_queue(&totals));
             self.flow_rates = self.flow_rates.plus(rates.flow);
+            self.disk = self.disk.plus(Disk::of_queue(&totals));
+            self.disk_rates = self.disk_rates.plus(rates.disk);
             self.depth = self.depth.plus(Depth::of_queue(&counts));
             self.depth_rates = self.depth_rates.plus(rates.depth);
         }
@@ -95,9 +99,11 @@ fn view(request: &Request, vhost: &Vhost, octets: &OctetsByVhost) -> VhostView {
             .get(&vhost.name)
             .map(|(count, rate)| OctetSums::new(*count, *rate)),
         depth: sums.as_ref().map(|sums| DepthView::new(&sums.depth, &sums.depth_rates)),
-        message_stats: sums
-            .as_ref()
-            .and_then(|sums| MessageStats::if_any(&sums.flow, &sums.flow_rates)),
+        message_stats: sums.as_ref().and_then(|sums| {
+            MessageStats::if_any(&sums.flow, &sums.flow_rates)?
+                .with_disk(&sums.disk, &sums.disk_rates)
+                .into()
+        }),
     }
 }
 

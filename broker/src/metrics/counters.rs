@@ -63,10 +63,14 @@ pub struct Counters {
     pub deduplicated: IntCounter,
     /// `leveret_redeclarations_differing_total`
     pub redeclared_differently: RedeclaredDifferently,
-    /// `rabbitmq_auth_attempts_failed_total`
-    pub auth_attempts_failed: IntCounter,
-    /// `rabbitmq_auth_attempts_succeeded_total`
-    pub auth_attempts_succeeded: IntCounter,
+    /// `rabbitmq_queue_disk_reads_total`: messages that queues read
+    pub disk_reads: IntCounter,
+    /// `rabbitmq_queue_disk_writes_total`: messages that queues stored
+    pub disk_writes: IntCounter,
+    /// Logins over AMQP.
+    pub amqp_logins: LoginAttempts,
+    /// Logins to the API and to the metrics.
+    pub http_logins: LoginAttempts,
     /// `rabbitmq_message_size_bytes`
     pub message_size_bytes: Histogram,
 }
@@ -97,6 +101,70 @@ impl RedeclaredDifferently {
     }
 }
 
+/// Logins over one protocol.
+pub struct LoginAttempts {
+    all: IntCounter,
+    failed: IntCounter,
+    succeeded: IntCounter,
+}
+
+impl LoginAttempts {
+    /// Counts one.
+    pub fn count(&self, succeeded: bool) {
+        self.all.inc();
+        match succeeded {
+            true => self.succeeded.inc(),
+            false => self.failed.inc(),
+        }
+    }
+
+    /// Those that were refused.
+    pub fn failed(&self) -> u64 {
+        self.failed.get()
+    }
+
+    /// Those that were let in.
+    pub fn succeeded(&self) -> u64 {
+        self.succeeded.get()
+    }
+
+    /// Begins anew.
+    pub fn forget(&self) {
+        for counter in [&self.all, &self.failed, &self.succeeded] {
+            counter.reset();
+        }
+    }
+}
+
+/// `rabbitmq_auth_attempts_total`, `..._failed_total` and `..._succeeded_total`, by protocol.
+struct LoginFamilies {
+    all: IntCounterVec,
+    failed: IntCounterVec,
+    succeeded: IntCounterVec,
+}
+
+impl LoginFamilies {
+    fn new(registry: &Registry) -> Result<LoginFamilies, prometheus::Error> {
+        let family = |name: &str, help: &str| {
+            let opts = Opts::new(format!("rabbitmq_{name}"), help);
+            register(registry, IntCounterVec::new(opts, &["protocol"])?)
+        };
+        Ok(LoginFamilies {
+            all: family("auth_attempts_total", "Logins")?,
+            failed: family("auth_attempts_failed_total", "Failed logins")?,
+            succeeded: family("auth_attempts_succeeded_total", "Successful logins")?,
+        })
+    }
+
+    fn of(&self, protocol: &str) -> LoginAttempts {
+        LoginAttempts {
+            all: self.all.with_label_values(&[protocol]),
+            failed: self.failed.with_label_values(&[protocol]),
+            succeeded: self.succeeded.with_label_values(&[protocol]),
+        }
+    }
+}
+
 impl Counters {
     /// Makes all counters and enters them into `registry`.
     pub fn new(registry: &Registry) -> Result<Counters, prometheus::Error> {
@@ -118,6 +186,7 @@ impl Counters {
             let name = format!("messages_dead_lettered_{name}_total");
             labelled(registry, &name, help, &labels).map(|counter| (reason, counter))
         };
+        let logins = LoginFamilies::new(registry)?;
         let size = HistogramOpts::new("rabbitmq_message_size_bytes", "Size of published message bodies")
             .buckets(MESSAGE_SIZE_BOUNDS_BYTES.to_vec())
             .const_label("protocol", PROTOCOL);
@@ -191,8 +260,10 @@ impl Counters {
                 )?,
             )?,
             redeclared_differently: RedeclaredDifferently::new(registry)?,
-            auth_attempts_failed: plain("auth_attempts_failed_total", "Failed logins")?,
-            auth_attempts_succeeded: plain("auth_attempts_succeeded_total", "Successful logins")?,
+            disk_reads: plain("queue_disk_reads_total", "Messages that queues read from disk")?,
+            disk_writes: plain("queue_disk_writes_total", "Messages that queues wrote to disk")?,
+            amqp_logins: logins.of(PROTOCOL),
+            http_logins: logins.of("http"),
             message_size_bytes: register(registry, Histogram::with_opts(size)?)?,
         })
     }

@@ -92,7 +92,11 @@ impl Family {
                 "disk_space_available_limit_bytes",
                 "erlang_uptime_seconds",
             ],
-            Family::AuthAttempts => &["auth_attempts_succeeded_total", "auth_attempts_failed_total"],
+            Family::AuthAttempts => &[
+                "auth_attempts_total",
+                "auth_attempts_succeeded_total",
+                "auth_attempts_failed_total",
+            ],
             _ => &[],
         }
     }

@@ -89,6 +89,13 @@ pub struct Churn<T> {
     pub queue_deleted: T,
 }
 
+/// Messages that pass between queues and the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Disk<T> {
+    pub reads: T,
+    pub writes: T,
+}
+
 /// How much is in queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Depth<T> {
@@ -215,6 +222,46 @@ impl Counted for Flow<u64> {
             get_empty: rate(self.get_empty, before.get_empty),
             ack: rate(self.ack, before.ack),
             redeliver: rate(self.redeliver, before.redeliver),
+        }
+    }
+}
+
+impl Disk<u64> {
+    /// Of the whole broker since it started.
+    pub fn of_broker(counters: &Counters) -> Disk<u64> {
+        Disk {
+            reads: counters.disk_reads.get(),
+            writes: counters.disk_writes.get(),
+        }
+    }
+
+    /// Of one queue since it was made or recovered.
+    pub fn of_queue(totals: &Totals) -> Disk<u64> {
+        Disk {
+            reads: totals.disk_reads,
+            writes: totals.disk_writes,
+        }
+    }
+}
+
+impl<T: Copy + std::ops::Add<Output = T>> Disk<T> {
+    /// Both together.
+    pub fn plus(self, other: Disk<T>) -> Disk<T> {
+        Disk {
+            reads: self.reads + other.reads,
+            writes: self.writes + other.writes,
+        }
+    }
+}
+
+impl Counted for Disk<u64> {
+    type Rates = Disk<f64>;
+
+    fn since(self, before: Disk<u64>, seconds: f64) -> Disk<f64> {
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        Disk {
+            reads: rate(self.reads, before.reads),
+            writes: rate(self.writes, before.writes),
         }
     }
 }

@@ -12,7 +12,7 @@ mod scrape;
 mod snapshot;
 mod text;
 
-pub use counters::Counters;
-pub use figures::{Churn, Counted, Depth, Flow, Octets, Publishes, Trend};
+pub use counters::{Counters, LoginAttempts};
+pub use figures::{Churn, Counted, Depth, Disk, Flow, Octets, Publishes, Trend};
 pub use rates::Rates;
 pub use snapshot::COMPATIBLE_VERSION;

@@ -5,6 +5,8 @@
 mod clients;
 mod queues;
 
+pub use queues::of_all_queues;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

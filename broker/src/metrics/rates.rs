@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
-use super::{Churn, Counted, Depth, Flow};
+use super::{Churn, Counted, Depth, Disk, Flow};
 use crate::broker::Broker;
 use crate::clock;
 
@@ -26,6 +26,8 @@ pub struct QueueRates {
     pub flow: Flow<f64>,
     /// Of its length.
     pub depth: Depth<f64>,
+    /// Of what it reads and writes.
+    pub disk: Disk<f64>,
 }
 
 /// All rates per second, as of the last look.
@@ -35,6 +37,8 @@ pub struct Rates {
     pub flow: Flow<f64>,
     /// Of the whole broker.
     pub churn: Churn<f64>,
+    /// Of the whole broker.
+    pub disk: Disk<f64>,
     queues: HashMap<u64, QueueRates>,
 }
 
@@ -61,8 +65,27 @@ impl LatestRates {
 struct Sample {
     flow: Flow<u64>,
     churn: Churn<u64>,
+    disk: Disk<u64>,
     /// Queues where something ever happened.
-    queues: HashMap<u64, (Flow<u64>, Depth<u64>)>,
+    queues: HashMap<u64, QueueSample>,
+}
+
+/// What was counted of one queue.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct QueueSample {
+    flow: Flow<u64>,
+    depth: Depth<u64>,
+    disk: Disk<u64>,
+}
+
+impl QueueSample {
+    fn since(&self, before: &QueueSample, seconds: f64) -> QueueRates {
+        QueueRates {
+            flow: self.flow.since(before.flow, seconds),
+            depth: self.depth.since(before.depth, seconds),
+            disk: self.disk.since(before.disk, seconds),
+        }
+    }
 }
 
 impl Sample {
@@ -71,27 +94,29 @@ impl Sample {
         let mut queues = HashMap::new();
         for queue in broker.vhosts().iter().flat_map(|vhost| vhost.queues()) {
             let (counts, totals) = queue.counts_and_totals();
-            let sample = (Flow::of_queue(&totals), Depth::of_queue(&counts));
-            if sample != Default::default() {
+            let sample = QueueSample {
+                flow: Flow::of_queue(&totals),
+                depth: Depth::of_queue(&counts),
+                disk: Disk::of_queue(&totals),
+            };
+            if sample != QueueSample::default() {
                 queues.insert(queue.id.0, sample);
             }
         }
         Sample {
             flow: Flow::of_broker(&broker.counters),
             churn: Churn::of_broker(&broker.counters),
+            disk: Disk::of_broker(&broker.counters),
             queues,
         }
     }
 
     fn since(&self, before: &Sample, seconds: f64) -> Rates {
         let mut queues = HashMap::new();
-        for (id, (flow, depth)) in &self.queues {
+        for (id, sample) in &self.queues {
             // A queue that was not there before was empty.
-            let (flow_before, depth_before) = before.queues.get(id).copied().unwrap_or_default();
-            let rates = QueueRates {
-                flow: flow.since(flow_before, seconds),
-                depth: depth.since(depth_before, seconds),
-            };
+            let before = before.queues.get(id).copied().unwrap_or_default();
+            let rates = sample.since(&before, seconds);
             if rates != QueueRates::default() {
                 queues.insert(*id, rates);
             }
@@ -99,6 +124,7 @@ impl Sample {
         Rates {
             flow: self.flow.since(before.flow, seconds),
             churn: self.churn.since(before.churn, seconds),
+            disk: self.disk.since(before.disk, seconds),
             queues,
         }
     }
@@ -140,10 +166,14 @@ mod tests {
             publish: published,
             ..Flow::default()
         };
-        let depth = Depth { ready, unacked: 0 };
+        let queue = QueueSample {
+            flow,
+            depth: Depth { ready, unacked: 0 },
+            disk: Disk::default(),
+        };
         Sample {
             flow,
-            queues: HashMap::from([(id, (flow, depth))]),
+            queues: HashMap::from([(id, queue)]),
             ..Sample::default()
         }
     }

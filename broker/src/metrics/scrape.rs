@@ -141,7 +141,9 @@ mod tests {
     use super::super::families::FAMILIES;
     use super::*;
     use crate::config::Config;
+    use crate::protocol::message::Message;
     use crate::vhost::Actor;
+    use crate::vhost::effects::Scratch;
     use crate::vhost::exchanges::ExchangeDeclaration;
     use crate::vhost::queues::QueueDeclaration;
 
@@ -309,6 +311,73 @@ mod tests {
             "rabbitmq_endpoint=\"per-object\"",
         ] {
             assert!(objects.contains(sample), "{sample} in {objects}");
+        }
+    }
+
+    #[test]
+    fn what_outlives_a_restart_what_was_written_and_the_age_of_the_head_are_told() {
+        let (broker, counters) = broker();
+        let queue = broker.vhost("/").unwrap().find_queue("first").unwrap();
+        // Delivery mode 2 and a timestamp; nothing.
+        let properties: [&[u8]; 2] = [&[0b0001_0000, 0b0100_0000, 2, 0, 0, 0, 0, 0, 0, 0, 77], &[0, 0]];
+        for properties in properties {
+            let header = [&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5], properties].concat();
+            let message = Message::new(b"\0\x05first", &header, b"hello");
+            queue.publish(&mut vec![message], &mut Scratch::default());
+        }
+        let sums = render(&broker, &counters, &Page::Aggregated).unwrap();
+        for sample in [
+            "rabbitmq_queue_messages_ram 2\n",
+            "rabbitmq_queue_messages_ram_bytes 10\n",
+            "rabbitmq_queue_messages_persistent 1\n",
+            "rabbitmq_queue_messages_persistent_bytes 5\n",
+            "rabbitmq_queue_messages_paged_out 0\n",
+            "rabbitmq_queue_disk_writes_total 1\n",
+            "rabbitmq_queue_disk_reads_total 0\n",
+        ] {
+            assert!(sums.contains(&format!("\n{sample}")), "{sample} in {sums}");
+        }
+        assert!(
+            !sums.contains("head_message_timestamp"),
+            "a sum of times is no time: {sums}"
+        );
+        let objects = render(&broker, &counters, &Page::PerObject).unwrap();
+        let labels = "{vhost=\"/\",queue=\"first\"}";
+        for (name, value) in [
+            ("head_message_timestamp", 77),
+            ("messages_ready_ram", 2),
+            ("messages_unacked_ram", 0),
+            ("messages_persistent", 1),
+            ("disk_writes_total", 1),
+        ] {
+            let sample = format!("\nrabbitmq_queue_{name}{labels} {value}\n");
+            assert!(objects.contains(&sample), "{sample} in {objects}");
+        }
+        assert!(!objects.contains("head_message_timestamp{vhost=\"other\""), "{objects}");
+        assert!(!objects.contains("\nrabbitmq_queue_disk_writes_total 1\n"), "{objects}");
+    }
+
+    #[test]
+    fn logins_are_told_by_protocol() {
+        let (broker, counters) = broker();
+        broker.counters.http_logins.count(true);
+        broker.counters.http_logins.count(false);
+        for (page, prefix) in [
+            (Page::Aggregated, PREFIX),
+            (
+                Page::Detailed(Selection::of_query(&[("family".into(), "auth_attempt_metrics".into())])),
+                DETAILED_PREFIX,
+            ),
+        ] {
+            let text = render(&broker, &counters, &page).unwrap();
+            for sample in [
+                "auth_attempts_total{protocol=\"http\"} 2",
+                "auth_attempts_succeeded_total{protocol=\"http\"} 1",
+                "auth_attempts_failed_total{protocol=\"http\"} 1",
+                "auth_attempts_total{protocol=\"amqp091\"} 0",
+            ] {
+                assert!(text.contains(&format!("\n{prefix}{sample}\n")), "{sample} in {text}");
+            }
         }
     }
 

@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, Opts, Registry};
 
-use super::process;
+use super::{objects, process};
 use crate::broker::{Broker, ConnectionInfo};
 use crate::clock;
+use crate::vhost::QueueMoment;
 
 /// The version that dashboards compare with RabbitMQ's.
 pub const COMPATIBLE_VERSION: &str = "4.3.5";
@@ -17,26 +18,15 @@ pub const COMPATIBLE_VERSION: &str = "4.3.5";
 #[derive(Default)]
 struct Totals {
     queues: usize,
-    consumers: usize,
-    ready: usize,
-    unacked: usize,
-    ready_bytes: u64,
-    unacked_bytes: u64,
-    memory_bytes: u64,
+    sum: QueueMoment,
 }
 
 impl Totals {
     fn of(broker: &Broker) -> Totals {
         let mut totals = Totals::default();
         for queue in broker.vhosts().iter().flat_map(|vhost| vhost.queues()) {
-            let counts = queue.counts();
             totals.queues += 1;
-            totals.consumers += counts.consumers;
-            totals.ready += counts.ready;
-            totals.unacked += counts.unacked;
-            totals.ready_bytes += counts.ready_bytes;
-            totals.unacked_bytes += counts.unacked_bytes;
-            totals.memory_bytes += counts.memory_bytes;
+            totals.sum.add(&queue.moment());
         }
         totals
     }
@@ -57,32 +47,11 @@ pub fn gather(broker: &Broker, endpoint: &str) -> Result<Vec<MetricFamily>, prom
     in_flow(&registry, &connections)?;
     gauge("channels", "Channels", channels)?;
     gauge("queues", "Queues", totals.queues as u64)?;
-    gauge("consumers", "Consumers", totals.consumers as u64)?;
-    gauge(
-        "queue_messages_ready",
-        "Messages ready for delivery",
-        totals.ready as u64,
-    )?;
-    gauge(
-        "queue_messages_unacked",
-        "Messages delivered and not acknowledged",
-        totals.unacked as u64,
-    )?;
-    gauge(
-        "queue_messages",
-        "Messages ready or unacknowledged",
-        (totals.ready + totals.unacked) as u64,
-    )?;
-    gauge(
-        "queue_messages_ready_bytes",
-        "Bytes of bodies of ready messages",
-        totals.ready_bytes,
-    )?;
-    gauge(
-        "queue_messages_unacked_bytes",
-        "Bytes of bodies of unacknowledged messages",
-        totals.unacked_bytes,
-    )?;
+    let consumers = totals.sum.counts.consumers as u64;
+    gauge("consumers", "Consumers", consumers)?;
+    for (metric, value) in objects::of_all_queues(totals.sum) {
+        gauge(metric.name, metric.help, value)?;
+    }
     gauge("process_open_fds", "Open file descriptors", process::open_fds())?;
     gauge("process_max_fds", "Limit of open file descriptors", process::max_fds())?;
     gauge(
@@ -104,13 +73,7 @@ pub fn gather(broker: &Broker, endpoint: &str) -> Result<Vec<MetricFamily>, prom
         &protocol,
         publishers as f64,
     )?;
-    labelled(
-        &registry,
-        "global_consumers",
-        "Consumers",
-        &protocol,
-        totals.consumers as f64,
-    )?;
+    labelled(&registry, "global_consumers", "Consumers", &protocol, consumers as f64)?;
     octets(&registry, broker)?;
     information(&registry, broker, endpoint)?;
     Ok(registry.gather())
@@ -133,7 +96,7 @@ fn octets(registry: &Registry, broker: &Broker) -> Result<(), prometheus::Error>
 /// Who holds the memory, in RabbitMQ's categories: what queues hold is told, all else is one sum.
 pub fn memory_breakdown(broker: &Broker, endpoint: &str) -> Result<Vec<MetricFamily>, prometheus::Error> {
     let registry = Registry::new();
-    let queues = Totals::of(broker).memory_bytes;
+    let queues = Totals::of(broker).sum.counts.memory_bytes;
     let others = process::resident_memory_bytes().saturating_sub(queues);
     let gauge = |name: &str, help: &str, bytes: u64| labelled(&registry, name, help, &[], bytes as f64);
     gauge(

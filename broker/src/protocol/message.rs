@@ -304,6 +304,11 @@ impl Message {
         self.read_expiration_millis()
     }
 
+    /// Its `timestamp`, in seconds since 1970. Its properties are read for that.
+    pub fn timestamp(&self) -> Option<u64> {
+        Properties::parse(self.properties()).ok()?.timestamp
+    }
+
     #[cold]
     fn read_expiration_millis(&self) -> Option<u64> {
         let properties = Properties::parse(self.properties()).ok()?;

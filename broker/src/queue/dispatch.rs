@@ -6,7 +6,8 @@ use super::kept::{Kept, Sizes, Stub};
 use super::ready::Entry;
 use super::unacked::UnackedMessage;
 use super::{
-    Delivery, DropReason, History, Load, LoadOf, Loaded, NO_SLOT, Position, Queue, QueueGone, QueueMessage, Sink, Slot,
+    Amount, Delivery, DropReason, History, Load, LoadOf, Loaded, NO_SLOT, Position, Queue, QueueGone, QueueMessage,
+    Sink, Slot,
 };
 
 /// A queue that pages goes on doing so until it has less than one in so many parts of what persisted messages may take.
@@ -129,9 +130,14 @@ impl<M: QueueMessage, C> Queue<M, C> {
         if self.deleted {
             return;
         }
+        self.totals.disk_reads += loaded.messages.len() as u64;
         if load.of == LoadOf::GivenUp {
-            self.loaded_given_up(load, loaded);
-        } else if self.ready.loaded(load, loaded) {
+            return self.loaded_given_up(load, loaded);
+        }
+        let before = self.all_ready();
+        if self.ready.loaded(load, loaded) {
+            // What could not be read: which of it would have outlived a restart nobody can tell, so all of it, as far as there is any.
+            self.persistent = self.persistent.without(before.without(self.all_ready()));
             self.drop_overflow(sink);
             self.dispatch(sink);
         }
@@ -185,17 +191,33 @@ impl<M: QueueMessage, C> Queue<M, C> {
         (leaving && (takes || may_load_ahead)) || (takes && self.ready.is_head_paged())
     }
 
-    pub(super) fn settle_if_persisted<S: Sink<M, C> + ?Sized>(&self, position: Position, message: &M, sink: &mut S) {
+    /// A message is gone for good.
+    pub(super) fn settle_if_persisted<S>(&mut self, position: Position, message: &M, sink: &mut S)
+    where
+        S: Sink<M, C> + ?Sized,
+    {
         if self.is_persisted(message) {
-            sink.settle(position, message.body_len());
+            self.settle_persisted(position, message.body_len(), sink);
         }
     }
 
     #[inline]
-    pub(super) fn settle_kept<S: Sink<M, C> + ?Sized>(&self, position: Position, kept: &Kept<M>, sink: &mut S) {
+    pub(super) fn settle_kept<S: Sink<M, C> + ?Sized>(&mut self, position: Position, kept: &Kept<M>, sink: &mut S) {
         match kept {
             Kept::Memory(message) => self.settle_if_persisted(position, message, sink),
-            Kept::Disk(stub) => sink.settle(position, stub.body_len as usize),
+            Kept::Disk(stub) => self.settle_persisted(position, stub.body_len as usize, sink),
+        }
+    }
+
+    fn settle_persisted<S: Sink<M, C> + ?Sized>(&mut self, position: Position, body_len: usize, sink: &mut S) {
+        self.persistent.take(body_len);
+        sink.settle(position, body_len);
+    }
+
+    fn all_ready(&self) -> Amount {
+        Amount {
+            messages: self.ready.len(),
+            bytes: self.ready.body_bytes(),
         }
     }
 
@@ -203,7 +225,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
     /// on disk anyway.
     #[inline]
     pub(super) fn keep(&self, message: M, memory_size: u64) -> Kept<M> {
-        let handed_out = self.unacked.memory_bytes() + self.waiting.memory_bytes + memory_size;
+        let handed_out = self.unacked.memory_bytes() + self.waiting.memory_bytes() + memory_size;
         let reads_letters = self.given_up.as_ref().is_some_and(|leaving| leaving.is_reading());
         if handed_out <= self.room.persisted_bytes && !reads_letters {
             return Kept::Memory(message);
@@ -258,6 +280,8 @@ impl<M: QueueMessage, C> Queue<M, C> {
         let persisted = self.is_persisted(&message);
         if persisted {
             sink.persist(position, &message, history.expires_at);
+            self.persistent.add(message.body_len());
+            self.totals.disk_writes += 1;
         }
         match taker {
             Some(Taker::Settles(consumer)) => self.keep_unacked(position, message, history, Some(consumer), sink),
@@ -269,6 +293,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             Some(Taker::NoAck) | None if self.must_page(persisted, &message) => {
                 if !persisted {
                     sink.spill(position, &message, history.expires_at);
+                    self.totals.disk_writes += 1;
                 }
                 let (level, body_bytes) = (self.ready.level_of(&message), message.body_len() as u64);
                 let until = self.next_position;

@@ -129,7 +129,10 @@ impl<M: QueueMessage, C> Queue<M, C> {
             (Place::Paged, Kept::Memory(message)) if !self.is_persisted(message) => {
                 sink.settle_spilled(position, message);
             }
-            (Place::Here | Place::Paged, kept) => self.settle_kept(position, kept, sink),
+            (Place::Here | Place::Paged, kept) if self.is_kept_persisted(kept) => {
+                sink.settle(position, kept.body_len())
+            }
+            (Place::Here | Place::Paged, _) => {}
             (Place::Outside | Place::Unreadable, _) => {}
         }
         if let Kept::Memory(message) = kept {
@@ -174,6 +177,9 @@ impl<M: QueueMessage, C> Queue<M, C> {
             DropReason::Rejected | DropReason::DeliveryLimit => {}
             DropReason::Expired => self.totals.expired += 1,
             DropReason::MaxLength => self.totals.overflowed += 1,
+        }
+        if self.is_kept_persisted(&kept) {
+            self.persistent.take(kept.body_len());
         }
         let leaving = self.given_up.get_or_insert_with(|| Box::new(Leaving::new()));
         let given_up = GivenUp {

@@ -12,7 +12,7 @@
 
 use super::kept::Kept;
 use super::ready::{Entry, Ready};
-use super::{ExpiresAt, Found, History, Load, Loaded, Position, QueueMessage, Search};
+use super::{Amount, ExpiresAt, Found, History, Load, Loaded, Position, QueueMessage, Search};
 
 /// A load for one priority asks for so much, however much the others have in memory.
 const LEVEL_LOAD_BYTES_MIN: u64 = 16 << 10;
@@ -257,6 +257,11 @@ impl<M: QueueMessage> Levels<M> {
     /// How many are in the store only.
     pub(super) fn paged_len(&self) -> usize {
         self.lowest.paged_len() + self.sums().paged
+    }
+
+    /// What is in the store only.
+    pub(super) fn paged(&self) -> Amount {
+        self.all().map(Ready::paged).fold(Amount::default(), Amount::plus)
     }
 
     pub(super) fn body_bytes(&self) -> u64 {

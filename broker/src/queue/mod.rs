@@ -36,6 +36,7 @@ mod sink;
 #[cfg(test)]
 mod tests;
 mod unacked;
+mod whereabouts;
 
 use thiserror::Error;
 
@@ -65,6 +66,7 @@ pub use self::ready::History;
 pub use self::retry::RetryDelay;
 pub use self::settle::Deleted;
 pub use self::sink::{Accept, Delivery, DropReason, Found, Load, Loaded, NO_SLOT, Position, Search, Sink, Slot};
+pub use self::whereabouts::{Amount, Whereabouts};
 
 /// What a queue needs to know about a message; the message itself is a handle that is cheap to clone.
 ///
@@ -177,6 +179,19 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Of two queues together.
+    pub fn plus(self, other: Counts) -> Counts {
+        Counts {
+            ready: self.ready + other.ready,
+            paged: self.paged + other.paged,
+            unacked: self.unacked + other.unacked,
+            consumers: self.consumers + other.consumers,
+            ready_bytes: self.ready_bytes + other.ready_bytes,
+            unacked_bytes: self.unacked_bytes + other.unacked_bytes,
+            memory_bytes: self.memory_bytes + other.memory_bytes,
+        }
+    }
+
     /// Do the consumers take at once what arrives? What waits, waits because none of them can take it.
     pub fn consumers_keep_up(&self) -> bool {
         self.consumers > 0 && self.ready == 0
@@ -204,6 +219,10 @@ pub struct Totals {
     pub expired: u64,
     /// Left because the queue was too long.
     pub overflowed: u64,
+    /// Messages that came from the store.
+    pub disk_reads: u64,
+    /// Messages that went to the store.
+    pub disk_writes: u64,
 }
 
 /// One queue. `M` is a handle of a message, `C` the broker's handle of a consumer, into which the queue never looks.
@@ -212,6 +231,8 @@ pub struct Queue<M, C> {
     unacked: Unacked<M>,
     consumers: Consumers<C>,
     durable: bool,
+    /// Those of them, ready or unacked, that outlive a restart.
+    persistent: Amount,
     deleted: bool,
     next_position: Position,
     /// The highest persisted position handed out against acknowledgement, and whether the sink knows it.
@@ -265,6 +286,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             unacked: Unacked::new(),
             consumers: Consumers::new(options.single_active_consumer),
             durable: options.durable,
+            persistent: Amount::default(),
             deleted: false,
             next_position: options.first_position,
             delivered_up_to: None,
@@ -299,6 +321,11 @@ impl<M: QueueMessage, C> Queue<M, C> {
         } = recovered;
         if count > 0 {
             self.ready.page(priority, from, until, count, body_bytes, expires_at);
+            let found = Amount {
+                messages: count,
+                bytes: body_bytes,
+            };
+            self.persistent = self.persistent.plus(found);
         }
         self.delivered_up_to = self.delivered_up_to.max(delivered_up_to);
         self.next_position = self.next_position.max(until);
@@ -367,7 +394,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
             paged: self.ready.paged_len(),
             unacked: self.unacked.len(),
             consumers: self.consumers.len(),
-            ready_bytes: self.ready.body_bytes() + self.waiting.body_bytes,
+            ready_bytes: self.ready.body_bytes() + self.waiting.body_bytes(),
             unacked_bytes: self.unacked.body_bytes(),
             memory_bytes: self.memory_bytes(),
         }
@@ -379,7 +406,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
 
     /// Bytes of memory kept alive by all messages that are in memory.
     pub fn memory_bytes(&self) -> u64 {
-        self.ready.memory_bytes() + self.waiting.memory_bytes + self.unacked.memory_bytes()
+        self.ready.memory_bytes() + self.waiting.memory_bytes() + self.unacked.memory_bytes()
     }
 
     /// Whether the message that leaves next has to be loaded first.

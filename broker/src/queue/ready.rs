@@ -14,7 +14,7 @@ use super::behind::Behind;
 use super::fresh::Fresh;
 use super::kept::{Kept, Stubs, stubs};
 use super::sink::LoadOf;
-use super::{ExpiresAt, Load, Loaded, Position, QueueMessage};
+use super::{Amount, ExpiresAt, Load, Loaded, Position, QueueMessage};
 
 /// What a message has been through before it became ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -331,6 +331,14 @@ impl<M: QueueMessage> Ready<M> {
     /// How many are in the store only.
     pub(super) fn paged_len(&self) -> usize {
         self.behind.paged_len() + self.stubs.as_ref().map_or(0, |stubs| stubs.len())
+    }
+
+    /// What is in the store only.
+    pub(super) fn paged(&self) -> Amount {
+        Amount {
+            messages: self.paged_len(),
+            bytes: self.body_bytes() - self.body_bytes,
+        }
     }
 
     pub(super) fn body_bytes(&self) -> u64 {

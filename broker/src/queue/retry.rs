@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::kept::Kept;
 use super::ready::History;
 use super::unacked::UnackedMessage;
-use super::{ConsumerKey, DelayedRetry, Position, Queue, QueueMessage, Sink, Slot};
+use super::{Amount, ConsumerKey, DelayedRetry, Position, Queue, QueueMessage, Sink, Slot};
 
 /// So many deliveries and messages return in one operation, before others have their turn.
 const RETURNED_BATCH_MESSAGES: usize = 4096;
@@ -39,44 +39,77 @@ impl RetryDelay {
     }
 }
 
-/// Messages that wait.
-pub(super) struct Waiting<M> {
+/// Messages that wait. Apart, because in most queues none ever does.
+pub(super) struct Waiting<M>(Option<Box<WaitingList<M>>>);
+
+struct WaitingList<M> {
     by_time: BTreeMap<(u64, Position), (Kept<M>, History)>,
-    pub(super) body_bytes: u64,
-    pub(super) memory_bytes: u64,
+    body_bytes: u64,
+    memory_bytes: u64,
+    on_disk: Amount,
 }
 
 impl<M: QueueMessage> Waiting<M> {
     pub(super) fn new() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |list| list.by_time.len())
+    }
+
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |list| list.body_bytes)
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |list| list.memory_bytes)
+    }
+
+    /// Those that are on disk only.
+    pub(super) fn on_disk(&self) -> Amount {
+        self.0.as_ref().map_or(Amount::default(), |list| list.on_disk)
+    }
+
+    fn first_millis(&self) -> Option<u64> {
+        let first = self.0.as_ref()?.by_time.first_key_value();
+        first.map(|((millis, _), _)| *millis)
+    }
+
+    fn insert(&mut self, millis: u64, position: Position, history: History, kept: Kept<M>) {
+        let list = self.0.get_or_insert_with(|| Box::new(WaitingList::new()));
+        let sizes = kept.sizes();
+        list.body_bytes += sizes.body;
+        list.memory_bytes += sizes.memory;
+        if let Kept::Disk(stub) = &kept {
+            list.on_disk.add(stub.body_len as usize);
+        }
+        list.by_time.insert((millis, position), (kept, history));
+    }
+
+    fn take_due(&mut self, now_millis: u64) -> Option<(Position, Kept<M>, History)> {
+        let list = self.0.as_mut()?;
+        let first = list.by_time.first_entry().filter(|first| first.key().0 <= now_millis)?;
+        let ((_, position), (kept, history)) = first.remove_entry();
+        let sizes = kept.sizes();
+        list.body_bytes -= sizes.body;
+        list.memory_bytes -= sizes.memory;
+        if let Kept::Disk(stub) = &kept {
+            list.on_disk.take(stub.body_len as usize);
+        }
+        self.0.take_if(|list| list.by_time.is_empty());
+        Some((position, kept, history))
+    }
+}
+
+impl<M> WaitingList<M> {
+    fn new() -> Self {
         Self {
             by_time: BTreeMap::new(),
             body_bytes: 0,
             memory_bytes: 0,
+            on_disk: Amount::default(),
         }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.by_time.len()
-    }
-
-    fn first_millis(&self) -> Option<u64> {
-        self.by_time.first_key_value().map(|((millis, _), _)| *millis)
-    }
-
-    fn insert(&mut self, millis: u64, position: Position, history: History, kept: Kept<M>) {
-        let sizes = kept.sizes();
-        self.body_bytes += sizes.body;
-        self.memory_bytes += sizes.memory;
-        self.by_time.insert((millis, position), (kept, history));
-    }
-
-    fn take_due(&mut self, now_millis: u64) -> Option<(Position, Kept<M>, History)> {
-        let first = self.by_time.first_entry().filter(|first| first.key().0 <= now_millis)?;
-        let ((_, position), (kept, history)) = first.remove_entry();
-        let sizes = kept.sizes();
-        self.body_bytes -= sizes.body;
-        self.memory_bytes -= sizes.memory;
-        Some((position, kept, history))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::kept::Kept;
 use super::leaving::Place;
 use super::unacked::UnackedMessage;
-use super::{DropReason, Position, Queue, QueueMessage, Sink, Slot};
+use super::{Amount, DropReason, Position, Queue, QueueMessage, Sink, Slot};
 
 /// What a deleted queue leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,7 @@ impl<M: QueueMessage, C> Queue<M, C> {
                 .collect();
             kept.sort_unstable();
             sink.purge(self.next_position, kept);
+            self.persistent = self.persistent_unacked();
             self.ready.clear();
             self.waiting = super::Waiting::new();
         }
@@ -95,9 +96,17 @@ impl<M: QueueMessage, C> Queue<M, C> {
         self.waiting = super::Waiting::new();
         self.timeouts = None;
         self.unacked = super::Unacked::new();
+        self.persistent = Amount::default();
         self.given_up = None;
         self.deleted = true;
         deleted
+    }
+
+    fn persistent_unacked(&self) -> Amount {
+        let mut sum = Amount::default();
+        let persisted = self.unacked.iter().filter(|entry| self.is_kept_persisted(&entry.kept));
+        persisted.for_each(|entry| sum.add(entry.kept.body_len()));
+        sum
     }
 
     fn give_up<S>(&mut self, entry: UnackedMessage<M>, reason: DropReason, sink: &mut S)

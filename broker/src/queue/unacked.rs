@@ -5,7 +5,7 @@ use slab::Slab;
 use super::consumers::ConsumerKey;
 use super::kept::{Kept, Sizes};
 use super::ready::History;
-use super::{Position, QueueMessage, Room, Slot};
+use super::{Amount, Position, QueueMessage, Room, Slot};
 
 /// A slab that once grew beyond this many entries is freed when it is empty.
 const KEPT_CAPACITY_ENTRIES: usize = 256;
@@ -25,6 +25,8 @@ pub(super) struct Unacked<M> {
     entries: Slab<UnackedMessage<M>>,
     body_bytes: u64,
     memory_bytes: u64,
+    /// Those that are on disk only.
+    on_disk: Amount,
 }
 
 impl<M: QueueMessage> Unacked<M> {
@@ -33,6 +35,7 @@ impl<M: QueueMessage> Unacked<M> {
             entries: Slab::new(),
             body_bytes: 0,
             memory_bytes: 0,
+            on_disk: Amount::default(),
         }
     }
 
@@ -40,6 +43,9 @@ impl<M: QueueMessage> Unacked<M> {
     pub(super) fn insert(&mut self, entry: UnackedMessage<M>, sizes: Sizes) {
         self.body_bytes += sizes.body;
         self.memory_bytes += sizes.memory;
+        if let Kept::Disk(stub) = &entry.kept {
+            self.on_disk.add(stub.body_len as usize);
+        }
         self.entries.insert(entry);
     }
 
@@ -53,6 +59,9 @@ impl<M: QueueMessage> Unacked<M> {
         let sizes = entry.kept.sizes();
         self.body_bytes -= sizes.body;
         self.memory_bytes -= sizes.memory;
+        if let Kept::Disk(stub) = &entry.kept {
+            self.on_disk.take(stub.body_len as usize);
+        }
         Some(entry)
     }
 
@@ -105,6 +114,10 @@ impl<M: QueueMessage> Unacked<M> {
 
     pub(super) fn body_bytes(&self) -> u64 {
         self.body_bytes
+    }
+
+    pub(super) fn on_disk(&self) -> Amount {
+        self.on_disk
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {

@@ -278,14 +278,14 @@ impl Session {
         self.pause = None;
         match result {
             Ok(user) => {
-                self.broker.counters.auth_attempts_succeeded.inc();
+                self.broker.counters.amqp_logins.count(true);
                 self.info.set_user(&user.user.name, mechanism);
                 self.expires = user.ends(now);
                 self.set_step(Step::TuneSent { user });
                 self.send_tune();
             }
             Err(reason) => {
-                self.broker.counters.auth_attempts_failed.inc();
+                self.broker.counters.amqp_logins.count(false);
                 tracing::warn!(connection = %self.info.name, "login refused: {reason}");
                 if !self.client.takes_authentication_failure {
                     return self.drop_later(now);

@@ -41,6 +41,8 @@ pub struct Scratch {
     pub(super) held: bool,
     wakers: Vec<Waker>,
     delivered: Delivered,
+    /// Messages that the last queue stored, counted as the deliveries are.
+    stored: u64,
 }
 
 /// Deliveries of one batch, counted once at its end.
@@ -69,6 +71,7 @@ impl Scratch {
         if nothing {
             return None;
         }
+        self.stored += (self.persist.len() + self.spill.len()) as u64;
         let mut writer = store.writer();
         for (position, message, expires_at) in self.persist.drain(..) {
             let parts = stored_parts(&message, expires_at, &mut self.stamped);
@@ -116,6 +119,10 @@ impl Scratch {
     pub(super) fn finish(&mut self, counters: &Counters) {
         let delivered = std::mem::take(&mut self.delivered);
         counters.delivered(delivered.manual_ack, delivered.auto_ack, delivered.redelivered);
+        match std::mem::take(&mut self.stored) {
+            0 => {}
+            stored => counters.disk_writes.inc_by(stored),
+        }
         for waker in self.wakers.drain(..) {
             waker.wake();
         }

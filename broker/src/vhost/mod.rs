@@ -26,6 +26,7 @@ pub mod history;
 pub mod paging;
 pub mod policies;
 pub mod queue_handle;
+pub mod queue_moment;
 pub mod queues;
 pub mod recovery;
 pub mod redeclare;
@@ -48,6 +49,7 @@ pub use error::{OperationError, Resource};
 use paging::Paging;
 pub use queue_handle::QueueHandle;
 use queue_handle::Services;
+pub use queue_moment::QueueMoment;
 use redeclare::RedeclareRule;
 
 use crate::auth::TopicPermissions;

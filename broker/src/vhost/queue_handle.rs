@@ -307,6 +307,7 @@ impl QueueHandle {
 
     /// Takes back paged messages.
     pub(super) fn loaded(&self, load: Load, loaded: Loaded<Message>, scratch: &mut Scratch) -> Option<Ticket> {
+        self.counters.disk_reads.inc_by(loaded.messages.len() as u64);
         let (ticket, ()) = self.with(scratch, |queue, sink| {
             let until = loaded.until;
             queue.loaded(load, loaded, sink);

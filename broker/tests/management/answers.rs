@@ -116,3 +116,70 @@ fn a_feature_flag_that_is_not_there_cannot_be_enabled() {
         .json();
     assert_eq!(refused, json!({"error": "bad_request", "reason": "unsupported"}));
 }
+
+#[test]
+fn the_memory_is_told_in_parts_of_a_hundred_too_and_tables_of_erlang_are_none() {
+    let api = Api::start();
+    let node = api.get("/api/overview")["node"].as_str().unwrap().to_owned();
+    let absolute = api.get(&format!("/api/nodes/{node}/memory"));
+    let relative = api.get(&format!("/api/nodes/{node}/memory/relative"));
+    assert_eq!(absolute["memory"]["total"]["rss"], absolute["memory"]["other_system"]);
+    assert_eq!(relative["memory"]["total"], 100);
+    assert_eq!(relative["memory"]["other_system"], 100);
+    assert_eq!(relative["memory"]["queue_procs"], 0);
+    for path in ["", "/relative", "/management", "/management/relative"] {
+        let tables = api.get(&format!("/api/nodes/{node}/memory/ets{path}"));
+        assert_eq!(tables, json!({"ets_tables_memory": "no_tables"}), "{path}");
+        api.expect(404, "GET", &format!("/api/nodes/none/memory/ets{path}"), "");
+    }
+    api.expect(404, "GET", "/api/nodes/none/memory/relative", "");
+}
+
+#[test]
+fn a_hash_of_a_password_can_stand_for_it() {
+    let api = Api::start();
+    let hash = api.get("/api/auth/hash_password/s%2Fcret")["ok"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let user = json!({"password_hash": hash, "tags": "management"}).to_string();
+    api.expect(201, "PUT", "/api/users/u", &user);
+    assert_eq!(
+        api.ask_as(Some("u:s/cret"), "GET", "/api/whoami", "").json()["name"],
+        "u"
+    );
+}
+
+#[test]
+fn mirrors_are_as_good_as_up_to_date_and_other_actions_are_unknown() {
+    let api = Api::start();
+    let path = "/api/queues/%2F/q/actions";
+    api.expect(404, "POST", path, r#"{"action":"sync"}"#);
+    api.expect(201, "PUT", "/api/queues/%2F/q", "");
+    for action in ["sync", "cancel_sync"] {
+        api.expect(204, "POST", path, &json!({ "action": action }).to_string());
+    }
+    for body in [r#"{"action":"fly"}"#, "{}", "[]", ""] {
+        api.expect(400, "POST", path, body);
+    }
+}
+
+#[test]
+fn definitions_have_an_old_name_too() {
+    let api = Api::start();
+    api.expect(201, "PUT", "/api/queues/%2F/q", r#"{"durable":true}"#);
+    let exported = api.get("/api/all-configuration");
+    assert_eq!(exported, api.get("/api/definitions"));
+    api.expect(204, "DELETE", "/api/queues/%2F/q", "");
+    api.expect(204, "POST", "/api/all-configuration", &exported.to_string());
+    api.get("/api/queues/%2F/q");
+}
+
+#[test]
+fn a_node_that_is_alone_is_critical_to_nobody() {
+    let api = Api::start();
+    for check in ["node-is-quorum-critical", "node-is-mirror-sync-critical"] {
+        let expected = json!({"status": "ok", "reason": "single node cluster"});
+        assert_eq!(api.get(&format!("/api/health/checks/{check}")), expected);
+    }
+}

@@ -40,6 +40,38 @@ fn a_queue_without_figures_is_how_it_was_declared() {
 }
 
 #[test]
+fn a_queue_tells_where_its_messages_are_and_which_outlive_a_restart() {
+    let api = with_a_queue();
+    let persistent = r#"{"routing_key":"q","payload":"abc","properties":{"delivery_mode":2,"timestamp":1700000000}}"#;
+    api.expect(200, "POST", "/api/exchanges/%2F/amq.default/publish", persistent);
+    let queue = api.get("/api/queues/%2F/q");
+    for (field, value) in [
+        ("messages_ram", json!(3)),
+        ("messages_ready_ram", json!(3)),
+        ("messages_unacknowledged_ram", json!(0)),
+        ("messages_persistent", json!(1)),
+        ("messages_paged_out", json!(0)),
+        ("message_bytes_ram", json!(5)),
+        ("message_bytes_persistent", json!(3)),
+        ("message_bytes_paged_out", json!(0)),
+        ("head_message_timestamp", json!(null)),
+    ] {
+        assert_eq!(queue[field], value, "{field}");
+    }
+    for stats in [&queue, &api.get("/api/overview"), &api.get("/api/vhosts/%2F")] {
+        assert_eq!(stats["message_stats"]["disk_writes"], 1, "{stats}");
+        assert_eq!(stats["message_stats"]["disk_reads"], 0, "{stats}");
+    }
+    let get = r#"{"count":2,"ackmode":"ack_requeue_false","encoding":"auto"}"#;
+    api.expect(200, "POST", "/api/queues/%2F/q/get", get);
+    let columns = api.get("/api/queues?columns=head_message_timestamp,messages_persistent&sort=messages_persistent");
+    assert_eq!(
+        columns,
+        json!([{"head_message_timestamp": 1_700_000_000, "messages_persistent": 1}])
+    );
+}
+
+#[test]
 fn totals_of_queues_are_there_if_asked_for() {
     let api = with_a_queue();
     let query = "disable_stats=true&enable_queue_totals=true";

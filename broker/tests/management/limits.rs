@@ -87,7 +87,7 @@ fn a_wrong_password_is_answered_late_and_counted() {
         began.elapsed() >= leveret::auth::throttle::BASE_DELAY,
         "answered at once"
     );
-    assert_eq!(api.broker.counters.auth_attempts_failed.get(), 1);
+    assert_eq!(api.broker.counters.http_logins.failed(), 1);
     let by_protocol = api.get(&format!(
         "/api/auth/attempts/{}?columns=protocol,auth_attempts_failed",
         api.broker.node_name
@@ -97,6 +97,9 @@ fn a_wrong_password_is_answered_late_and_counted() {
     assert_eq!(by_protocol[1]["protocol"], "http");
     assert_eq!(by_protocol[1]["auth_attempts_failed"], 1);
     assert_eq!(api.broker.throttle.lock().sources(), 1);
+    let path = format!("/api/auth/attempts/{}", api.broker.node_name);
+    api.expect(204, "DELETE", &path, "");
+    assert_eq!(api.get(&path)[1]["auth_attempts_failed"], 0);
 }
 
 /// While some wait, a thousand others are not looked at, and who knows the password gets in.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{ChannelDetails, ObjectName};
-use crate::metrics::{Churn, Depth, Flow, Octets, Publishes};
+use crate::metrics::{Churn, Depth, Disk, Flow, Octets, Publishes};
 
 /// The rate beside a count.
 #[derive(Clone, Copy, Serialize)]
@@ -30,6 +30,8 @@ pub struct MessageStats {
     pub deliver_get_details: RateView,
     pub deliver_no_ack: u64,
     pub deliver_no_ack_details: RateView,
+    #[serde(flatten)]
+    pub disk: Option<DiskStats>,
     pub drop_unroutable: u64,
     pub drop_unroutable_details: RateView,
     pub get: u64,
@@ -59,6 +61,7 @@ impl MessageStats {
             deliver_get_details: rate.deliver_get().into(),
             deliver_no_ack: count.deliver_no_ack,
             deliver_no_ack_details: rate.deliver_no_ack.into(),
+            disk: None,
             drop_unroutable: count.drop_unroutable,
             drop_unroutable_details: rate.drop_unroutable.into(),
             get: count.get,
@@ -76,10 +79,30 @@ impl MessageStats {
         }
     }
 
+    /// With what went from and to the disk.
+    pub fn with_disk(self, count: &Disk<u64>, rate: &Disk<f64>) -> MessageStats {
+        let disk = Some(DiskStats {
+            disk_reads: count.reads,
+            disk_reads_details: rate.reads.into(),
+            disk_writes: count.writes,
+            disk_writes_details: rate.writes.into(),
+        });
+        MessageStats { disk, ..self }
+    }
+
     /// Nothing where nothing ever happened, as RabbitMQ leaves it out.
     pub fn if_any(count: &Flow<u64>, rate: &Flow<f64>) -> Option<MessageStats> {
         (*count != Flow::default()).then(|| MessageStats::new(count, rate))
     }
+}
+
+/// Messages that queues read from disk and wrote there, and how fast.
+#[derive(Serialize)]
+pub struct DiskStats {
+    pub disk_reads: u64,
+    pub disk_reads_details: RateView,
+    pub disk_writes: u64,
+    pub disk_writes_details: RateView,
 }
 
 /// How much waits in queues, and how fast it grows.

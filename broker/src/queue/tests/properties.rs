@@ -461,6 +461,7 @@ impl Pair {
             memory_bytes: (in_queue().count() - paged - self.queue.unacked.stubs().len()) as u64 * 8,
         };
         assert_eq!(self.queue.counts(), expected);
+        self.check_whereabouts();
         let head = self.model.ready.first();
         let head_in_memory = head.filter(|head| !self.model.is_paged(head));
         assert_eq!(self.queue.head(), head_in_memory.map(|message| &message.number));
@@ -500,6 +501,24 @@ impl Pair {
         }
     }
 
+    fn check_whereabouts(&self) {
+        let (ready, unacked) = (&self.model.ready, &self.model.unacked);
+        let stubs = self.queue.unacked.stubs();
+        let amount = |list: Vec<&super::model::Held>| Amount {
+            messages: list.len(),
+            bytes: list.iter().map(|it| it.number.body_len() as u64).sum(),
+        };
+        let (paged, in_memory) = ready.iter().partition(|held| self.model.is_paged(held));
+        let persistent = ready.iter().chain(unacked).filter(|it| it.number.is_persistent());
+        let expected = Whereabouts {
+            persistent: amount(persistent.collect()),
+            ready_in_memory: amount(in_memory),
+            unacked_in_memory: amount(unacked.iter().filter(|it| !stubs.contains(&it.position)).collect()),
+            paged_out: amount(paged),
+        };
+        assert_eq!(self.queue.whereabouts(), expected);
+    }
+
     /// Everything still in the queue comes out once, in order.
     fn drain(mut self) {
         for which in (0..self.model.clients.len()).rev() {
@@ -532,6 +551,7 @@ impl Pair {
         }
         assert!(self.outside.on_disk.is_empty());
         assert_eq!(self.queue.counts(), Counts::default());
+        assert_eq!(self.queue.whereabouts(), Whereabouts::default());
     }
 }
 
