@@ -10,10 +10,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::chunk::{IndexEntry, messages, verify};
+use crate::chunk::{messages, verify};
 use crate::commit::Shared;
 use crate::error::StorageError;
 use crate::ids::{BodyId, Position, QueueId, Weighed};
+use crate::index::IndexEntry;
 use crate::keys::{ChunkKey, Key};
 use crate::log::{Place, QueueLog, SharedBytes};
 use crate::pending::State;

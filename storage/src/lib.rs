@@ -43,6 +43,7 @@ mod error;
 mod expiry;
 mod gate;
 mod ids;
+mod index;
 mod keys;
 mod live;
 mod load;

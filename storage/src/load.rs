@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use crate::bodies::References;
-use crate::chunk::{IndexEntry, QueueState, weigh_live};
+
 use crate::engine::{Engine, Visit};
 use crate::error::StorageError;
 use crate::ids::{QueueId, Ticket, Weight};
+use crate::index::{IndexEntry, QueueState, weigh_live};
 use crate::keys::{self, ChunkKey, Key, Prefix};
 use crate::log::{Chunk, QueueLog};
 use crate::pending::State;

@@ -7,8 +7,9 @@ mod removal;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::bodies::References;
-use crate::chunk::{ChunkBuilder, QueueState};
+use crate::chunk::ChunkBuilder;
 use crate::ids::{BodyId, Position, QueueId, Weighed};
+use crate::index::QueueState;
 use crate::keys::ChunkKey;
 use crate::pending::Pending;
 

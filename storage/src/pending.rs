@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::time::Instant;
 
 use crate::bodies::{Bodies, References};
-use crate::chunk::{IndexEntry, QueueState, seal};
+use crate::chunk::seal;
 use crate::engine::{Batch, Space};
 use crate::error::StorageError;
 use crate::ids::{BodyId, Position, QueueId, Ticket};
+use crate::index::{IndexEntry, QueueState};
 use crate::keys::{ChunkKey, Key};
 use crate::log::{Chunk, QueueLog, SharedBytes};
 use crate::reclaim::KeyRange;

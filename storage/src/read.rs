@@ -3,10 +3,11 @@
 use std::ops::{Bound, ControlFlow};
 
 use crate::bodies::BodyReader;
-use crate::chunk::{Record, Value, messages, verify};
+use crate::chunk::{Record, messages, verify};
 use crate::commit::Shared;
 use crate::error::StorageError;
 use crate::ids::{BodyId, Position, QueueId};
+use crate::index::Value;
 use crate::keys::{self, ChunkKey, Key};
 use crate::live::LiveSet;
 use crate::log::{Chunk, Place, QueueLog, SharedBytes};

@@ -6,10 +6,11 @@
 use std::collections::{HashSet, VecDeque};
 use std::ops::{ControlFlow, Range};
 
-use crate::chunk::{ChunkBuilder, Record, Value, messages, verify};
+use crate::chunk::{ChunkBuilder, Record, messages, verify};
 use crate::commit::Shared;
 use crate::error::StorageError;
 use crate::ids::{Position, QueueId};
+use crate::index::Value;
 use crate::keys::{self, ChunkKey, Key};
 use crate::live::LiveSet;
 use crate::log::{Chunk, Expiry, Place, QueueLog};

@@ -6,10 +6,11 @@ use std::ops::ControlFlow;
 use super::around::{Gap, scan_around};
 use super::{CheckReport, LogOfSetting, NamedLog};
 use crate::bodies::References;
-use crate::chunk::{IndexEntry, QueueState, Record, UNKNOWN_BODY, messages, verify};
+use crate::chunk::{Record, messages, verify};
 use crate::engine::{Engine, Space};
 use crate::error::StorageError;
 use crate::ids::{BodyId, Position, QueueId, Weight};
+use crate::index::{IndexEntry, QueueState, UNKNOWN_BODY};
 use crate::keys::{self, ChunkKey, Key};
 use crate::records::{Definition, QueueRecord};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::chunk::{IndexEntry, Value, values_of};
 use crate::ids::{NEVER, Position, QueueId};
+use crate::index::{IndexEntry, Value, values_of};
 use crate::keys::ChunkKey;
 use crate::live::LiveSet;
 use crate::pending::Pending;
