@@ -468,12 +468,13 @@ const CHUNKS: &str = "chunks";
 const CHUNKS_WRITE_BUFFER_BYTES: usize = 32 << 20;
 /// Definitions and indexes are small.
 const META_WRITE_BUFFER_BYTES: usize = 8 << 20;
-/// So many buffers that were written out are merged at once. Where thousands of queues grow together each merge rewrites what
-/// lies below, so half as many merges are half the work; reads have to look into as many more tables.
-const MERGED_BUFFERS: i32 = 16;
-/// Writers wait a little when so many were written out and not merged yet, and stop at the second.
-const SLOWING_BUFFERS: i32 = 32;
-const STOPPING_BUFFERS: i32 = 48;
+/// So many buffers that were written out are merged at once. Where thousands of queues grow together each merge goes through all
+/// that lies below, and it must not take longer than as many buffers take to fill; reads have to look into as many more tables.
+const MERGED_BUFFERS: i32 = 32;
+/// Writers are slowed down when so many were written out and not merged yet, and stopped at the second. What waits longer is merged
+/// in larger steps, at less cost for each byte, so there is no hurry.
+const SLOWING_BUFFERS: i32 = 96;
+const STOPPING_BUFFERS: i32 = 128;
 /// An open table keeps the first key of each of its blocks in memory, which counts where chunks are small.
 const CHUNKS_BLOCK_BYTES: usize = 32 << 10;
 /// These are looked up one by one at times.
