@@ -3,6 +3,7 @@
 //! [`protocol`] is what goes over the socket, [`server`] the broker's side, [`client`] the other; `command`
 //! is the command line and `output` what is printed.
 
+pub mod answer;
 mod check_command;
 mod checks;
 pub mod client;
