@@ -35,6 +35,6 @@ mod vhost_command;
 mod vhost_handler;
 
 pub use command::{CtlArgs, run};
-pub use error::{CtlError, ErrorKind};
+pub use error::{CtlError, ErrorKind, Failure, USAGE};
 pub use protocol::{Password, Reply, Request, Response, Status, Table};
 pub use server::{CtlHandler, CtlServer};

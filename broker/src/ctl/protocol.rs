@@ -29,8 +29,15 @@ const DESCRIBED_CHARS_MAX: usize = 500;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
+    /// One that is there stays as it is.
     AddVhost {
         name: String,
+        #[serde(default)]
+        description: String,
+        #[serde(default)]
+        tags: Vec<String>,
+        #[serde(default)]
+        default_queue_type: Option<String>,
     },
     DeleteVhost {
         name: String,
@@ -64,6 +71,10 @@ pub enum Request {
     ChangePassword {
         name: String,
         password: Password,
+    },
+    /// Nobody comes in with a password then.
+    ClearPassword {
+        name: String,
     },
     SetUserTags {
         name: String,
@@ -162,8 +173,9 @@ pub enum Request {
     ClearVhostLimits {
         vhost: String,
     },
+    /// Those of all virtual hosts if none is named.
     ListVhostLimits {
-        vhost: String,
+        vhost: Option<String>,
     },
     /// `limits` is a JSON object as text.
     SetUserLimits {
@@ -411,7 +423,7 @@ mod tests {
     fn what_changes_something_is_described_within_bounds() {
         let asked = Request::ListVhosts { columns: Vec::new() };
         assert!(asked.only_asks() && Request::CheckRunning {}.only_asks() && Request::Status {}.only_asks());
-        let changing = Request::AddVhost {
+        let changing = Request::DeleteVhost {
             name: "é".repeat(2000)
         };
         assert!(!changing.only_asks() && !Request::Drain {}.only_asks());

@@ -31,6 +31,7 @@ pub fn handle(users: &Users, store: &impl UserStore, request: Request) -> Result
         Request::ChangePassword { name, password } => {
             change(&mut |edit| Ok(edit.change_password(&name, hash(users, &password)?)?))
         }
+        Request::ClearPassword { name } => change(&mut |edit| Ok(edit.change_password(&name, HashedPassword::none())?)),
         Request::AuthenticateUser { name, password } => authenticate(users, &name, &password).into(),
         Request::SetUserTags { name, tags } => change(&mut |edit| Ok(edit.set_tags(&name, tags.clone())?)),
         Request::SetPermissions {
@@ -171,7 +172,7 @@ fn topic_permissions<R: Row>(
 
 fn no_such_user(user: &str) -> Response {
     let text = format!("user '{user}' does not exist");
-    Response::Error(CtlError::new(ErrorKind::NotFound, text))
+    Response::Error(CtlError::new(ErrorKind::NoUser, text))
 }
 
 fn must_exist(store: &impl UserStore, vhost: &str) -> Result<(), CtlError> {
@@ -387,7 +388,7 @@ mod tests {
 
     #[test]
     fn other_commands_are_given_back() {
-        let request = Request::AddVhost { name: "x".to_owned() };
+        let request = Request::DeleteVhost { name: "x".to_owned() };
         assert_eq!(
             handle(&Users::new(Vec::new()), &FakeStore::default(), request.clone()),
             Err(request)
