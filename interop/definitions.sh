@@ -4,9 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly rabbitmq=/usr/lib/rabbitmq/bin/rabbitmq-server
+# shellcheck source=scripts/rabbitmq-node.sh
+. scripts/rabbitmq-node.sh
 readonly seconds_max=5 deadline_seconds=120
-for tool in "$rabbitmq" jq curl python3; do
+for tool in "$rabbitmq_server" jq curl python3; do
     command -v "$tool" >/dev/null || { echo "skipped: $tool is not installed"; exit 0; }
 done
 leveret=${LEVERET_BIN:?name the broker}
@@ -50,11 +51,7 @@ start_rabbitmq() {
     read -r amqp management distribution < <(free_ports)
     echo '[rabbitmq_management].' >"$work/plugins"
     printf '%s\n' "listeners.tcp.1 = 127.0.0.1:$amqp" "management.tcp.ip = 127.0.0.1" "management.tcp.port = $management" >"$work/rabbitmq.conf"
-    env HOME="$work" RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$work/rabbitmq" RABBITMQ_NODENAME="leveret-definitions-$$@localhost" \
-        RABBITMQ_DIST_PORT="$distribution" RABBITMQ_MNESIA_BASE="$work" RABBITMQ_LOG_BASE="$work" RABBITMQ_ENABLED_PLUGINS_FILE="$work/plugins" \
-        RABBITMQ_PID_FILE="$work/pid" ERL_EPMD_ADDRESS=127.0.0.1 \
-        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none" \
-        "$rabbitmq" >"$work/rabbitmq.log" 2>&1 &
+    run_rabbitmq "$work" "leveret-definitions-$$" "$distribution" +sbwt none +sbwtdcpu none +sbwtdio none >"$work/rabbitmq.log" 2>&1 &
     rabbitmq_launcher=$!
     theirs=http://127.0.0.1:$management
     wait_for "$theirs" "$work/rabbitmq.log"

@@ -2,6 +2,9 @@
 # parts. Sourced from the repository's root.
 # shellcheck shell=bash
 
+# shellcheck source=scripts/rabbitmq-node.sh
+. scripts/rabbitmq-node.sh
+
 # The whole of a run, after the build, takes no longer than this.
 readonly TIME_LIMIT_SECONDS=${TIME_LIMIT_SECONDS:-1200}
 readonly OUT=${OUT:-BENCHMARKS.md}
@@ -69,7 +72,7 @@ install_packages() {
   local missing=() package
   for package in "$@"; do
     case $package in
-      rabbitmq-server) [ -x "$RABBIT_HOME/bin/rabbitmq-server" ] || missing+=("$package") ;;
+      rabbitmq-server) [ -x "$rabbitmq_server" ] || missing+=("$package") ;;
       *) command -v "$package" >/dev/null || missing+=("$package") ;;
     esac
   done
@@ -106,11 +109,7 @@ start_rabbitmq() {
   mkdir -p "$WORK/data"
   echo '[].' >"$WORK/data/plugins"
   echo "listeners.tcp.1 = 127.0.0.1:$AMQP_PORT" >"$WORK/data/rabbitmq.conf"
-  env HOME="$WORK/data" RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$WORK/data/rabbitmq" RABBITMQ_NODENAME="leveret-bench-$$@localhost" \
-    RABBITMQ_DIST_PORT="$DIST_PORT" RABBITMQ_MNESIA_BASE="$WORK/data" RABBITMQ_LOG_BASE="$WORK/data" RABBITMQ_ENABLED_PLUGINS_FILE="$WORK/data/plugins" \
-    RABBITMQ_PID_FILE="$WORK/data/pid" ERL_EPMD_ADDRESS=127.0.0.1 \
-    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}" \
-    "$RABBIT_HOME/bin/rabbitmq-server" >"$WORK/log" 2>&1 &
+  run_rabbitmq "$WORK/data" "leveret-bench-$$" "$DIST_PORT" >"$WORK/log" 2>&1 &
   LAUNCHER_PID=$!
   BROKER_PID=
 }

@@ -25,11 +25,15 @@ const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     allocator::keep_less();
-    match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return bad_usage(&error),
+    };
+    match command {
         Command::Serve(args) => serve(&args),
         Command::Ctl(args) => match ctl::run(args) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(FAILURE, error),
+            Err(error) => fail(error.code, error),
         },
         Command::Backup(args) => match upkeep::run_backup(args) {
             Ok(()) => ExitCode::SUCCESS,
@@ -48,6 +52,18 @@ fn main() -> ExitCode {
             Err(error @ PerfError::Usage(_)) => fail(BAD_USAGE, error),
             Err(error) => fail(FAILURE, error),
         },
+    }
+}
+
+/// Wrong usage of `leveret ctl` has rabbitmqctl's code; to be asked for help is none.
+fn bad_usage(error: &clap::Error) -> ExitCode {
+    // Where it cannot be printed nobody reads it.
+    let _ = error.print();
+    let is_ctl = std::env::args_os().nth(1).is_some_and(|command| command == "ctl");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if is_ctl => ExitCode::from(ctl::USAGE),
+        _ => ExitCode::from(BAD_USAGE),
     }
 }
 

@@ -11,6 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use leveret::auth::AuthError;
 use leveret::auth::{HashedPassword, HashingAlgorithm};
 use leveret::ctl::protocol::{MAX_REQUEST_BYTES, PolicyRequest};
 use leveret::ctl::rows::{QueueRow, tabulate};
@@ -47,8 +48,13 @@ impl CtlHandler for FakeBroker {
                 ErrorKind::NotFound,
                 format!("virtual host '{name}' does not exist"),
             )),
+            Request::DeleteUser { name } | Request::ListUserPermissions { user: name } if name == "nobody" => {
+                Response::Error(AuthError::NoSuchUser { name }.into())
+            }
+            Request::AddUser { name, .. } if name == "taken" => Response::Error(AuthError::UserExists { name }.into()),
+            Request::AddUser { name, .. } if name == "blank" => Response::Error(AuthError::BlankPassword.into()),
             Request::CheckAlarms {} => Response::Error(CtlError::new(ErrorKind::Unhealthy, "low on disk")),
-            Request::AddVhost { name } if name == "crash" => panic!("as a bug would"),
+            Request::AddVhost { name, .. } if name == "crash" => panic!("as a bug would"),
             _ => Response::Ok(Reply::Done),
         }
     }
@@ -119,7 +125,8 @@ fn stdout(output: &Output) -> String {
 }
 
 fn failure(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let code = output.status.code().unwrap();
+    assert!((65..=70).contains(&code), "{output:?}");
     assert!(output.stdout.is_empty(), "{output:?}");
     String::from_utf8(output.stderr.clone()).unwrap()
 }
@@ -133,7 +140,24 @@ fn commands_reach_the_broker_as_they_were_typed() {
     let served = Served::start();
     let text = str::to_owned;
     let cases: [(&[&str], Request); 20] = [
-        (&["add_vhost", "shop"], Request::AddVhost { name: text("shop") }),
+        (
+            &[
+                "add_vhost",
+                "shop",
+                "--description",
+                "a b",
+                "--tags",
+                "x,y",
+                "--default-queue-type",
+                "quorum",
+            ],
+            Request::AddVhost {
+                name: text("shop"),
+                description: text("a b"),
+                tags: texts(&["x", "y"]),
+                default_queue_type: Some(text("quorum")),
+            },
+        ),
         (
             &["enable_vhost_deletion_protection", "shop"],
             Request::ProtectVhost {
@@ -470,8 +494,35 @@ fn refusals_are_one_line_and_a_failure() {
         failure(&served.ctl(&["add_vhost", "crash"])),
         "leveret: cannot add_vhost: the command failed; see the broker's log\n"
     );
-    assert_eq!(served.ctl(&["reboot"]).status.code(), Some(2));
     assert_eq!(stdout(&served.ctl(&["list_users"])), "", "the broker goes on");
+}
+
+#[test]
+fn exit_codes_are_those_of_rabbitmqctl() {
+    let served = Served::start();
+    let empty = tempfile::tempdir().unwrap();
+    let code = |output: Output| output.status.code();
+    for (code_of, arguments) in [
+        (64, &["reboot"][..]),
+        (64, &["add_user"]),
+        (64, &["list_users", "--nonsense"]),
+        (64, &["list_users", "--formatter", "erlang"]),
+        (0, &["list_users", "--help"]),
+        (0, &["-n", "rabbit@host", "--longnames", "-q", "-t", "5", "list_users"]),
+        (0, &["--timeout", "infinity", "list_users", "--formatter", "csv"]),
+        (0, &["list_users", "--formatter", "pretty_table"]),
+        (64, &["-t", "soon", "list_users"]),
+        (65, &["delete_vhost", "nope"]),
+        (65, &["add_user", "blank", "p"]),
+        (70, &["add_user", "taken", "p"]),
+        (69, &["check_alarms"]),
+        (65, &["import_definitions", "/nowhere.json"]),
+        (67, &["delete_user", "nobody"]),
+        (67, &["list_user_permissions", "nobody"]),
+    ] {
+        assert_eq!(code(served.ctl(arguments)), Some(code_of), "{arguments:?}");
+    }
+    assert_eq!(code(ctl(empty.path(), &["list_users"], "")), Some(69));
 }
 
 #[test]

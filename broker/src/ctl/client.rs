@@ -57,7 +57,12 @@ impl CtlClient {
 
     /// For a command that may take as long as it likes.
     pub fn with_patience(self) -> Result<Self, ClientError> {
-        match self.stream.get_ref().set_read_timeout(None) {
+        self.waiting(None)
+    }
+
+    /// Waits so long for answers, or without end.
+    pub fn waiting(self, timeout: Option<Duration>) -> Result<Self, ClientError> {
+        match self.stream.get_ref().set_read_timeout(timeout) {
             Ok(()) => Ok(self),
             Err(reason) => Err(ClientError::Lost {
                 place: self.place,

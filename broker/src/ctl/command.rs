@@ -9,14 +9,14 @@ use super::check_command::CheckCommand;
 use super::client::{ClientError, CtlClient};
 use super::connection_command::ConnectionCommand;
 use super::definitions_command::{DefinitionsCommand, write_file};
-use super::error::ErrorKind;
+use super::error::Failure;
 use super::exchange_command::ExchangeCommand;
 use super::node_command::NodeCommand;
 use super::output::{Formatter, print};
 use super::parameter_command::ParameterCommand;
 use super::password::HashPassword;
 use super::permission_command::PermissionCommand;
-use super::place::PlaceArgs;
+use super::place::{Place, PlaceArgs};
 use super::policy_command::PolicyCommand;
 use super::protocol::{Reply, Request};
 use super::queue_command::QueueCommand;
@@ -37,6 +37,12 @@ pub struct CtlArgs {
     /// Accepted for scripts made for rabbitmqctl: the broker is found by its data directory or socket.
     #[arg(short, long, global = true, value_name = "NODE")]
     node: Option<String>,
+    /// Seconds to wait for the broker's answer, or infinity; await_startup waits so long for the broker.
+    #[arg(short, long, global = true, value_name = "SECONDS", value_parser = parse_timeout)]
+    timeout: Option<Timeout>,
+    /// Accepted for scripts made for rabbitmqctl: nothing is looked up by the names of hosts.
+    #[arg(short, long, global = true)]
+    longnames: bool,
     /// Leave the line with the names of the columns out.
     #[arg(short, long, visible_alias = "no-table-headers", global = true)]
     silent: bool,
@@ -61,11 +67,7 @@ pub(super) struct List {
 #[command(rename_all = "snake_case")]
 enum CtlCommand {
     /// Wait until the broker accepts commands.
-    AwaitStartup {
-        /// Seconds to wait at most.
-        #[arg(short, long, default_value_t = 60)]
-        timeout: u64,
-    },
+    AwaitStartup,
     #[command(flatten)]
     Node(NodeCommand),
     #[command(flatten)]
@@ -96,22 +98,42 @@ enum CtlCommand {
     Definitions(DefinitionsCommand),
 }
 
+/// How long to wait; without end for none.
+type Timeout = Option<Duration>;
+
+/// So long `await_startup` waits by default.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Shortest wait for an answer.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// Longer is without end for every purpose.
+const TIMEOUT_SECONDS_MAX: f64 = 1e9;
+
+fn parse_timeout(text: &str) -> Result<Timeout, String> {
+    if text == "infinity" {
+        return Ok(None);
+    }
+    let seconds: f64 = text.parse().unwrap_or(f64::NAN);
+    if (0.0..=TIMEOUT_SECONDS_MAX).contains(&seconds) {
+        return Ok(Some(Duration::from_secs_f64(seconds)));
+    }
+    Err("expected a number of seconds, or infinity".to_owned())
+}
+
 /// Executes the command and prints the answer. The error is one line.
-pub fn run(args: CtlArgs) -> Result<(), String> {
+pub fn run(args: CtlArgs) -> Result<(), Failure> {
     let without_broker = match &args.command {
-        CtlCommand::HashPassword(command) => Some(command.hash()?),
+        CtlCommand::HashPassword(command) => Some(command.hash().map_err(Failure::data)?),
         CtlCommand::Version => Some(env!("CARGO_PKG_VERSION").to_owned()),
         _ => None,
     };
     if let Some(text) = without_broker {
         return show(&Reply::Message(text), args.formatter, args.silent);
     }
-    let place = args.place.place();
-    let client = match &args.command {
-        CtlCommand::AwaitStartup { timeout } => CtlClient::connect_within(place, Duration::from_secs(*timeout)),
-        _ => CtlClient::connect(place),
-    };
-    let mut client = client.map_err(|error| error.to_string())?;
+    let unreachable = |error| Failure::of("", error);
+    let waits = matches!(args.command, CtlCommand::AwaitStartup);
+    let mut client = connect(args.place.place(), waits, args.timeout).map_err(unreachable)?;
     let into = match &args.command {
         CtlCommand::Definitions(command) => command.file(),
         _ => None,
@@ -119,31 +141,41 @@ pub fn run(args: CtlArgs) -> Result<(), String> {
     if let CtlCommand::Connection(command) = &args.command
         && let Some(closed) = command.close_slowly(&mut client)
     {
-        return show(&closed.map_err(|error| error.to_string())?, args.formatter, args.silent);
+        let closed = closed.map_err(|error| Failure::of("close_all_connections", error))?;
+        return show(&closed, args.formatter, args.silent);
     }
-    let Some(request) = args.command.into_request()? else {
+    let Some(request) = args.command.into_request().map_err(Failure::data)? else {
         return Ok(());
     };
-    let reply = client.call(&request).map_err(|error| match error {
-        ClientError::Refused(error) if error.kind == ErrorKind::Unhealthy => {
-            format!("{} failed: {error}", request.name())
-        }
-        ClientError::Refused(error) => format!("cannot {}: {error}", request.name()),
-        other => other.to_string(),
-    })?;
+    let reply = client
+        .call(&request)
+        .map_err(|error| Failure::of(&request.name(), error))?;
     if let Some(path) = into {
-        return write_file(&path, &reply, args.formatter);
+        return write_file(&path, &reply, args.formatter).map_err(Failure::output);
     }
     show(&reply, args.formatter, args.silent)
 }
 
+fn connect(place: Place, waits: bool, timeout: Option<Timeout>) -> Result<CtlClient, ClientError> {
+    if waits {
+        let patience = timeout.unwrap_or(Some(STARTUP_TIMEOUT));
+        return CtlClient::connect_within(place, patience.unwrap_or(Duration::from_secs_f64(TIMEOUT_SECONDS_MAX)));
+    }
+    let client = CtlClient::connect(place)?;
+    match timeout {
+        // A wait of no time at all is none for sockets.
+        Some(timeout) => client.waiting(timeout.map(|timeout| timeout.max(TIMEOUT_MIN))),
+        None => Ok(client),
+    }
+}
+
 /// Prints the answer, without the names of columns if it is to be `silent`.
-fn show(reply: &Reply, formatter: Formatter, silent: bool) -> Result<(), String> {
+fn show(reply: &Reply, formatter: Formatter, silent: bool) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match print(reply, formatter, !silent, &mut out).and_then(|()| out.flush()) {
         // Whoever read the list has seen enough, as in `leveret ctl list_queues | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|error| format!("cannot print the answer: {error}")),
+        result => result.map_err(|error| Failure::output(format!("cannot print the answer: {error}"))),
     }
 }
 
@@ -151,7 +183,7 @@ impl CtlCommand {
     /// The request for the broker; none for a command that is done when it is connected.
     fn into_request(self) -> Result<Option<Request>, String> {
         Ok(Some(match self {
-            Self::AwaitStartup { .. } | Self::HashPassword(_) | Self::Version => return Ok(None),
+            Self::AwaitStartup | Self::HashPassword(_) | Self::Version => return Ok(None),
             Self::Node(command) => command.into_request()?,
             Self::Vhost(command) => command.into_request(),
             Self::User(command) => command.into_request()?,

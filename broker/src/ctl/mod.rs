@@ -3,6 +3,7 @@
 //! [`protocol`] is what goes over the socket, [`server`] the broker's side, [`client`] the other; `command`
 //! is the command line and `output` what is printed.
 
+pub mod answer;
 mod check_command;
 mod checks;
 pub mod client;
@@ -34,6 +35,6 @@ mod vhost_command;
 mod vhost_handler;
 
 pub use command::{CtlArgs, run};
-pub use error::{CtlError, ErrorKind};
+pub use error::{CtlError, ErrorKind, Failure, USAGE};
 pub use protocol::{Password, Reply, Request, Response, Status, Table};
 pub use server::{CtlHandler, CtlServer};

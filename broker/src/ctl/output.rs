@@ -10,25 +10,37 @@ use super::protocol::{Reply, Status, Table};
 /// Form of the output: values with tabs between them under a line with the names of the columns, or one JSON value
 /// (an array of objects for lists).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[value(rename_all = "snake_case")]
 pub enum Formatter {
     #[default]
     Table,
     Json,
+    /// Lists with commas between values and texts in quotes; all else as a table.
+    Csv,
+    /// Lists in frames; all else as a table.
+    PrettyTable,
 }
 
 /// Writes the answer.
 pub fn print(reply: &Reply, formatter: Formatter, headers: bool, out: &mut impl Write) -> io::Result<()> {
-    match (reply, formatter) {
-        (Reply::Done, _) => Ok(()),
-        (Reply::Message(text), Formatter::Table) => writeln!(out, "{text}"),
-        (Reply::Message(text), Formatter::Json) => writeln!(out, "{}", Value::from(text.as_str())),
-        (Reply::Table(table), Formatter::Table) => print_table(table, headers, out),
-        (Reply::Table(table), Formatter::Json) => print_json_table(table, out),
-        (Reply::Definitions(definitions), _) => writeln!(out, "{}", serde_json::to_string_pretty(definitions)?),
-        (Reply::Report(report), Formatter::Table) => report.lines.iter().try_for_each(|line| writeln!(out, "{line}")),
-        (Reply::Report(report), Formatter::Json) => writeln!(out, "{}", report.json),
-        (Reply::Status(status), Formatter::Table) => print_status(status, out),
-        (Reply::Status(status), Formatter::Json) => writeln!(out, "{}", serde_json::to_string(status)?),
+    let json = formatter == Formatter::Json;
+    match reply {
+        Reply::Done => Ok(()),
+        Reply::Message(text) if json => writeln!(out, "{}", Value::from(text.as_str())),
+        Reply::Message(text) => writeln!(out, "{text}"),
+        Reply::Table(table) => match formatter {
+            Formatter::Json => print_json_table(table, out),
+            // As rabbitmqctl, which prints nothing for an empty list.
+            _ if table.rows.is_empty() => Ok(()),
+            Formatter::Table => print_table(table, headers, out),
+            Formatter::Csv => print_csv(table, headers, out),
+            Formatter::PrettyTable => print_framed(table, headers, out),
+        },
+        Reply::Definitions(definitions) => writeln!(out, "{}", serde_json::to_string_pretty(definitions)?),
+        Reply::Report(report) if json => writeln!(out, "{}", report.json),
+        Reply::Report(report) => report.lines.iter().try_for_each(|line| writeln!(out, "{line}")),
+        Reply::Status(status) if json => writeln!(out, "{}", serde_json::to_string(status)?),
+        Reply::Status(status) => print_status(status, out),
     }
 }
 
@@ -41,6 +53,52 @@ fn print_table(table: &Table, headers: bool, out: &mut impl Write) -> io::Result
         writeln!(out, "{}", cells.join("\t"))?;
     }
     Ok(())
+}
+
+fn print_csv(table: &Table, headers: bool, out: &mut impl Write) -> io::Result<()> {
+    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    if headers {
+        let names: Vec<_> = table.columns.iter().map(|column| quoted(column)).collect();
+        writeln!(out, "{}", names.join(","))?;
+    }
+    for row in &table.rows {
+        let cells = row.iter().map(|value| match value {
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            Value::String(text) => quoted(text),
+            other => quoted(&cell(other)),
+        });
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join(","))?;
+    }
+    Ok(())
+}
+
+fn print_framed(table: &Table, headers: bool, out: &mut impl Write) -> io::Result<()> {
+    let names = headers.then(|| table.columns.clone());
+    let rows = table.rows.iter().map(|row| row.iter().map(cell).collect());
+    let lines: Vec<Vec<String>> = names.into_iter().chain(rows).collect();
+    let width = |column: usize| {
+        lines
+            .iter()
+            .filter_map(|line| line.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..table.columns.len())
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
+    let rule = |left: &str, between: &str, right: &str| {
+        let dashes: Vec<_> = widths.iter().map(|width| "─".repeat(width + 2)).collect();
+        format!("{left}{}{right}", dashes.join(between))
+    };
+    writeln!(out, "{}", rule("┌", "┬", "┐"))?;
+    for (number, line) in lines.iter().enumerate() {
+        if number > 0 {
+            writeln!(out, "{}", rule("├", "┼", "┤"))?;
+        }
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!(" {cell:width$} "));
+        writeln!(out, "│{}│", cells.collect::<Vec<_>>().join("│"))?;
+    }
+    writeln!(out, "{}", rule("└", "┴", "┘"))
 }
 
 /// Objects keep the order of the columns, which a map of the JSON library would not.
@@ -111,6 +169,39 @@ mod tests {
             format!("name\tdurable\targuments\n{lines}")
         );
         assert_eq!(printed(&table(), Formatter::Table, false), lines);
+    }
+
+    #[test]
+    fn lists_with_commas_have_their_texts_in_quotes() {
+        let Reply::Table(mut table) = table() else { panic!() };
+        table.rows[1][0] = json!("say \"hi\", twice");
+        let text = "\"name\",\"durable\",\"arguments\"\n\"tasks\",true,\"[]\"\n\
+                    \"say \"\"hi\"\", twice\",false,\"{\"\"x-max-length\"\":5}\"\n";
+        let reply = Reply::Table(table);
+        assert_eq!(printed(&reply, Formatter::Csv, true), text);
+        assert_eq!(printed(&reply, Formatter::Csv, false), text.split_once('\n').unwrap().1);
+    }
+
+    #[test]
+    fn lists_in_frames_are_as_wide_as_their_longest_value() {
+        let reply = Reply::Table(Table {
+            columns: vec!["name".to_owned(), "messages".to_owned()],
+            rows: vec![vec![json!("größer"), json!(5)]],
+        });
+        let frame = "┌────────┬──────────┐\n│ name   │ messages │\n├────────┼──────────┤\n│ größer │ 5        │\n└────────┴──────────┘\n";
+        assert_eq!(printed(&reply, Formatter::PrettyTable, true), frame);
+    }
+
+    #[test]
+    fn an_empty_list_prints_nothing_but_as_json() {
+        let empty = Reply::Table(Table {
+            columns: vec!["name".to_owned()],
+            rows: Vec::new(),
+        });
+        for formatter in [Formatter::Table, Formatter::Csv, Formatter::PrettyTable] {
+            assert_eq!(printed(&empty, formatter, true), "");
+        }
+        assert_eq!(printed(&empty, Formatter::Json, true), "[\n]\n");
     }
 
     #[test]

@@ -63,10 +63,13 @@ pub(super) enum PolicyCommand {
         #[command(flatten)]
         place: InVhost,
     },
-    /// List the limits of a virtual host.
+    /// Show the limits of a virtual host, or list those of all.
     ListVhostLimits {
         #[command(flatten)]
         place: InVhost,
+        /// Of all virtual hosts.
+        #[arg(long)]
+        global: bool,
     },
     /// Limit what a user may have; a negative limit is none.
     SetUserLimits {
@@ -80,11 +83,14 @@ pub(super) enum PolicyCommand {
         /// max-connections, max-channels or all.
         limit: String,
     },
-    /// List the limits of users.
+    /// List the limits of users, or show those of one.
     ListUserLimits {
-        /// Of this user only.
+        /// Of this user.
         #[arg(long)]
         user: Option<String>,
+        /// Of all users, as without --user.
+        #[arg(long, conflicts_with = "user")]
+        global: bool,
     },
 }
 
@@ -108,10 +114,12 @@ impl PolicyCommand {
                 limits,
             },
             Self::ClearVhostLimits { place } => Request::ClearVhostLimits { vhost: place.vhost },
-            Self::ListVhostLimits { place } => Request::ListVhostLimits { vhost: place.vhost },
+            Self::ListVhostLimits { place, global } => Request::ListVhostLimits {
+                vhost: (!global).then_some(place.vhost),
+            },
             Self::SetUserLimits { user, limits } => Request::SetUserLimits { user, limits },
             Self::ClearUserLimits { user, limit } => Request::ClearUserLimits { user, limit },
-            Self::ListUserLimits { user } => Request::ListUserLimits { user },
+            Self::ListUserLimits { user, .. } => Request::ListUserLimits { user },
         }
     }
 }

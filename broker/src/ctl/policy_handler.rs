@@ -1,11 +1,13 @@
 //! What the broker does with the commands about policies, limits and global parameters.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::error::{CtlError, ErrorKind};
 use super::handler::{admin_error, find, operation_error, wait};
-use super::protocol::{PolicyRequest, Reply, Request, Response, Table};
-use super::rows::{GlobalParameterRow, LimitRow, PolicyRow, UserLimitsRow, tabulate};
+use super::protocol::{PolicyRequest, Reply, Report, Request, Response, Table};
+use super::rows::{GlobalParameterRow, PolicyRow, UserLimitsRow, VhostLimitsRow, tabulate};
+use crate::auth::AuthError;
 use crate::broker::Broker;
 use crate::limits::{LimitError, UserLimits, VhostLimits};
 use crate::policy::{ApplyTo, PolicyError, PolicyKind, PolicySpec};
@@ -19,7 +21,8 @@ pub fn handle(broker: &Broker, request: Request) -> Result<Response, Request> {
         Request::ListPolicies { operator, vhost } => list_policies(broker, &vhost, kind(operator)).map(Reply::Table),
         Request::SetVhostLimits { vhost, limits } => set_vhost_limits(broker, &vhost, Some(&limits)),
         Request::ClearVhostLimits { vhost } => set_vhost_limits(broker, &vhost, None),
-        Request::ListVhostLimits { vhost } => list_vhost_limits(broker, &vhost).map(Reply::Table),
+        Request::ListVhostLimits { vhost: Some(vhost) } => find(broker, &vhost).map(|vhost| shown(&vhost.limits())),
+        Request::ListVhostLimits { vhost: None } => list_vhost_limits(broker).map(Reply::Table),
         Request::SetUserLimits { user, limits } => {
             let limits = broker.user_limits(&user).updated(&limits).map_err(limit_error);
             limits.and_then(|limits| set_user_limits(broker, &user, limits))
@@ -28,7 +31,10 @@ pub fn handle(broker: &Broker, request: Request) -> Result<Response, Request> {
             let limits = broker.user_limits(&user).without(&limit).map_err(limit_error);
             limits.and_then(|limits| set_user_limits(broker, &user, limits))
         }
-        Request::ListUserLimits { user } => list_user_limits(broker, user.as_deref()).map(Reply::Table),
+        Request::ListUserLimits { user: Some(user) } => {
+            user_exists(broker, &user).map(|()| shown(&broker.user_limits(&user)))
+        }
+        Request::ListUserLimits { user: None } => list_user_limits(broker).map(Reply::Table),
         Request::SetGlobalParameter { name, value } => set_global_parameter(broker, &name, &value),
         Request::ClearGlobalParameter { name } => clear_global_parameter(broker, &name),
         Request::ListGlobalParameters {} => {
@@ -123,19 +129,32 @@ fn set_vhost_limits(broker: &Broker, vhost: &str, limits: Option<&str>) -> Resul
     Ok(Reply::Done)
 }
 
-fn list_vhost_limits(broker: &Broker, vhost: &str) -> Result<Table, CtlError> {
-    let limits = find(broker, vhost)?.limits();
-    let all = [
-        ("max-connections", limits.max_connections),
-        ("max-queues", limits.max_queues),
-    ];
-    let rows = all.into_iter().filter_map(|(limit, value)| {
-        Some(LimitRow {
-            limit: limit.to_owned(),
-            value: value?,
-        })
+/// As rabbitmqctl shows those of one virtual host or user.
+fn shown(limits: &impl Serialize) -> Reply {
+    let json = serde_json::to_value(limits).unwrap_or_default();
+    Reply::Report(Box::new(Report {
+        lines: vec![json.to_string()],
+        json,
+    }))
+}
+
+fn list_vhost_limits(broker: &Broker) -> Result<Table, CtlError> {
+    let limited = broker
+        .vhosts()
+        .into_iter()
+        .filter(|vhost| vhost.limits() != VhostLimits::default());
+    let rows = limited.map(|vhost| VhostLimitsRow {
+        vhost: vhost.name.to_string(),
+        limits: serde_json::to_value(vhost.limits()).unwrap_or_default(),
     });
     tabulate(rows, &[])
+}
+
+fn user_exists(broker: &Broker, user: &str) -> Result<(), CtlError> {
+    match broker.users.get(user) {
+        Some(_) => Ok(()),
+        None => Err(AuthError::NoSuchUser { name: user.to_owned() }.into()),
+    }
 }
 
 fn set_user_limits(broker: &Broker, user: &str, limits: UserLimits) -> Result<Reply, CtlError> {
@@ -144,13 +163,14 @@ fn set_user_limits(broker: &Broker, user: &str, limits: UserLimits) -> Result<Re
     Ok(Reply::Done)
 }
 
-fn list_user_limits(broker: &Broker, user: Option<&str>) -> Result<Table, CtlError> {
-    let limits = broker.all_user_limits().into_iter();
-    let wanted = limits.filter(|(name, _)| user.is_none_or(|user| user == name));
-    let rows = wanted.map(|(user, limits)| UserLimitsRow {
-        user,
-        limits: serde_json::to_value(limits).unwrap_or_default(),
-    });
+fn list_user_limits(broker: &Broker) -> Result<Table, CtlError> {
+    let rows = broker
+        .all_user_limits()
+        .into_iter()
+        .map(|(user, limits)| UserLimitsRow {
+            user,
+            limits: serde_json::to_value(limits).unwrap_or_default(),
+        });
     tabulate(rows, &[])
 }
 

@@ -193,9 +193,9 @@ row! {
 }
 
 row! {
-    /// A limit of the virtual host that was asked for.
-    LimitRow { limit: String, value: u64, }
-    usual ["limit", "value"]
+    /// The limits of a virtual host.
+    VhostLimitsRow { vhost: String, limits: Value, }
+    usual ["vhost", "limits"]
 }
 
 row! {
@@ -294,7 +294,7 @@ mod tests {
         fields_are_columns::<BindingRow>();
         fields_are_columns::<DelayedRow>();
         fields_are_columns::<PolicyRow>();
-        fields_are_columns::<LimitRow>();
+        fields_are_columns::<VhostLimitsRow>();
         fields_are_columns::<UserLimitsRow>();
         fields_are_columns::<ConnectionRow>();
         fields_are_columns::<ChannelRow>();

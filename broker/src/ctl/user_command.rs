@@ -24,6 +24,8 @@ pub(super) enum UserCommand {
         #[arg(allow_hyphen_values = true)]
         password: Option<String>,
     },
+    /// Let a user in with certificates and tokens only, until it gets another password.
+    ClearPassword { name: String },
     /// Replace the tags of a user, such as administrator, monitoring or management.
     SetUserTags { name: String, tags: Vec<String> },
     /// List users and their tags.
@@ -42,6 +44,7 @@ impl UserCommand {
                 name,
                 password: given_or_read(password)?,
             },
+            Self::ClearPassword { name } => Request::ClearPassword { name },
             Self::SetUserTags { name, tags } => Request::SetUserTags { name, tags },
             Self::ListUsers => Request::ListUsers {},
         })

@@ -5,8 +5,10 @@ use std::net::Ipv4Addr;
 
 use super::error::{CtlError, ErrorKind};
 use super::protocol::{Password, Reply, Request, Response};
-use super::rows::{PermissionRow, TopicPermissionRow, UserPermissionRow, UserRow, UserTopicPermissionRow, tabulate};
-use crate::auth::{HashedPassword, RecordChange, TopicPermissionRecord, Users, UsersEdit};
+use super::rows::{
+    PermissionRow, Row, TopicPermissionRow, UserPermissionRow, UserRow, UserTopicPermissionRow, tabulate,
+};
+use crate::auth::{HashedPassword, PermissionRecord, RecordChange, TopicPermissionRecord, Users, UsersEdit};
 
 /// What the commands need of the broker.
 pub trait UserStore {
@@ -29,6 +31,7 @@ pub fn handle(users: &Users, store: &impl UserStore, request: Request) -> Result
         Request::ChangePassword { name, password } => {
             change(&mut |edit| Ok(edit.change_password(&name, hash(users, &password)?)?))
         }
+        Request::ClearPassword { name } => change(&mut |edit| Ok(edit.change_password(&name, HashedPassword::none())?)),
         Request::AuthenticateUser { name, password } => authenticate(users, &name, &password).into(),
         Request::SetUserTags { name, tags } => change(&mut |edit| Ok(edit.set_tags(&name, tags.clone())?)),
         Request::SetPermissions {
@@ -101,71 +104,75 @@ fn list_permissions(users: &Users, store: &impl UserStore, vhost: &str) -> Respo
     if let Err(error) = must_exist(store, vhost) {
         return Response::Error(error);
     }
-    let records = users
-        .list_permissions()
-        .into_iter()
-        .filter(|record| record.vhost == vhost);
-    let rows = records.map(|record| PermissionRow {
+    let row = |record: PermissionRecord| PermissionRow {
         user: record.user,
         configure: record.configure,
         write: record.write,
         read: record.read,
-    });
-    tabulate(rows, &[]).into()
+    };
+    permissions(users, |record| record.vhost == vhost, row)
 }
 
 fn list_user_permissions(users: &Users, user: &str) -> Response {
     if users.get(user).is_none() {
         return no_such_user(user);
     }
-    let records = users
-        .list_permissions()
-        .into_iter()
-        .filter(|record| record.user == user);
-    let rows = records.map(|record| UserPermissionRow {
+    let row = |record: PermissionRecord| UserPermissionRow {
         vhost: record.vhost,
         configure: record.configure,
         write: record.write,
         read: record.read,
-    });
-    tabulate(rows, &[]).into()
+    };
+    permissions(users, |record| record.user == user, row)
+}
+
+fn permissions<R: Row>(
+    users: &Users,
+    wanted: impl Fn(&PermissionRecord) -> bool,
+    row: impl Fn(PermissionRecord) -> R,
+) -> Response {
+    let records = users.list_permissions().into_iter();
+    tabulate(records.filter(wanted).map(row), &[]).into()
 }
 
 fn list_topic_permissions(users: &Users, store: &impl UserStore, vhost: &str) -> Response {
     if let Err(error) = must_exist(store, vhost) {
         return Response::Error(error);
     }
-    let records = users.list_topic_permissions().into_iter();
-    let rows = records
-        .filter(|record| record.vhost == vhost)
-        .map(|record| TopicPermissionRow {
-            user: record.user,
-            exchange: record.exchange,
-            write: record.write,
-            read: record.read,
-        });
-    tabulate(rows, &[]).into()
+    let row = |record: TopicPermissionRecord| TopicPermissionRow {
+        user: record.user,
+        exchange: record.exchange,
+        write: record.write,
+        read: record.read,
+    };
+    topic_permissions(users, |record| record.vhost == vhost, row)
 }
 
 fn list_user_topic_permissions(users: &Users, user: &str) -> Response {
     if users.get(user).is_none() {
         return no_such_user(user);
     }
+    let row = |record: TopicPermissionRecord| UserTopicPermissionRow {
+        vhost: record.vhost,
+        exchange: record.exchange,
+        write: record.write,
+        read: record.read,
+    };
+    topic_permissions(users, |record| record.user == user, row)
+}
+
+fn topic_permissions<R: Row>(
+    users: &Users,
+    wanted: impl Fn(&TopicPermissionRecord) -> bool,
+    row: impl Fn(TopicPermissionRecord) -> R,
+) -> Response {
     let records = users.list_topic_permissions().into_iter();
-    let rows = records
-        .filter(|record| record.user == user)
-        .map(|record| UserTopicPermissionRow {
-            vhost: record.vhost,
-            exchange: record.exchange,
-            write: record.write,
-            read: record.read,
-        });
-    tabulate(rows, &[]).into()
+    tabulate(records.filter(wanted).map(row), &[]).into()
 }
 
 fn no_such_user(user: &str) -> Response {
     let text = format!("user '{user}' does not exist");
-    Response::Error(CtlError::new(ErrorKind::NotFound, text))
+    Response::Error(CtlError::new(ErrorKind::NoUser, text))
 }
 
 fn must_exist(store: &impl UserStore, vhost: &str) -> Result<(), CtlError> {
@@ -381,7 +388,7 @@ mod tests {
 
     #[test]
     fn other_commands_are_given_back() {
-        let request = Request::AddVhost { name: "x".to_owned() };
+        let request = Request::DeleteVhost { name: "x".to_owned() };
         assert_eq!(
             handle(&Users::new(Vec::new()), &FakeStore::default(), request.clone()),
             Err(request)

@@ -8,8 +8,19 @@ use super::protocol::Request;
 #[derive(Debug, Subcommand)]
 #[command(rename_all = "snake_case")]
 pub(super) enum VhostCommand {
-    /// Make a virtual host.
-    AddVhost { name: String },
+    /// Make a virtual host. One that is there stays as it is.
+    AddVhost {
+        name: String,
+        /// A sentence.
+        #[arg(long, default_value_t)]
+        description: String,
+        /// Words with commas between them.
+        #[arg(long, value_delimiter = ',')]
+        tags: Vec<String>,
+        /// classic or quorum, for tools.
+        #[arg(long = "default-queue-type")]
+        default_queue_type: Option<String>,
+    },
     /// Delete a virtual host with all its queues and messages.
     DeleteVhost { name: String },
     /// Refuse to delete a virtual host until the protection is taken back.
@@ -43,7 +54,17 @@ pub(super) enum VhostCommand {
 impl VhostCommand {
     pub(super) fn into_request(self) -> Request {
         match self {
-            Self::AddVhost { name } => Request::AddVhost { name },
+            Self::AddVhost {
+                name,
+                description,
+                tags,
+                default_queue_type,
+            } => Request::AddVhost {
+                name,
+                description,
+                tags: tags.into_iter().filter(|tag| !tag.is_empty()).collect(),
+                default_queue_type,
+            },
             Self::DeleteVhost { name } => Request::DeleteVhost { name },
             Self::EnableVhostDeletionProtection { name } => Request::ProtectVhost { name, protected: true },
             Self::DisableVhostDeletionProtection { name } => Request::ProtectVhost { name, protected: false },

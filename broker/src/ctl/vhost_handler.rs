@@ -13,7 +13,14 @@ use crate::vhost::redeclare::RedeclareRule;
 /// Executes the request if it is about virtual hosts; gives it back if it is not.
 pub fn handle(broker: &Broker, request: Request) -> Result<Response, Request> {
     let changed = match request {
-        Request::AddVhost { name } => broker.add_vhost(&name).map_err(admin_error),
+        // As with rabbitmqctl, which scripts rely on.
+        Request::AddVhost { name, .. } if broker.vhost(&name).is_some() => return Ok(Response::Ok(Reply::Done)),
+        Request::AddVhost {
+            name,
+            description,
+            tags,
+            default_queue_type,
+        } => add(broker, &name, description, tags, default_queue_type.as_deref()),
         Request::DeleteVhost { name } => broker.delete_vhost(&name).map_err(admin_error),
         Request::UpdateVhostMetadata {
             name,
@@ -34,6 +41,22 @@ pub fn handle(broker: &Broker, request: Request) -> Result<Response, Request> {
     };
     let done = changed.and_then(|ticket| wait(broker, Some(ticket)));
     Ok(done.map(|()| Reply::Done).into())
+}
+
+fn add(
+    broker: &Broker,
+    name: &str,
+    description: String,
+    tags: Vec<String>,
+    queue_type: Option<&str>,
+) -> Result<Ticket, CtlError> {
+    let about = About {
+        description,
+        tags,
+        default_queue_type: queue_type.map(parse_queue_type).transpose()?.flatten(),
+        ..About::default()
+    };
+    broker.add_vhost_with(name, about).map_err(admin_error)
 }
 
 fn update_metadata(
