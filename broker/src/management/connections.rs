@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::consumers;
 use super::listing::{self, Row};
+use super::past::{Ranges, WithPast};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
 use super::views::{
@@ -13,7 +14,7 @@ use super::views::{
 };
 use crate::broker::{Broker, ConnectionInfo};
 use crate::clock;
-use crate::metrics::Publishes;
+use crate::metrics::{Publishes, past};
 use crate::vhost::QueueHandle;
 use crate::vhost::traffic::ExchangeTraffic;
 
@@ -172,7 +173,16 @@ pub fn sessions(request: &Request) -> Outcome {
 /// `GET /api/connections/{name}`.
 pub fn get(request: &Request) -> Outcome {
     let info = find(request)?;
-    listing::object(request, &view(&request.broker, &info))
+    let view = view(&request.broker, &info);
+    let Some(ranges) = Ranges::of(request)? else {
+        return listing::object(request, &view);
+    };
+    let (key, info) = (format!("connection {}", info.id.0), Arc::downgrade(&info));
+    let look = move || info.upgrade().map(|info| info.socket.octets());
+    listing::object(
+        request,
+        &WithPast::of(request, &view, &ranges, key, &past::CONNECTION, look),
+    )
 }
 
 fn find(request: &Request) -> Result<Arc<ConnectionInfo>, ApiError> {
@@ -305,5 +315,14 @@ pub fn get_channel(request: &Request) -> Outcome {
         stats: flow.into(),
     });
     channel.deliveries = Some(deliveries.collect());
-    listing::object(request, &channel)
+    let Some(ranges) = Ranges::of(request)? else {
+        return listing::object(request, &channel);
+    };
+    let (number, key) = (channel.number, format!("channel {} {}", info.id.0, channel.number));
+    let info = Arc::downgrade(&info);
+    let look = move || info.upgrade()?.outbox.lock().flow_of(number);
+    listing::object(
+        request,
+        &WithPast::of(request, &channel, &ranges, key, &past::CHANNEL, look),
+    )
 }

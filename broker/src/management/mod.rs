@@ -20,6 +20,7 @@ mod messages;
 mod openapi;
 mod overview;
 mod parameters;
+mod past;
 mod policies;
 mod queue_view;
 mod queues;

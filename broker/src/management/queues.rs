@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::connections::{self, connection_details};
 use super::consumers::{self, Connections};
 use super::listing::{self, Row};
+use super::past::{Ranges, WithPast};
 use super::queue_view::{QueueFigures, QueueTotals, QueueView};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
@@ -18,6 +19,7 @@ use super::views::{
 };
 use crate::broker::{Broker, ConnectionId};
 use crate::json::table_json;
+use crate::metrics::past;
 use crate::metrics::rates::QueueRates;
 use crate::metrics::routed::routed;
 use crate::metrics::{Depth, Disk, Flow};
@@ -250,7 +252,12 @@ pub fn get(request: &Request) -> Outcome {
         row.deliveries = Some(connections::deliveries_of(&request.broker, &queue));
         row.consumers = Some(consumers::of_queue(&request.broker.node_name, &connections, &queue));
     }
-    listing::object(request, &row)
+    let Some(ranges) = Ranges::of(request)? else {
+        return listing::object(request, &row);
+    };
+    let (key, queue) = (format!("queue {}", queue.id.0), Arc::downgrade(&queue));
+    let look = move || queue.upgrade().map(|queue| queue.moment());
+    listing::object(request, &WithPast::of(request, &row, &ranges, key, &past::QUEUE, look))
 }
 
 /// What came to a queue through each exchange.

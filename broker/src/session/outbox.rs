@@ -357,6 +357,12 @@ impl OutboxState {
         routed.collect()
     }
 
+    /// What passed through a channel, if it is open.
+    pub fn flow_of(&self, number: u16) -> Option<Flow<u64>> {
+        let channel = self.channels.get(usize::from(number))?.as_deref()?;
+        Some(channel.flow())
+    }
+
     /// What a channel got from each queue.
     pub fn got_by(&self, number: u16) -> Vec<(Arc<QueueHandle>, Flow<u64>)> {
         let channel = self.channels.get(usize::from(number)).and_then(Option::as_deref);
