@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::connections::channel_details;
+use super::channels;
 use super::listing::{self, Row};
 use super::reply::Outcome;
 use super::request::Request;
@@ -99,7 +99,7 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
                     name: queue.name.to_string(),
                     vhost: queue.vhost.to_string(),
                 },
-                channel_details: channel_details(node, info, channel),
+                channel_details: channels::details(node, info, channel),
                 ack_required: !no_ack,
                 active: activity != Activity::Waiting,
                 activity_status: activity.name(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leveret_routing::ExchangeOptions;
 
-use super::connections::publishes_to;
+use super::channels::publishes_to;
 use super::listing::{self, Row};
 use super::past::{Ranges, WithPast};
 use super::reply::{ApiError, Outcome, Reply};

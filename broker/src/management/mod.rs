@@ -6,6 +6,7 @@
 
 mod access;
 mod bindings;
+mod channels;
 mod connections;
 mod consumers;
 mod definitions;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::connections::{self, connection_details};
+use super::channels;
+use super::connections::connection_details;
 use super::consumers::{self, Connections};
 use super::listing::{self, Row};
 use super::past::{Ranges, WithPast};
@@ -249,7 +250,7 @@ pub fn get(request: &Request) -> Outcome {
     if row.told == Told::Figures {
         let connections = Connections::of(&request.broker);
         row.incoming = Some(incoming(request, &queue)?);
-        row.deliveries = Some(connections::deliveries_of(&request.broker, &queue));
+        row.deliveries = Some(channels::deliveries_of(&request.broker, &queue));
         row.consumers = Some(consumers::of_queue(&request.broker.node_name, &connections, &queue));
     }
     let Some(ranges) = Ranges::of(request)? else {
