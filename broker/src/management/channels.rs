@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::connections::{connection_details, find, seen};
+use super::connections::{self, connection_details, find, seen};
 use super::consumers;
 use super::listing::{self, Row};
 use super::past::{Ranges, WithPast};
@@ -41,20 +41,16 @@ pub fn list_of_connection(request: &Request) -> Outcome {
 pub fn get(request: &Request) -> Outcome {
     let broker = &request.broker;
     let name = request.part("name");
-    let mut connections = seen(request)?.into_iter();
-    let info = connections.find(|info| {
+    let info = connections::find_where(request, |info| {
         name.strip_prefix(&*info.name)
             .is_some_and(|rest| rest.starts_with(" ("))
-    });
-    let info = info.ok_or(ApiError::NotFound)?;
+    })?;
     let mut channels = of_connection(broker, &info).into_iter();
     let mut channel = channels
         .find(|channel| channel.name == name)
         .ok_or(ApiError::NotFound)?;
-    let mut consumers = broker
-        .vhost(&channel.vhost)
-        .map(|vhost| consumers::of_vhost(broker, &vhost))
-        .unwrap_or_default();
+    let consumed = info.outbox.lock().consumed_by(channel.number);
+    let mut consumers = consumers::of_queues(broker, &consumed);
     consumers.retain(|consumer| consumer.channel_details.name == name);
     channel.consumer_details = Some(consumers);
     let (published, got) = {
@@ -131,6 +127,9 @@ pub fn details(node: &str, info: &ConnectionInfo, number: u16) -> ChannelDetails
 /// What each channel got from this queue.
 pub fn deliveries_of(broker: &Broker, queue: &QueueHandle) -> Vec<QueueDeliveriesView> {
     let of_connection = |info: Arc<ConnectionInfo>| {
+        if info.vhost() != queue.vhost {
+            return Vec::new();
+        }
         let got = info.outbox.lock().channels_with(|channel| channel.of_queue(queue));
         let views = got.into_iter().map(|(number, flow)| QueueDeliveriesView {
             channel_details: details(&broker.node_name, &info, number),
@@ -155,8 +154,8 @@ pub fn publishes_to(broker: &Broker, exchange: &Arc<ExchangeTraffic>) -> Vec<Exc
         });
         views.collect::<Vec<_>>()
     };
-    let connections = broker.connections().into_iter();
-    connections.flat_map(of_connection).collect()
+    let publishers = broker.connections_where(ConnectionInfo::publishes);
+    publishers.into_iter().flat_map(of_connection).collect()
 }
 
 fn publishes(vhost: &str, publishes: &[(Arc<ExchangeTraffic>, Publishes<u64>)]) -> Vec<ChannelPublishes> {

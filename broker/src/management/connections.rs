@@ -129,8 +129,15 @@ pub fn get(request: &Request) -> Outcome {
 }
 
 pub fn find(request: &Request) -> Result<Arc<ConnectionInfo>, ApiError> {
-    let mut seen = seen(request)?.into_iter();
-    seen.find(|info| info.name == request.part("name"))
+    find_where(request, |info| info.name == request.part("name"))
+}
+
+/// The connection for which this holds, if the caller may see it.
+pub fn find_where(request: &Request, holds: impl Fn(&ConnectionInfo) -> bool) -> Result<Arc<ConnectionInfo>, ApiError> {
+    let caller = request.caller()?;
+    let mut found = request.broker.connections_where(holds).into_iter();
+    found
+        .find(|info| caller.sees_user(&info.identity().user))
         .ok_or(ApiError::NotFound)
 }
 
