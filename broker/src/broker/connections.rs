@@ -178,9 +178,22 @@ impl Broker {
 
     /// All connections, oldest first, those in their handshake or closing included.
     pub fn connections(&self) -> Vec<Arc<ConnectionInfo>> {
-        let mut connections: Vec<_> = self.connections.lock().values().cloned().collect();
+        self.connections_where(|_| true)
+    }
+
+    /// Those of them for which this holds, which must be quick to say and lock nothing.
+    pub fn connections_where(&self, holds: impl Fn(&ConnectionInfo) -> bool) -> Vec<Arc<ConnectionInfo>> {
+        let mut connections: Vec<_> = {
+            let all = self.connections.lock();
+            all.values().filter(|info| holds(info)).cloned().collect()
+        };
         connections.sort_by_key(|info| info.id);
         connections
+    }
+
+    /// One that is there.
+    pub fn connection(&self, id: ConnectionId) -> Option<Arc<ConnectionInfo>> {
+        self.connections.lock().get(&id).cloned()
     }
 
     /// Closes the connections whose identity matches, with 320 and this reason; how many.

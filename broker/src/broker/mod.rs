@@ -27,6 +27,7 @@ use crate::auth::{LoginThrottle, Users};
 use crate::config::Config;
 use crate::limits::UserLimits;
 use crate::logins::Logins;
+use crate::metrics::past::Past;
 use crate::metrics::rates::LatestRates;
 use crate::metrics::{Counters, Octets};
 use crate::names::Names;
@@ -57,6 +58,8 @@ pub struct Broker {
     pub counters: Arc<Counters>,
     /// How fast they rise.
     pub rates: LatestRates,
+    /// What figures were.
+    pub past: Past,
     /// How much of their messages queues may hold in memory.
     pub paging: Arc<Paging>,
     /// Random names.
@@ -150,6 +153,7 @@ impl Broker {
             paging: Arc::new(paging),
             names: Names::new(),
             rates: LatestRates::default(),
+            past: Past::default(),
             reply_targets: ReplyTargets::default(),
             alarms: Alarms::default(),
             throttle: Mutex::default(),

@@ -1,32 +1,20 @@
 //! Connections and their channels: lists, one of them, closing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use super::consumers;
 use super::listing::{self, Row};
+use super::past::{Ranges, WithPast};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
-use super::views::{
-    ChannelDeliveriesView, ChannelDetails, ChannelPublishes, ChannelView, ConnectionDetails, ConnectionView,
-    ExchangePublishesView, MessageStats, ObjectName, OctetsView, QueueDeliveriesView,
-};
+use super::views::{ConnectionDetails, ConnectionView, OctetsView};
 use crate::broker::{Broker, ConnectionInfo};
 use crate::clock;
-use crate::metrics::Publishes;
-use crate::vhost::QueueHandle;
-use crate::vhost::traffic::ExchangeTraffic;
+use crate::metrics::past;
 
 /// What a client hears when nobody gave a reason, as from RabbitMQ.
 const CLOSE_REASON: &str = "Closed via management plugin";
 
 impl Row for ConnectionView {
-    fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl Row for ChannelView {
     fn name(&self) -> &str {
         &self.name
     }
@@ -39,50 +27,6 @@ pub fn connection_details(info: &ConnectionInfo) -> ConnectionDetails {
         peer_host: info.peer.ip().to_string(),
         peer_port: info.peer.port(),
     }
-}
-
-/// A channel in what belongs to it.
-pub fn channel_details(node: &str, info: &ConnectionInfo, number: u16) -> ChannelDetails {
-    ChannelDetails {
-        name: info.channel_name(number),
-        number,
-        user: info.user().to_string(),
-        connection_name: info.name.clone(),
-        peer_host: info.peer.ip().to_string(),
-        peer_port: info.peer.port(),
-        node: node.to_owned(),
-    }
-}
-
-/// What each channel got from this queue.
-pub fn deliveries_of(broker: &Broker, queue: &QueueHandle) -> Vec<QueueDeliveriesView> {
-    let of_connection = |info: Arc<ConnectionInfo>| {
-        let got = info.outbox.lock().channels_with(|channel| channel.of_queue(queue));
-        let views = got.into_iter().map(|(number, flow)| QueueDeliveriesView {
-            channel_details: channel_details(&broker.node_name, &info, number),
-            stats: flow.into(),
-        });
-        views.collect::<Vec<_>>()
-    };
-    let connections = broker.connections().into_iter();
-    connections.flat_map(of_connection).collect()
-}
-
-/// What each channel published to this exchange.
-pub fn publishes_to(broker: &Broker, exchange: &Arc<ExchangeTraffic>) -> Vec<ExchangePublishesView> {
-    let of_connection = |info: Arc<ConnectionInfo>| {
-        let published = info
-            .outbox
-            .lock()
-            .channels_with(|channel| channel.to_exchange(exchange));
-        let views = published.into_iter().map(|(number, published)| ExchangePublishesView {
-            channel_details: channel_details(&broker.node_name, &info, number),
-            stats: published.into(),
-        });
-        views.collect::<Vec<_>>()
-    };
-    let connections = broker.connections().into_iter();
-    connections.flat_map(of_connection).collect()
 }
 
 fn view(broker: &Broker, info: &ConnectionInfo) -> ConnectionView {
@@ -172,12 +116,28 @@ pub fn sessions(request: &Request) -> Outcome {
 /// `GET /api/connections/{name}`.
 pub fn get(request: &Request) -> Outcome {
     let info = find(request)?;
-    listing::object(request, &view(&request.broker, &info))
+    let view = view(&request.broker, &info);
+    let Some(ranges) = Ranges::of(request)? else {
+        return listing::object(request, &view);
+    };
+    let (key, info) = (format!("connection {}", info.id.0), Arc::downgrade(&info));
+    let look = move || info.upgrade().map(|info| info.socket.octets());
+    listing::object(
+        request,
+        &WithPast::of(request, &view, &ranges, key, &past::CONNECTION, look),
+    )
 }
 
-fn find(request: &Request) -> Result<Arc<ConnectionInfo>, ApiError> {
-    let mut seen = seen(request)?.into_iter();
-    seen.find(|info| info.name == request.part("name"))
+pub fn find(request: &Request) -> Result<Arc<ConnectionInfo>, ApiError> {
+    find_where(request, |info| info.name == request.part("name"))
+}
+
+/// The connection for which this holds, if the caller may see it.
+pub fn find_where(request: &Request, holds: impl Fn(&ConnectionInfo) -> bool) -> Result<Arc<ConnectionInfo>, ApiError> {
+    let caller = request.caller()?;
+    let mut found = request.broker.connections_where(holds).into_iter();
+    found
+        .find(|info| caller.sees_user(&info.identity().user))
         .ok_or(ApiError::NotFound)
 }
 
@@ -213,97 +173,4 @@ fn close(request: &Request, info: &ConnectionInfo) {
     let reason = request.reason.as_deref().unwrap_or(CLOSE_REASON);
     tracing::info!(connection = %info.name, "closed through the management API: {reason}");
     request.broker.close_connection(&info.name, reason);
-}
-
-/// The channels of one connection. What only one channel by itself tells is left out of lists.
-fn channels_of(broker: &Broker, info: &ConnectionInfo) -> Vec<ChannelView> {
-    let identity = info.identity();
-    let summaries = info.outbox.lock().channel_summaries();
-    let views = summaries.into_iter().map(|channel| ChannelView {
-        name: info.channel_name(channel.number),
-        number: channel.number,
-        node: broker.node_name.clone(),
-        user: identity.user.to_string(),
-        user_who_performed_action: identity.user.to_string(),
-        vhost: identity.vhost.to_string(),
-        state: "running",
-        connection_details: connection_details(info),
-        consumer_count: channel.consumers,
-        messages_unacknowledged: channel.unacked,
-        global_prefetch_count: channel.prefetch_global,
-        prefetch_count: channel.shown.prefetch_count,
-        transactional: channel.shown.uncommitted.is_some(),
-        confirm: channel.shown.unconfirmed.is_some(),
-        messages_uncommitted: channel.shown.uncommitted(|waiting| &waiting.publishes),
-        acks_uncommitted: channel.shown.uncommitted(|waiting| &waiting.settlements),
-        messages_unconfirmed: channel
-            .shown
-            .unconfirmed
-            .map_or(0, |count| count.load(Ordering::Relaxed)),
-        message_stats: MessageStats::if_any(&channel.flow, &channel.rates),
-        publishes: None,
-        deliveries: None,
-        consumer_details: None,
-    });
-    views.collect()
-}
-
-fn publishes(vhost: &str, publishes: &[(Arc<ExchangeTraffic>, Publishes<u64>)]) -> Vec<ChannelPublishes> {
-    let views = publishes.iter().map(|(exchange, published)| ChannelPublishes {
-        exchange: ObjectName {
-            name: exchange.name.to_string(),
-            vhost: vhost.to_owned(),
-        },
-        stats: (*published).into(),
-    });
-    views.collect()
-}
-
-/// `GET /api/channels` and `/api/vhosts/{vhost}/channels`.
-pub fn list_channels(request: &Request) -> Outcome {
-    let connections = seen(request)?;
-    let rows = connections.iter().flat_map(|info| channels_of(&request.broker, info));
-    listing::list(request, rows.collect())
-}
-
-/// `GET /api/connections/{name}/channels`.
-pub fn list_channels_of(request: &Request) -> Outcome {
-    let info = find(request)?;
-    listing::list(request, channels_of(&request.broker, &info))
-}
-
-/// `GET /api/channels/{name}`.
-pub fn get_channel(request: &Request) -> Outcome {
-    let broker = &request.broker;
-    let name = request.part("name");
-    let mut connections = seen(request)?.into_iter();
-    let info = connections.find(|info| {
-        name.strip_prefix(&*info.name)
-            .is_some_and(|rest| rest.starts_with(" ("))
-    });
-    let info = info.ok_or(ApiError::NotFound)?;
-    let mut channels = channels_of(broker, &info).into_iter();
-    let mut channel = channels
-        .find(|channel| channel.name == name)
-        .ok_or(ApiError::NotFound)?;
-    let mut consumers = broker
-        .vhost(&channel.vhost)
-        .map(|vhost| consumers::of_vhost(broker, &vhost))
-        .unwrap_or_default();
-    consumers.retain(|consumer| consumer.channel_details.name == name);
-    channel.consumer_details = Some(consumers);
-    let (published, got) = {
-        let outbox = info.outbox.lock();
-        (outbox.published_by(channel.number), outbox.got_by(channel.number))
-    };
-    channel.publishes = Some(publishes(&channel.vhost, &published));
-    let deliveries = got.into_iter().map(|(queue, flow)| ChannelDeliveriesView {
-        queue: ObjectName {
-            name: queue.name.to_string(),
-            vhost: queue.vhost.to_string(),
-        },
-        stats: flow.into(),
-    });
-    channel.deliveries = Some(deliveries.collect());
-    listing::object(request, &channel)
 }

@@ -1,16 +1,15 @@
 //! Consumers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::connections::channel_details;
+use super::channels;
 use super::listing::{self, Row};
 use super::reply::Outcome;
 use super::request::Request;
 use super::views::{ConsumerView, ObjectName};
-use crate::broker::{Broker, ConnectionInfo};
+use crate::broker::Broker;
 use crate::json::table_json;
 use crate::queue::Activity;
 use crate::vhost::{QueueHandle, Vhost};
@@ -18,17 +17,6 @@ use crate::vhost::{QueueHandle, Vhost};
 impl Row for ConsumerView {
     fn name(&self) -> &str {
         &self.consumer_tag
-    }
-}
-
-/// Connections by the outbox through which queues know them.
-pub struct Connections(HashMap<usize, Arc<ConnectionInfo>>);
-
-impl Connections {
-    /// All that are open now.
-    pub fn of(broker: &Broker) -> Connections {
-        let connections = broker.connections().into_iter();
-        Connections(connections.map(|info| (info.outbox.key(), info)).collect())
     }
 }
 
@@ -41,11 +29,13 @@ pub fn list(request: &Request) -> Outcome {
 
 /// All consumers of a virtual host, by queue and tag.
 pub fn of_vhost(broker: &Broker, vhost: &Vhost) -> Vec<ConsumerView> {
-    let connections = Connections::of(broker);
     let queues = vhost.queues();
-    let rows = queues
-        .iter()
-        .flat_map(|queue| of_queue(&broker.node_name, &connections, queue));
+    of_queues(broker, &queues)
+}
+
+/// The consumers of some queues, by queue and tag.
+pub fn of_queues(broker: &Broker, queues: &[Arc<QueueHandle>]) -> Vec<ConsumerView> {
+    let rows = queues.iter().flat_map(|queue| of_queue(&broker.node_name, queue));
     let mut rows: Vec<_> = rows.collect();
     rows.sort_by(|a, b| (&a.queue.name, &a.consumer_tag).cmp(&(&b.queue.name, &b.consumer_tag)));
     rows
@@ -63,14 +53,14 @@ pub fn single_active_tag(queue: &QueueHandle) -> Option<String> {
 }
 
 /// The consumers of a queue.
-pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> Vec<ConsumerView> {
+pub fn of_queue(node: &str, queue: &QueueHandle) -> Vec<ConsumerView> {
     // Copied under the queue's lock; the outboxes are looked at after it is released.
     let specs: Vec<_> = queue
         .lock()
         .consumers()
         .map(|view| {
             let (spec, handle) = (view.spec, &view.spec.handle);
-            let consumer = (handle.outbox.clone(), handle.channel, handle.origin);
+            let consumer = (handle.connection.clone(), handle.channel, handle.origin);
             (
                 consumer,
                 spec.no_ack,
@@ -82,24 +72,23 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
         })
         .collect();
     let of_queue = queue.in_force().arguments.consumer_timeout_ms;
-    let views = specs.into_iter().filter_map(
+    let views = specs.into_iter().map(
         |(consumer, no_ack, exclusive, prefetch_count, (priority, timeout), activity)| {
-            let (outbox, channel, origin) = consumer;
-            let info = connections.0.get(&outbox.key())?;
+            let (info, channel, origin) = consumer;
             let (consumer_tag, given) = {
-                let outbox = outbox.lock();
+                let outbox = info.outbox.lock();
                 let tag = outbox.consumer_tag(channel, origin).unwrap_or_default();
                 (tag, outbox.consumer_arguments(channel, origin))
             };
             let priority = (priority != 0).then(|| ("x-priority".to_owned(), priority.into()));
             let own_timeout = timeout.map(|millis| ("x-consumer-timeout".to_owned(), millis.into()));
-            Some(ConsumerView {
+            ConsumerView {
                 consumer_tag,
                 queue: ObjectName {
                     name: queue.name.to_string(),
                     vhost: queue.vhost.to_string(),
                 },
-                channel_details: channel_details(node, info, channel),
+                channel_details: channels::details(node, &info, channel),
                 ack_required: !no_ack,
                 active: activity != Activity::Waiting,
                 activity_status: activity.name(),
@@ -110,7 +99,7 @@ pub fn of_queue(node: &str, connections: &Connections, queue: &QueueHandle) -> V
                     Some(Value::Object(given)) => given,
                     _ => priority.into_iter().chain(own_timeout).collect::<Map<_, _>>(),
                 },
-            })
+            }
         },
     );
     views.collect()

@@ -1,13 +1,17 @@
 //! Exchanges: lists, one exchange, declare, delete.
 
+use std::sync::Arc;
+
 use leveret_routing::ExchangeOptions;
 
-use super::connections::publishes_to;
+use super::channels::publishes_to;
 use super::listing::{self, Row};
+use super::past::{Ranges, WithPast};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
 use super::views::{ExchangeStats, ExchangeView, ObjectName, OutgoingView, PublishCount};
 use crate::json::table_json;
+use crate::metrics::past;
 use crate::metrics::routed::routed;
 use crate::vhost::Vhost;
 use crate::vhost::exchanges::ExchangeDeclaration;
@@ -70,7 +74,19 @@ pub fn get(request: &Request) -> Outcome {
         });
         view.outgoing = Some(outgoing.collect());
     }
-    listing::object(request, &view)
+    let Some(ranges) = Ranges::of(request)? else {
+        return listing::object(request, &view);
+    };
+    let (key, exchange) = (format!("exchange {:?} {name:?}", vhost.name), name.to_owned());
+    let vhost = Arc::downgrade(&vhost);
+    let look = move || {
+        let traffic = vhost.upgrade()?.find_traffic(&exchange);
+        Some(traffic.map(|traffic| traffic.counts()).unwrap_or_default())
+    };
+    listing::object(
+        request,
+        &WithPast::of(request, &view, &ranges, key, &past::EXCHANGE, look),
+    )
 }
 
 /// `PUT /api/exchanges/{vhost}/{name}`: exchange.declare.

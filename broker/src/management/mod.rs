@@ -6,6 +6,7 @@
 
 mod access;
 mod bindings;
+mod channels;
 mod connections;
 mod consumers;
 mod definitions;
@@ -20,6 +21,7 @@ mod messages;
 mod openapi;
 mod overview;
 mod parameters;
+mod past;
 mod policies;
 mod queue_view;
 mod queues;

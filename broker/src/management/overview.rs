@@ -7,6 +7,7 @@ use serde_json::Map;
 
 use super::connections;
 use super::listing::{self, Row};
+use super::past::{Ranges, WithPast, retention};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
 use super::vhosts::VhostSums;
@@ -89,6 +90,7 @@ pub fn overview(request: &Request) -> Outcome {
     let view = OverviewView {
         management_version: COMPATIBLE_VERSION,
         rates_mode: "basic",
+        sample_retention_policies: retention(),
         exchange_types: exchange_types(),
         product_name: broker.config.product.clone(),
         product_version: broker.config.product_version.clone(),
@@ -107,7 +109,10 @@ pub fn overview(request: &Request) -> Outcome {
         listeners: whole.then(|| listeners(broker)),
         contexts: whole.then(|| contexts(broker)),
     };
-    listing::object(request, &view)
+    match Ranges::of(request)?.filter(|_| whole) {
+        Some(ranges) => listing::object(request, &WithPast::of_broker(request, &view, &ranges)),
+        None => listing::object(request, &view),
+    }
 }
 
 impl Row for OverviewView {

@@ -1,14 +1,15 @@
 //! Queues: lists, one queue, declare, delete, purge.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::connections::{self, connection_details};
-use super::consumers::{self, Connections};
+use super::channels;
+use super::connections::connection_details;
+use super::consumers;
 use super::listing::{self, Row};
+use super::past::{Ranges, WithPast};
 use super::queue_view::{QueueFigures, QueueTotals, QueueView};
 use super::reply::{ApiError, Outcome, Reply};
 use super::request::Request;
@@ -16,8 +17,8 @@ use super::views::{
     ConnectionDetails, ConsumerView, DepthView, IncomingView, MessageStats, ObjectName, PublishCount,
     QueueDeliveriesView,
 };
-use crate::broker::{Broker, ConnectionId};
 use crate::json::table_json;
+use crate::metrics::past;
 use crate::metrics::rates::QueueRates;
 use crate::metrics::routed::routed;
 use crate::metrics::{Depth, Disk, Flow};
@@ -174,22 +175,14 @@ struct Rows<'a> {
     told: Told,
     request: &'a Request,
     node: Arc<str>,
-    owners: HashMap<ConnectionId, ConnectionDetails>,
 }
 
 impl<'a> Rows<'a> {
     fn new(request: &'a Request) -> Rows<'a> {
-        let told = Told::of(request);
-        let owners = if told == Told::Figures {
-            owners(&request.broker)
-        } else {
-            HashMap::new()
-        };
         Rows {
-            told,
+            told: Told::of(request),
             request,
             node: request.broker.node_name.as_str().into(),
-            owners,
         }
     }
 
@@ -198,15 +191,16 @@ impl<'a> Rows<'a> {
             Told::Definition => QueueMoment::default(),
             Told::Totals | Told::Figures => queue.moment(),
         };
-        let owner = queue.properties.exclusive_owner;
         let has_figures = self.told == Told::Figures;
+        let owner = queue.properties.exclusive_owner.filter(|_| has_figures);
+        let owner = owner.and_then(|owner| self.request.broker.connection(owner));
         QueueRow {
             told: self.told,
             node: self.node.clone(),
             moment,
             rates: self.request.rates.queue(queue.id.0),
             policies: queue.in_force().policies.clone(),
-            owner: owner.and_then(|owner| self.owners.get(&owner).cloned()),
+            owner: owner.map(|owner| connection_details(&owner)),
             single_active_consumer_tag: has_figures.then(|| consumers::single_active_tag(&queue)).flatten(),
             consumers: None,
             deliveries: None,
@@ -218,14 +212,6 @@ impl<'a> Rows<'a> {
 
 fn name_of(policy: &Option<Arc<Policy>>) -> Option<&str> {
     policy.as_ref().map(|policy| policy.spec.name.as_str())
-}
-
-fn owners(broker: &Broker) -> HashMap<ConnectionId, ConnectionDetails> {
-    let connections = broker.connections();
-    connections
-        .iter()
-        .map(|info| (info.id, connection_details(info)))
-        .collect()
 }
 
 /// `GET /api/queues` and `/api/queues/{vhost}`.
@@ -245,12 +231,16 @@ pub fn get(request: &Request) -> Outcome {
     let queue = find(request)?;
     let mut row = Rows::new(request).row(queue.clone());
     if row.told == Told::Figures {
-        let connections = Connections::of(&request.broker);
         row.incoming = Some(incoming(request, &queue)?);
-        row.deliveries = Some(connections::deliveries_of(&request.broker, &queue));
-        row.consumers = Some(consumers::of_queue(&request.broker.node_name, &connections, &queue));
+        row.deliveries = Some(channels::deliveries_of(&request.broker, &queue));
+        row.consumers = Some(consumers::of_queue(&request.broker.node_name, &queue));
     }
-    listing::object(request, &row)
+    let Some(ranges) = Ranges::of(request)? else {
+        return listing::object(request, &row);
+    };
+    let (key, queue) = (format!("queue {}", queue.id.0), Arc::downgrade(&queue));
+    let look = move || queue.upgrade().map(|queue| queue.moment());
+    listing::object(request, &WithPast::of(request, &row, &ranges, key, &past::QUEUE, look))
 }
 
 /// What came to a queue through each exchange.

@@ -10,8 +10,8 @@ use super::route::VhostRule::{Any, Ruled, Seen, Used};
 use super::route::{Route, delete, get, large, post, put};
 use super::server::Door;
 use super::{
-    bindings, connections, consumers, definitions, exchanges, health, limits, logins, memory, messages, openapi,
-    overview, parameters, policies, queues, topic_permissions, ui, users, vhosts,
+    bindings, channels, connections, consumers, definitions, exchanges, health, limits, logins, memory, messages,
+    openapi, overview, parameters, policies, queues, topic_permissions, ui, users, vhosts,
 };
 
 const BINDINGS_BETWEEN: &str = "/api/bindings/{vhost}/e/{source}/{kind}/{destination}";
@@ -71,7 +71,7 @@ pub const ROUTES: &[Route] = &[
         "/api/connections/{name}/channels",
         Management,
         Any,
-        connections::list_channels_of,
+        channels::list_of_connection,
     ),
     get(SESSIONS, Management, Any, connections::sessions),
     get(
@@ -86,8 +86,8 @@ pub const ROUTES: &[Route] = &[
         Any,
         connections::delete_of_user,
     ),
-    get("/api/channels", Management, Any, connections::list_channels),
-    get("/api/channels/{name}", Management, Any, connections::get_channel),
+    get("/api/channels", Management, Any, channels::list),
+    get("/api/channels/{name}", Management, Any, channels::get),
     get("/api/consumers", Management, Any, consumers::list),
     get("/api/consumers/{vhost}", Management, Seen, consumers::list),
     get("/api/exchanges", Management, Any, exchanges::list),
@@ -145,12 +145,7 @@ pub const ROUTES: &[Route] = &[
         users::permissions_of_vhost,
     ),
     get("/api/vhosts/{vhost}/connections", Management, Seen, connections::list),
-    get(
-        "/api/vhosts/{vhost}/channels",
-        Management,
-        Seen,
-        connections::list_channels,
-    ),
+    get("/api/vhosts/{vhost}/channels", Management, Seen, channels::list),
     post("/api/vhosts/{vhost}/start/{node}", Administrator, Any, vhosts::start),
     post(PROTECTION, Administrator, Any, vhosts::protect),
     delete(PROTECTION, Administrator, Any, vhosts::unprotect),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
+use super::past::Whole;
 use super::{Churn, Counted, Depth, Disk, Flow};
 use crate::broker::Broker;
 use crate::clock;
@@ -111,6 +112,16 @@ impl Sample {
         }
     }
 
+    fn whole(&self) -> Whole {
+        let depths = self.queues.values().map(|queue| queue.depth);
+        Whole {
+            flow: self.flow,
+            disk: self.disk,
+            depth: depths.fold(Depth::default(), Depth::plus),
+            churn: self.churn,
+        }
+    }
+
     fn since(&self, before: &Sample, seconds: f64) -> Rates {
         let mut queues = HashMap::new();
         for (id, sample) in &self.queues {
@@ -152,6 +163,7 @@ fn look(broker: &Broker, (then, before): (Instant, Sample), now: Instant) -> (In
     for connection in broker.connections() {
         connection.look(seconds);
     }
+    broker.past.note(&sample.whole(), (now, clock::unix_time().as_secs()));
     let rates = Arc::new(sample.since(&before, seconds));
     *broker.rates.0.write() = rates;
     (now, sample)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, ConnectionInfo};
 use crate::vhost::Vhost;
 use crate::vhost::traffic::Routed;
 
@@ -20,18 +20,12 @@ pub fn routed(broker: &Broker, vhosts: &[Arc<Vhost>]) -> Vec<Routed> {
             sums.insert(key(&sum), sum);
         }
     }
-    for info in broker.connections() {
+    for info in broker.connections_where(ConnectionInfo::publishes) {
         let vhost = info.vhost();
         let Some(vhost) = vhosts.iter().find(|known| known.name == vhost) else {
             continue;
         };
-        let outbox = info.outbox.lock();
-        let numbers = outbox.channels_with(|_| Some(()));
-        let counted: Vec<_> = numbers
-            .iter()
-            .flat_map(|(number, ())| outbox.routed_by(*number))
-            .collect();
-        drop(outbox);
+        let counted = info.outbox.lock().routed();
         for more in counted {
             let is_there = |known: Arc<_>| Arc::ptr_eq(&known, &more.exchange);
             match sums.get_mut(&key(&more)) {

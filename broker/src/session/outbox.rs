@@ -357,6 +357,29 @@ impl OutboxState {
         routed.collect()
     }
 
+    /// What passed through a channel, if it is open.
+    pub fn flow_of(&self, number: u16) -> Option<Flow<u64>> {
+        let channel = self.channels.get(usize::from(number))?.as_deref()?;
+        Some(channel.flow())
+    }
+
+    /// What all channels published through each exchange into each queue.
+    pub fn routed(&self) -> Vec<Routed> {
+        let numbers = 0..self.channels.len();
+        numbers.flat_map(|number| self.routed_by(number as u16)).collect()
+    }
+
+    /// The queues that a channel consumes from.
+    pub fn consumed_by(&self, number: u16) -> Vec<Arc<QueueHandle>> {
+        let channel = self.channels.get(usize::from(number)).and_then(Option::as_deref);
+        let origins = channel.into_iter().flat_map(|channel| &channel.origins);
+        let consuming = origins.filter(|(_, origin)| origin.consuming);
+        let mut queues: Vec<_> = consuming.map(|(_, origin)| origin.queue.clone()).collect();
+        queues.sort_by_key(|queue| queue.id);
+        queues.dedup_by_key(|queue| queue.id);
+        queues
+    }
+
     /// What a channel got from each queue.
     pub fn got_by(&self, number: u16) -> Vec<(Arc<QueueHandle>, Flow<u64>)> {
         let channel = self.channels.get(usize::from(number)).and_then(Option::as_deref);

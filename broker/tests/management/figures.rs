@@ -1,5 +1,8 @@
 //! Lists without figures, as tools with many queues ask for them.
 
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use leveret::metrics::past::Whole;
 use serde_json::{Value, json};
 
 use super::api::Api;
@@ -122,5 +125,82 @@ fn the_overview_and_virtual_hosts_leave_their_figures_out_too() {
     for (query, shown) in [("?disable_stats=true", [false; 3]), ("", [true; 3])] {
         assert_eq!(has(&api.get(&format!("/api/vhosts{query}"))[0], &figures), shown);
         assert_eq!(has(&api.get(&format!("/api/vhosts/%2F{query}")), &figures), shown);
+    }
+}
+
+/// Takes samples as if so many seconds had passed, one after the other, and some that are still to come, for a test may be slow.
+fn pass(api: &Api, seconds: u64) {
+    let (now, unix) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+    for second in 0..=seconds + 30 {
+        let mut whole = Whole::default();
+        whole.depth.ready = second;
+        whole.flow.publish = 2 * second;
+        api.broker.past.note(&whole, (now, unix.as_secs() - seconds + second));
+    }
+}
+
+#[test]
+fn who_draws_graphs_gets_samples_of_the_past() {
+    let api = with_a_queue();
+    pass(&api, 120);
+    let ranges = "lengths_age=60&lengths_incr=10&msg_rates_age=60&msg_rates_incr=10";
+    let overview = api.get(&format!("/api/overview?{ranges}"));
+    let lengths = &overview["queue_totals"]["messages_ready_details"];
+    let samples = lengths["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 7, "{lengths}");
+    let (newest, oldest) = (&samples[0], &samples[6]);
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert_eq!(number(&newest["timestamp"]) - number(&oldest["timestamp"]), 60_000.0);
+    let rate = (number(&newest["sample"]) - number(&oldest["sample"])) / 60.0;
+    assert!((number(&lengths["avg_rate"]) - rate).abs() < 1e-9, "{lengths}");
+    let sum: f64 = samples.iter().map(|sample| number(&sample["sample"])).sum();
+    assert!((number(&lengths["avg"]) - sum / 7.0).abs() < 1e-9, "{lengths}");
+    assert_eq!(number(&lengths["rate"]), 0.0, "the rate is that of now");
+    let published = &overview["message_stats"]["publish_details"];
+    assert_eq!(published["avg_rate"], 2.0, "{published}");
+    assert_eq!(overview["sample_retention_policies"]["basic"], json!([600, 3600]));
+    assert!(overview["churn_rates"]["queue_created_details"]["samples"].is_array());
+    let plain = api.get("/api/overview");
+    assert_eq!(plain["queue_totals"]["messages_ready_details"], json!({"rate": 0.0}));
+}
+
+#[test]
+fn an_object_has_a_past_from_when_somebody_asks_for_it() {
+    let api = with_a_queue();
+    let ranges =
+        "lengths_age=10&lengths_incr=5&msg_rates_age=3600&msg_rates_incr=60&data_rates_age=60&data_rates_incr=5";
+    for (path, figure) in [
+        ("/api/queues/%2F/q", "/messages_details"),
+        ("/api/queues/%2F/q", "/message_stats/publish_details"),
+        ("/api/exchanges/%2F/amq.default", "/message_stats/publish_in_details"),
+    ] {
+        let object = api.get(&format!("{path}?{ranges}"));
+        let details = object.pointer(figure).unwrap();
+        assert!(details["samples"].is_array(), "{path} {object}");
+    }
+    let queue = api.get(&format!("/api/queues/%2F/q?{ranges}&columns=name,messages_details"));
+    assert_eq!(
+        queue["messages_details"]["samples"][0]["sample"], 2,
+        "that of this moment: {queue}"
+    );
+    assert!(queue.get("message_stats").is_none());
+    let without = api.get(&format!("/api/queues/%2F/q?{ranges}&disable_stats=true"));
+    assert!(without.get("messages_details").is_none(), "{without}");
+}
+
+#[test]
+fn ranges_that_make_no_sense_are_refused() {
+    let api = with_a_queue();
+    for (age, step) in [(60, 0), (0, 5), (-5, 5), (60, -1), (2505, 5), (i64::MAX, 1)] {
+        for path in ["/api/overview", "/api/queues/%2F/q", "/api/exchanges/%2F/amq.direct"] {
+            let path = format!("{path}?lengths_age={age}&lengths_incr={step}");
+            let refused = api.expect(400, "GET", &path, "").json();
+            let reason = format!("Invalid range parameters: age {age}, incr {step}");
+            assert_eq!(refused, json!({"error": "bad_request", "reason": reason}));
+        }
+    }
+    for query in ["lengths_age=60", "lengths_age=x&lengths_incr=1", "lengths_incr=5"] {
+        let queue = api.get(&format!("/api/queues/%2F/q?{query}"));
+        assert_eq!(queue["messages_details"], json!({"rate": 0.0}), "{query}");
     }
 }

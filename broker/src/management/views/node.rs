@@ -33,11 +33,20 @@ pub struct ObjectTotals {
     pub queues: u64,
 }
 
+/// How far back samples go, in seconds: of the broker, and of objects that are watched.
+#[derive(Serialize)]
+pub struct RetentionView {
+    pub global: Vec<u64>,
+    pub basic: Vec<u64>,
+    pub detailed: Vec<u64>,
+}
+
 /// `GET /api/overview`.
 #[derive(Serialize)]
 pub struct OverviewView {
     pub management_version: &'static str,
     pub rates_mode: &'static str,
+    pub sample_retention_policies: RetentionView,
     pub exchange_types: Vec<PluggedView>,
     pub product_name: String,
     pub product_version: String,
