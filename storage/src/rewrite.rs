@@ -405,6 +405,39 @@ mod tests {
         assert_eq!(positions(&shared), expected);
     }
 
+    /// Between the look and the deed the chunk that was read is joined with one that was not.
+    #[test]
+    fn what_was_joined_while_it_was_written_anew_stays_whole() {
+        let options = StoreOptions {
+            manual_commit: true,
+            unjoined_chunks: 4,
+            sparse_patience: std::time::Duration::ZERO,
+            ..StoreOptions::default()
+        };
+        let shared = Shared::new(Box::new(MemoryDisk::new()), options, load::empty(), 1);
+        let append = |range: Range<u64>| {
+            let mut writer = Writer::new(&shared);
+            let payload = |position: u64| [(position / 10) as u8; 2000];
+            range.for_each(|position| writer.append(QUEUE, Position(position), &[&payload(position)]));
+            writer.submit();
+            shared.commit(false, false);
+        };
+        append(0..8);
+        let mut writer = Writer::new(&shared);
+        (1..8).for_each(|position| writer.settle(QUEUE, Position(position)));
+        writer.submit();
+        let mut rewriter = Rewriter::default();
+        rewriter.note(std::mem::take(&mut shared.state.lock().pending.sparse));
+        let rewritten = rewriter.prepare(&shared);
+        assert_eq!(rewritten.len(), 1);
+        (8..30).for_each(|position| append(position..position + 1));
+        assert!(shared.state.lock().queues[&QUEUE].chunks[0].count > 8, "it was joined");
+        apply(&shared, rewritten);
+        shared.commit(false, false);
+        let expected: Vec<u64> = [0].into_iter().chain(8..30).collect();
+        assert_eq!(positions(&shared), expected);
+    }
+
     #[test]
     fn a_chunk_that_died_while_it_was_written_anew_stays_dead() {
         let (shared, rewritten) = rewriting();
