@@ -10,12 +10,16 @@ const require = createRequire(`${process.env.NODE_PATH}/`);
 const { JSDOM } = require("jsdom");
 
 const DEADLINE_MILLIS = 10_000;
+// Until there are two samples of the past, and they were drawn.
+const GRAPH_MILLIS = 40_000;
 const QUEUE = "pages <b>\"1\"/é";
+const UPLOADED = "pages-uploaded";
 const given = new URL(process.env.MANAGEMENT_URL);
 const base = given.origin;
 const [user, password] = [given.username || "guest", given.password || "guest"].map(decodeURIComponent);
+const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
 
-const { window } = new JSDOM(await (await fetch(`${base}/`)).text(), { url: `${base}/` });
+const { window } = new JSDOM(await (await fetch(`${base}/`)).text(), { url: `${base}/`, pretendToBeVisual: true });
 const { document } = window;
 const network = globalThis.fetch;
 const browser = {
@@ -40,8 +44,8 @@ async function script(name) {
 
 const shown = () => `${document.getElementById("notice").textContent} | ${document.getElementById("page").textContent}`;
 
-async function until(what, holds) {
-  const deadline = Date.now() + DEADLINE_MILLIS;
+async function until(what, holds, millis = DEADLINE_MILLIS) {
+  const deadline = Date.now() + millis;
   while (!holds()) {
     if (Date.now() > deadline) throw new Error(`${what}; shown is: ${shown().slice(0, 600)}`);
     await new Promise((wake) => setTimeout(wake, 20));
@@ -117,6 +121,28 @@ async function story() {
   await submit("Set", { name: "pages-p", pattern: "^pages-none$", definition: "{\"max-length\": 3}" });
   await shows("max-length");
 
+  go("overview");
+  await until("no graph of lengths", () => document.querySelector("figure polyline")?.getAttribute("points").includes(" "), GRAPH_MILLIS);
+  const chosen = (text) => {
+    const input = document.querySelector("input[type=file]");
+    Object.defineProperty(input, "files", { value: [{ text: async () => text }], configurable: true });
+  };
+  await submit("Compare", {});
+  await shows("choose a file first");
+  const file = { queues: [{ name: UPLOADED, vhost: "/", durable: true, auto_delete: false, arguments: { "x-max-length": 7 } }] };
+  chosen(JSON.stringify(file));
+  await submit("Compare", {});
+  await shows(`+ queue '${UPLOADED}'`);
+  if ((await network(`${base}/api/queues/%2F/${UPLOADED}`, { headers: { authorization } })).status !== 404) throw new Error("a comparison made a queue");
+  await press("Apply");
+  await shows("applied");
+  chosen(JSON.stringify(file));
+  await submit("Compare", {});
+  await shows("nothing would change");
+  chosen("{");
+  await submit("Compare", {});
+  await until("a mistake in a file is not told", () => document.getElementById("notice").className === "bad");
+
   go("queues");
   await shows("New queue");
   await press("Name");
@@ -137,7 +163,6 @@ async function story() {
 }
 
 async function clean(resource) {
-  const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
   await network(`${base}/api/${resource}`, { method: "DELETE", headers: { authorization } });
 }
 
@@ -148,7 +173,7 @@ try {
   console.error(error);
   process.exitCode = 1;
 } finally {
-  for (const resource of ["users/pages-anna", "vhosts/pages-shop", "policies/%2F/pages-p", `queues/%2F/${encodeURIComponent(QUEUE)}`]) await clean(resource);
+  for (const resource of ["users/pages-anna", "vhosts/pages-shop", "policies/%2F/pages-p", `queues/%2F/${UPLOADED}`, `queues/%2F/${encodeURIComponent(QUEUE)}`]) await clean(resource);
   await rm(folder, { recursive: true });
 }
 // The pages would draw themselves for ever.

@@ -6,13 +6,15 @@ use axum::http::header;
 use axum::routing::get;
 
 /// The files: path, type, content.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("/", "text/html; charset=utf-8", include_str!("ui/index.html")),
     ("/style.css", "text/css; charset=utf-8", include_str!("ui/style.css")),
     ("/app.js", SCRIPT, include_str!("ui/app.js")),
     ("/api.js", SCRIPT, include_str!("ui/api.js")),
     ("/elements.js", SCRIPT, include_str!("ui/elements.js")),
     ("/lists.js", SCRIPT, include_str!("ui/lists.js")),
+    ("/graph.js", SCRIPT, include_str!("ui/graph.js")),
+    ("/definitions.js", SCRIPT, include_str!("ui/definitions.js")),
     ("/objects.js", SCRIPT, include_str!("ui/objects.js")),
     ("/admin.js", SCRIPT, include_str!("ui/admin.js")),
 ];

@@ -26,24 +26,33 @@ export const login = {
 
 export const path = (...parts) => parts.map((part) => encodeURIComponent(part)).join("/");
 
-// Sends a request; what comes back as JSON, or null. Cookies and the browser's own logins stay out of it.
-export async function ask(method, resource, body) {
+// Sends a request, with a text as it is and anything else as JSON; the text that comes back. Cookies and the browser's own logins
+// stay out of it.
+async function send(method, resource, body) {
   const answer = await fetch(`api/${resource}`, {
     method,
     headers: { authorization: `Basic ${login.get() ?? ""}`, "content-type": "application/json" },
-    body: body === undefined ? undefined : JSON.stringify(body),
+    body: body === undefined || typeof body === "string" ? body : JSON.stringify(body),
     credentials: "omit",
     cache: "no-store",
   });
   const text = await answer.text();
-  let said = null;
-  try {
-    said = text === "" ? null : JSON.parse(text);
-  } catch {
-    throw new Refused("failed", `the answer is not JSON (${answer.status})`);
-  }
-  if (!answer.ok) throw new Refused(said?.error, said?.reason ?? answer.statusText);
-  return said;
+  if (answer.ok) return text;
+  const said = read(text, answer.status);
+  throw new Refused(said?.error, said?.reason ?? answer.statusText);
 }
+
+function read(text, status) {
+  try {
+    return text === "" ? null : JSON.parse(text);
+  } catch {
+    throw new Refused("failed", `the answer is not JSON (${status})`);
+  }
+}
+
+// Sends a request; what comes back as JSON, or null.
+export const ask = async (method, resource, body) => read(await send(method, resource, body), 200);
+
+export const getText = (resource) => send("GET", resource);
 
 export const get = (resource) => ask("GET", resource);

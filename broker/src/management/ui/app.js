@@ -60,7 +60,7 @@ async function draw() {
   try {
     const nodes = await page.live();
     // Somebody may have gone elsewhere, or asked for another order, while this was on its way.
-    if (drawing === shown) at("live")?.replaceChildren(...nodes.flat());
+    if (drawing === shown) at("live")?.replaceChildren(...nodes.flat().filter((node) => node != null));
   } catch (error) {
     if (drawing === shown) throw error;
   } finally {

@@ -1,14 +1,16 @@
 // The overview, and lists of what is in the broker, page by page.
 
 import { ask, get, path } from "./api.js";
+import { definitions } from "./definitions.js";
 import { button, bytes, count, element, form, link, number, rate, rateOf, rateOfBytes, table, text, tiles } from "./elements.js";
+import { PAST, graph, lengths, rates } from "./graph.js";
 
 const ROWS = 100;
 
-export function overview() {
+export function overview(desk) {
   return {
     async live() {
-      const all = await get("overview");
+      const all = await get(`overview?${PAST}`);
       const nodes = await get("nodes").catch(() => []);
       const stats = all.message_stats ?? {};
       const totals = all.queue_totals ?? {};
@@ -22,6 +24,9 @@ export function overview() {
           "unacknowledged": number(totals.messages_unacknowledged ?? 0),
           ...Object.fromEntries(Object.entries(all.object_totals ?? {}).map(([name, count]) => [name, number(count)])),
         }),
+        element("div", { class: "graphs" },
+          graph("Messages in queues", lengths({ ready: totals.messages_ready_details, unacknowledged: totals.messages_unacknowledged_details })),
+          graph("Messages", rates({ published: stats.publish_details, delivered: stats.deliver_get_details, acknowledged: stats.ack_details }), "/s")),
         element("h2", {}, "Node"),
         table([
           { title: "Name", cell: (node) => node.name },
@@ -38,15 +43,7 @@ export function overview() {
         ], all.listeners ?? []),
       ];
     },
-    tools: [
-      element("h2", {}, "Definitions"),
-      button("Download", async () => {
-        const file = new Blob([JSON.stringify(await get("definitions"), null, 2)], { type: "application/json" });
-        const anchor = element("a", { href: URL.createObjectURL(file), download: "definitions.json" });
-        anchor.click();
-        URL.revokeObjectURL(anchor.href);
-      }),
-    ],
+    tools: definitions(desk),
   };
 }
 

@@ -2,6 +2,7 @@
 
 import { ask, get, path } from "./api.js";
 import { button, bytes, count, element, form, link, number, rate, rateOf, rateOfBytes, table, text, tiles } from "./elements.js";
+import { PAST, graph, lengths, rates } from "./graph.js";
 import { consumerColumns } from "./lists.js";
 
 const GET_MOST = 10;
@@ -42,7 +43,7 @@ export function queue(desk, vhost, name) {
   const messages = element("div");
   return {
     async live() {
-      const [queue, bound] = await Promise.all([get(at), get(`${at}/bindings`)]);
+      const [queue, bound] = await Promise.all([get(`${at}?${PAST}`), get(`${at}/bindings`)]);
       const stats = queue.message_stats ?? {};
       return [
         element("h2", {}, `Queue ${name} in ${vhost}`),
@@ -50,8 +51,12 @@ export function queue(desk, vhost, name) {
           "ready": number(queue.messages_ready), "unacknowledged": number(queue.messages_unacknowledged), "consumers": number(queue.consumers),
           "in": rate(stats.publish_details) || "0/s", "out": rate(stats.deliver_get_details) || "0/s", "acknowledged": rate(stats.ack_details) || "0/s",
         }),
+        element("div", { class: "graphs" },
+          graph("Messages in the queue", lengths({ ready: queue.messages_ready_details, unacknowledged: queue.messages_unacknowledged_details })),
+          graph("Messages", rates({ in: stats.publish_details, out: stats.deliver_get_details, acknowledged: stats.ack_details }), "/s")),
         facts({
           "Type": queue.type, "Durable": String(queue.durable), "State": queue.state, "Policy": queue.policy, "Bodies": bytes(queue.message_bytes),
+          "Outlive a restart": number(queue.messages_persistent), "On disk only": number(queue.messages_paged_out),
           "In memory": bytes(queue.memory), "Arguments": json(queue.arguments),
         }),
         element("h2", {}, "Consumers"),
@@ -89,11 +94,12 @@ export function exchange(desk, vhost, name) {
   const at = `exchanges/${path(vhost, name)}`;
   return {
     async live() {
-      const [exchange, leaving] = await Promise.all([get(at), get(`${at}/bindings/source`)]);
+      const [exchange, leaving] = await Promise.all([get(`${at}?${PAST}`), get(`${at}/bindings/source`)]);
       const stats = exchange.message_stats ?? {};
       return [
         element("h2", {}, `Exchange ${exchange.name || "(default)"} in ${vhost}`),
         tiles({ "in": rate(stats.publish_in_details) || "0/s", "out": rate(stats.publish_out_details) || "0/s" }),
+        graph("Messages", rates({ in: stats.publish_in_details, out: stats.publish_out_details }), "/s"),
         facts({ "Type": exchange.type, "Durable": String(exchange.durable), "Internal": String(exchange.internal), "Policy": exchange.policy, "Arguments": json(exchange.arguments) }),
         element("h2", {}, "Bindings"),
         bindings(leaving, "destination"),
@@ -111,7 +117,7 @@ export function connection(desk, name) {
   const at = `connections/${path(name)}`;
   return {
     async live() {
-      const [connection, channels] = await Promise.all([get(at), get(`${at}/channels`)]);
+      const [connection, channels] = await Promise.all([get(`${at}?${PAST}`), get(`${at}/channels`)]);
       return [
         element("h2", {}, `Connection ${name}`),
         facts({
@@ -120,6 +126,7 @@ export function connection(desk, name) {
           "To client": `${bytes(connection.send_oct)}, ${rateOfBytes(connection.send_oct_details)}`,
           "Client": json(connection.client_properties),
         }),
+        graph("Octets", rates({ "from client": connection.recv_oct_details, "to client": connection.send_oct_details }), " B/s"),
         element("h2", {}, "Channels"),
         table([
           count("Number", "number"), count("Consumers", "consumer_count"), count("Prefetch", "prefetch_count"),
