@@ -57,8 +57,8 @@ pub struct Counters {
     pub delivered_get_auto_ack: IntCounter,
     /// `rabbitmq_global_messages_get_empty_total`
     pub get_empty: IntCounter,
-    /// `rabbitmq_global_messages_dead_lettered_rejected_total`, and so on for each reason
-    dead_lettered: [(DeathReason, IntCounter); 4],
+    /// What queues with a dead-letter exchange gave up.
+    pub dead_letters: DeadLetters,
     /// `leveret_messages_deduplicated_total`
     pub deduplicated: IntCounter,
     /// `leveret_redeclarations_differing_total`
@@ -97,6 +97,53 @@ impl RedeclaredDifferently {
             refused: counter("refused"),
             accepted: counter("accepted"),
             adopted: counter("adopted"),
+        })
+    }
+}
+
+/// What queues with a dead-letter exchange gave up.
+pub struct DeadLetters {
+    /// `rabbitmq_global_messages_dead_lettered_rejected_total`, and so on for each reason
+    given_up: [(DeathReason, IntCounter); 4],
+    /// `rabbitmq_global_messages_dead_lettered_confirmed_total`: of these, what a queue took
+    pub confirmed: IntCounter,
+}
+
+impl DeadLetters {
+    fn new(registry: &Registry) -> Result<DeadLetters, prometheus::Error> {
+        let dead = |name: &str, help: &str| {
+            let labels = [
+                ("queue_type", QUEUE_TYPE),
+                ("dead_letter_strategy", DEAD_LETTER_STRATEGY),
+            ];
+            let name = format!("messages_dead_lettered_{name}_total");
+            labelled(registry, &name, help, &labels)
+        };
+        let dead_for = |name: &str, reason: DeathReason, help: &str| dead(name, help).map(|counter| (reason, counter));
+        Ok(DeadLetters {
+            given_up: [
+                dead_for(
+                    "rejected",
+                    DeathReason::Rejected,
+                    "Messages dead-lettered because they were rejected",
+                )?,
+                dead_for(
+                    "expired",
+                    DeathReason::Expired,
+                    "Messages dead-lettered because their time was over",
+                )?,
+                dead_for(
+                    "maxlen",
+                    DeathReason::MaxLength,
+                    "Messages dead-lettered because their queue was full",
+                )?,
+                dead_for(
+                    "delivery_limit",
+                    DeathReason::DeliveryLimit,
+                    "Messages dead-lettered because they were delivered in vain too often",
+                )?,
+            ],
+            confirmed: dead("confirmed", "Dead-lettered messages that a queue took")?,
         })
     }
 }
@@ -178,14 +225,6 @@ impl Counters {
                 &[("protocol", PROTOCOL), ("queue_type", QUEUE_TYPE)],
             )
         };
-        let dead = |name: &str, reason: DeathReason, help: &str| {
-            let labels = [
-                ("queue_type", QUEUE_TYPE),
-                ("dead_letter_strategy", DEAD_LETTER_STRATEGY),
-            ];
-            let name = format!("messages_dead_lettered_{name}_total");
-            labelled(registry, &name, help, &labels).map(|counter| (reason, counter))
-        };
         let logins = LoginFamilies::new(registry)?;
         let size = HistogramOpts::new("rabbitmq_message_size_bytes", "Size of published message bodies")
             .buckets(MESSAGE_SIZE_BOUNDS_BYTES.to_vec())
@@ -230,28 +269,7 @@ impl Counters {
                 "Messages fetched by basic.get without acknowledgement",
             )?,
             get_empty: queue("messages_get_empty_total", "basic.get on an empty queue")?,
-            dead_lettered: [
-                dead(
-                    "rejected",
-                    DeathReason::Rejected,
-                    "Messages dead-lettered because they were rejected",
-                )?,
-                dead(
-                    "expired",
-                    DeathReason::Expired,
-                    "Messages dead-lettered because their time was over",
-                )?,
-                dead(
-                    "maxlen",
-                    DeathReason::MaxLength,
-                    "Messages dead-lettered because their queue was full",
-                )?,
-                dead(
-                    "delivery_limit",
-                    DeathReason::DeliveryLimit,
-                    "Messages dead-lettered because they were delivered in vain too often",
-                )?,
-            ],
+            dead_letters: DeadLetters::new(registry)?,
             deduplicated: register(
                 registry,
                 IntCounter::new(
@@ -284,7 +302,8 @@ impl Counters {
 
     /// Counts one message that a queue with a dead-letter exchange gave up.
     pub fn dead_lettered(&self, reason: DeathReason) {
-        if let Some((_, counter)) = self.dead_lettered.iter().find(|(of, _)| *of == reason) {
+        let mut counters = self.dead_letters.given_up.iter();
+        if let Some((_, counter)) = counters.find(|(of, _)| *of == reason) {
             counter.inc();
         }
     }

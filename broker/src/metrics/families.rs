@@ -83,11 +83,13 @@ impl Family {
             ],
             Family::NodeCoarse => &[
                 "process_open_fds",
+                "process_open_tcp_sockets",
                 "process_resident_memory_bytes",
                 "disk_space_available_bytes",
             ],
             Family::Node => &[
                 "process_max_fds",
+                "process_max_tcp_sockets",
                 "resident_memory_limit_bytes",
                 "disk_space_available_limit_bytes",
                 "erlang_uptime_seconds",

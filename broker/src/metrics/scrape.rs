@@ -242,7 +242,7 @@ mod tests {
         let text = detailed_page(&[("family", "connection_churn_metrics"), ("family", "node_metrics")]);
         assert!(text.contains("\nrabbitmq_detailed_queues_created_total 2\n"), "{text}");
         assert!(text.contains("\nrabbitmq_detailed_erlang_uptime_seconds "), "{text}");
-        assert_eq!(samples(&text).len(), 7 + 4, "{text}");
+        assert_eq!(samples(&text).len(), 7 + 5, "{text}");
     }
 
     #[test]

@@ -55,6 +55,16 @@ pub fn gather(broker: &Broker, endpoint: &str) -> Result<Vec<MetricFamily>, prom
     gauge("process_open_fds", "Open file descriptors", process::open_fds())?;
     gauge("process_max_fds", "Limit of open file descriptors", process::max_fds())?;
     gauge(
+        "process_open_tcp_sockets",
+        "Open TCP connections of AMQP",
+        broker.open_connections() as u64,
+    )?;
+    gauge(
+        "process_max_tcp_sockets",
+        "Limit of TCP connections, which is that of file descriptors",
+        process::max_fds(),
+    )?;
+    gauge(
         "process_resident_memory_bytes",
         "Resident memory",
         process::resident_memory_bytes(),
@@ -145,6 +155,11 @@ fn alarms(
         "alarms_free_disk_space_watermark",
         "1 while the disk alarm is on",
         alarm(alarms.is_disk_on()),
+    )?;
+    gauge(
+        "alarms_file_descriptor_limit",
+        "Always 0: who finds no file descriptor is refused, and nobody else is stopped",
+        0,
     )?;
     gauge(
         "alarms_storage",

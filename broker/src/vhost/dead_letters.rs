@@ -184,6 +184,7 @@ impl Vhost {
         let unix_seconds = clock::unix_time().as_secs();
         let mut buffer = RouteBuffer::default();
         let mut groups: Vec<(Arc<QueueHandle>, Vec<Message>)> = Vec::new();
+        let mut confirmed = 0;
         for (message, reason) in messages {
             let reason = death_reason(*reason);
             let death = Death {
@@ -200,6 +201,7 @@ impl Vhost {
                 }
             };
             let targets = self.dead_letter_queues(&letter, exchange, &mut buffer);
+            confirmed += u64::from(!targets.is_empty());
             share_among(&targets, &letter.message);
             for target in targets {
                 match groups.iter_mut().find(|(queue, _)| Arc::ptr_eq(queue, &target)) {
@@ -208,6 +210,7 @@ impl Vhost {
                 }
             }
         }
+        self.counters.dead_letters.confirmed.inc_by(confirmed);
         groups
     }
 

@@ -204,3 +204,25 @@ fn ranges_that_make_no_sense_are_refused() {
         assert_eq!(queue["messages_details"], json!({"rate": 0.0}), "{query}");
     }
 }
+
+#[test]
+fn dead_letters_that_a_queue_took_are_counted() {
+    let api = Api::start();
+    api.expect(201, "PUT", "/api/queues/%2F/letters", "");
+    for (queue, key) in [("q", "letters"), ("lost", "nobody")] {
+        let arguments =
+            json!({"x-max-length": 1, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": key}).to_string();
+        let declared = format!(r#"{{"durable":true,"arguments":{arguments}}}"#);
+        api.expect(201, "PUT", &format!("/api/queues/%2F/{queue}"), &declared);
+        for _ in 0..3 {
+            let publish = json!({"routing_key": queue, "payload": "x"}).to_string();
+            api.expect(200, "POST", "/api/exchanges/%2F/amq.default/publish", &publish);
+        }
+    }
+    assert_eq!(api.get("/api/queues/%2F/letters")["messages"], 2);
+    assert_eq!(
+        api.broker.counters.dead_letters.confirmed.get(),
+        2,
+        "not those to nobody"
+    );
+}
