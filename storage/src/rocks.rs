@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
-    DBRecoveryMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions, properties,
+    DBRecoveryMode, Env, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions, properties,
 };
 
 use crate::directory;
@@ -338,6 +338,12 @@ fn database_options() -> Options {
     options.set_log_level(LogLevel::Warn);
     options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
     options.set_keep_log_file_num(INFO_LOG_FILES_MAX);
+    // Nobody waits for merges, as long as they keep up; what somebody waits for goes first. Without an environment there is no database
+    // either, and opening says so.
+    if let Ok(mut environment) = Env::new() {
+        environment.lower_thread_pool_cpu_priority();
+        options.set_env(&environment);
+    }
     // No threads that wake an idle broker to print or store statistics nobody reads.
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
@@ -539,6 +545,26 @@ mod tests {
             assert!(keys(&rocks).is_empty());
         }
     }
+
+    /// Merges of a large store would take their part of the processors from commits.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn merges_give_way_to_what_somebody_waits_for() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(with_keys(directory.path(), &[[1, 3, 0]]));
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+        let nice = stats.filter_map(|stat| {
+            let fields = stat.split_once("(rocksdb:low) ")?.1;
+            fields.split(' ').nth(NICE_FIELD)?.parse::<i32>().ok()
+        });
+        let nice: Vec<_> = nice.collect();
+        assert!(!nice.is_empty() && nice.iter().all(|nice| *nice > 0), "{nice:?}");
+    }
+
+    /// Of what follows the name of a thread in its `stat`.
+    #[cfg(target_os = "linux")]
+    const NICE_FIELD: usize = 16;
 
     /// All ranges in one scan, and each for itself. A scan ends with this key.
     fn both_scans(rocks: &Rocks, ranges: &[KeyRange], last: Option<[u8; 3]>) -> [Vec<Vec<u8>>; 2] {
