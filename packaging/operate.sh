@@ -85,12 +85,15 @@ leveret ctl export_definitions all.json
 curl -s -u admin:s3cret http://127.0.0.1:15672/api/health/checks/certificate-expiration/2/weeks | grep -q ok || fail "certificate-expiration"
 
 # A damaged store.
-cp -a "$copy" damaged
-rm damaged/db/CURRENT
-refused leveret check damaged
-says "mended" leveret check --repair damaged
-says sound leveret check damaged
-rm -r damaged
+damaged=/var/backups/leveret/damaged
+cp -a "$copy" "$damaged"
+rm "$damaged/db/CURRENT"
+refused leveret check "$damaged"
+says "mended" leveret check --repair "$damaged"
+says sound leveret check "$damaged"
+cp -a "$damaged" /root/damaged
+says "may not look there" leveret check /root/damaged
+rm -r "$damaged" /root/damaged
 
 # Restore.
 stop
