@@ -48,6 +48,21 @@ for check in check_running check_alarms check_local_alarms check_virtual_hosts "
 done
 refused leveret ctl check_port_listener 1
 
+for said in listeners alarms cluster_status environment; do leveret ctl "$said" > /dev/null && leveret ctl --formatter json "$said" > /dev/null || fail "$said"; done
+leveret ctl set_vm_memory_high_watermark 0.4 > /dev/null
+leveret ctl set_vm_memory_high_watermark absolute 2GiB > /dev/null
+leveret ctl set_disk_free_limit mem_relative 0.001 > /dev/null
+leveret ctl set_disk_free_limit 5MB > /dev/null
+kill -HUP "$broker"
+
+# The first minutes of a night.
+leveret ctl status > /dev/null
+leveret ctl list_queues name messages consumers message_bytes | sort -t "$(printf '\t')" -k 2 -n -r | head > /dev/null
+leveret ctl list_connections user peer_host state | sort | uniq -c | sort -n -r | head > /dev/null
+leveret ctl list_channels connection messages_unacknowledged | sort -t "$(printf '\t')" -k 2 -n -r | head > /dev/null
+df -h /var/lib/leveret > /dev/null
+journalctl -u leveret -p warning -n 50 --output=cat > /dev/null
+
 # Drain.
 leveret ctl close_all_connections --per-connection-delay 100 "a test" > /dev/null
 leveret ctl drain
@@ -67,6 +82,18 @@ says sound leveret check "$copy"
 says "exists already" leveret backup "$copy"
 says "writes the copy itself" leveret backup /root/copy
 leveret ctl export_definitions all.json
+curl -s -u admin:s3cret http://127.0.0.1:15672/api/health/checks/certificate-expiration/2/weeks | grep -q ok || fail "certificate-expiration"
+
+# A damaged store.
+damaged=/var/backups/leveret/damaged
+cp -a "$copy" "$damaged"
+rm "$damaged/db/CURRENT"
+refused leveret check "$damaged"
+says "mended" leveret check --repair "$damaged"
+says sound leveret check "$damaged"
+cp -a "$damaged" /root/damaged
+says "may not look there" leveret check /root/damaged
+rm -r "$damaged" /root/damaged
 
 # Restore.
 stop

@@ -24,12 +24,16 @@ const SUSPECTS_WAITING_MAX: usize = 32;
 /// Refused logins over HTTP that wait for their late answers, of all sources; beyond, those that have waited longest get theirs. They
 /// take connections that others want.
 const LATE_ANSWERS_MAX: usize = 64;
+/// Logins over HTTP that wait for a slow check; further ones are told to come again, so that connections are left for whoever needs none.
+const HTTP_CHECKS_MAX: usize = 128;
 
 /// What logins share.
 pub struct Logins {
     turns: Semaphore,
     suspect_turns: Semaphore,
     suspects: Semaphore,
+    /// Places of those of the API that wait for a check.
+    pub http_checks: Semaphore,
     /// Those of the API that were refused and wait for their answers.
     pub http_late: LateAnswers,
 }
@@ -40,9 +44,24 @@ impl Default for Logins {
             turns: Semaphore::new(SLOW_CHECKS_MAX),
             suspect_turns: Semaphore::new(SUSPECT_CHECKS_MAX),
             suspects: Semaphore::new(SUSPECTS_WAITING_MAX + SUSPECT_CHECKS_MAX),
+            http_checks: Semaphore::new(HTTP_CHECKS_MAX),
             http_late: LateAnswers::new(LATE_ANSWERS_MAX),
         }
     }
+}
+
+/// Checks a login if that takes no time: a token, or a password that was right lately.
+pub fn check_at_once(
+    broker: &Broker,
+    credentials: &Credentials,
+    peer: IpAddr,
+) -> Option<Result<Authenticated, LoginRefused>> {
+    let (name, password) = (&credentials.username, credentials.password.expose());
+    if broker.oauth.get().is_some() && is_token(password) {
+        return Some(check_token(broker, password, peer));
+    }
+    let known = broker.users.authenticate_at_once(name, password, peer)?;
+    Some(known.map(Authenticated::from))
 }
 
 /// Checks a login. A source that has too many refused ones waiting is refused unheard, unless it is known to be right.
@@ -51,13 +70,10 @@ pub async fn check(
     credentials: Credentials,
     peer: IpAddr,
 ) -> Result<Authenticated, LoginRefused> {
-    if broker.oauth.get().is_some() && is_token(credentials.password.expose()) {
-        return check_token(broker, credentials.password.expose(), peer);
+    if let Some(result) = check_at_once(broker, &credentials, peer) {
+        return result;
     }
-    let (name, password) = (&credentials.username, credentials.password.expose());
-    if let Some(result) = broker.users.authenticate_at_once(name, password, peer) {
-        return result.map(Authenticated::from);
-    }
+    let name = &credentials.username;
     let too_many = || LoginRefused::TooMany { name: name.clone() };
     let unchecked = |_| LoginRefused::Unchecked { name: name.clone() };
     let is_suspect = broker.throttle.lock().has_failed(peer, clock::now());

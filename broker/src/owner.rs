@@ -35,12 +35,24 @@ pub fn somebody_else(directory: &Path) -> Option<Owner> {
 }
 
 /// Root looks at a store as the user that owns it: files that root made there would keep the broker from opening it, and root
-/// should follow no link that somebody else may have put there. For this thread and those that it starts.
-pub fn become_owner(directory: &Path) -> io::Result<()> {
+/// should follow no link that somebody else may have put there. For this thread and those that it starts. What is wrong if that
+/// user cannot get there is told.
+pub fn become_owner(directory: &Path) -> Result<(), String> {
     let Some(owner) = somebody_else(directory) else {
         return Ok(());
     };
-    set_thread_groups(&[])?;
-    set_thread_gid(Gid::from_raw(owner.group))?;
-    Ok(set_thread_uid(Uid::from_raw(owner.user))?)
+    let become_it = || -> io::Result<()> {
+        set_thread_groups(&[])?;
+        set_thread_gid(Gid::from_raw(owner.group))?;
+        Ok(set_thread_uid(Uid::from_raw(owner.user))?)
+    };
+    let user = owner.user;
+    become_it().map_err(|error| format!("this cannot be done as user {user}, its owner: {error}"))?;
+    match std::fs::metadata(directory.join(DATABASE_FOLDER)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(format!(
+            "user {user}, its owner, may not look there: {error}; move it to where that user may, or give it to root (chown -R)"
+        )),
+        // What else is wrong is told when it is opened.
+        _ => Ok(()),
+    }
 }

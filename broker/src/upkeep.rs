@@ -37,7 +37,7 @@ pub struct BackupArgs {
 /// Looks at a store, or mends it, and prints what was found. False if something is wrong that was not mended.
 pub fn run_check(args: &CheckArgs) -> Result<bool, String> {
     let directory = &args.directory;
-    become_owner(directory).map_err(|error| format!("cannot check {} as its owner: {error}", directory.display()))?;
+    become_owner(directory).map_err(|error| format!("cannot check {}: {error}", directory.display()))?;
     let looked = if args.repair {
         repair(directory, &settings::log_of)
     } else {

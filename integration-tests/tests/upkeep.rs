@@ -326,9 +326,17 @@ async fn a_store_that_root_has_checked_still_belongs_to_its_owner() {
         eprintln!("left out: only root can give a file to somebody else");
         return;
     }
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let given = Command::new("chown").args(["-R", "65534:65534"]).arg(&copy).status();
     assert!(given.unwrap().success());
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let hidden = leveret(&["check", copy.to_str().unwrap()]);
+    assert_eq!(hidden.status.code(), Some(1));
+    let said = printed(&hidden);
+    assert!(
+        said.contains("user 65534, its owner, may not look there: Permission denied"),
+        "{said}"
+    );
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
 
     let sound = leveret(&["check", copy.to_str().unwrap()]);
     assert_eq!(sound.status.code(), Some(0), "{}", printed(&sound));

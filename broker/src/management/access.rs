@@ -95,7 +95,17 @@ pub async fn log_in(broker: &Arc<Broker>, peer: IpAddr, headers: &HeaderMap) -> 
     let result = if let Some(token) = bearer_token(given) {
         logins::check_token(broker, token.as_bytes(), peer)
     } else if let Some(credentials) = basic_credentials(given) {
-        logins::check(broker, credentials, peer).await
+        match logins::check_at_once(broker, &credentials, peer) {
+            Some(result) => result,
+            None => {
+                let Ok(_place) = broker.logins.http_checks.try_acquire() else {
+                    return Err(ApiError::Unavailable(
+                        "too many logins wait to be checked; try again".to_owned(),
+                    ));
+                };
+                logins::check(broker, credentials, peer).await
+            }
+        }
     } else {
         return Err(ApiError::NotLoggedIn("Log in with basic authentication"));
     };

@@ -1,8 +1,10 @@
 //! Clients that are slow, many, or send more than they look like.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use super::api::{Api, basic};
 
@@ -52,6 +54,35 @@ fn connections_that_ask_for_nothing_keep_nobody_out() {
     let answer = rest(busy);
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     drop(flood);
+}
+
+#[test]
+fn wrong_logins_from_many_addresses_keep_nobody_out() {
+    let api = Api::start();
+    // The password is known to be right from now on.
+    api.expect(200, "GET", "/api/whoami", "");
+    let login = basic("guest:wrong");
+    let flood: Vec<_> = (0..CONNECTIONS)
+        .map(|number| {
+            let source: SocketAddr = format!("127.0.2.{}:0", number % 60 + 1).parse().unwrap();
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&source.into()).unwrap();
+            socket.connect(&api.address.into()).unwrap();
+            let mut stream = TcpStream::from(socket);
+            stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+            let request =
+                format!("GET /api/whoami HTTP/1.1\r\nHost: h\r\nAuthorization: {login}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let asked = Instant::now();
+    api.expect(200, "GET", "/health/live", "");
+    api.expect(200, "GET", "/api/whoami", "");
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    // Those that found all places for checks taken were told so at once.
+    let mut answers = flood.into_iter().rev().map(rest);
+    assert!(answers.any(|answer| answer.starts_with("HTTP/1.1 503")));
 }
 
 /// It takes a minute, because that is how long a body may take.
