@@ -338,6 +338,7 @@ fn database_options() -> Options {
     options.set_log_level(LogLevel::Warn);
     options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
     options.set_keep_log_file_num(INFO_LOG_FILES_MAX);
+    options.set_compaction_readahead_size(MERGE_AHEAD_BYTES);
     // Nobody waits for merges, as long as they keep up; what somebody waits for goes first. Without an environment there is no database
     // either, and opening says so.
     if let Ok(mut environment) = Env::new() {
@@ -475,12 +476,14 @@ const CHUNKS_WRITE_BUFFER_BYTES: usize = 32 << 20;
 /// Definitions and indexes are small.
 const META_WRITE_BUFFER_BYTES: usize = 8 << 20;
 /// So many buffers that were written out are merged at once. Where thousands of queues grow together each merge goes through all
-/// that lies below, and it must not take longer than as many buffers take to fill; reads have to look into as many more tables.
-const MERGED_BUFFERS: i32 = 32;
+/// that lies below, so half as many are half the work; but each read looks into as many tables.
+const MERGED_BUFFERS: i32 = 16;
 /// Writers are slowed down when so many were written out and not merged yet, and stopped at the second. What waits longer is merged
-/// in larger steps, at less cost for each byte, so there is no hurry.
-const SLOWING_BUFFERS: i32 = 96;
-const STOPPING_BUFFERS: i32 = 128;
+/// in larger steps, at less cost for each byte, so there is no hurry: a merge of much may take longer than sixteen buffers take to fill.
+const SLOWING_BUFFERS: i32 = 64;
+const STOPPING_BUFFERS: i32 = 96;
+/// A merge reads ahead so much of each of its tables, all at once.
+const MERGE_AHEAD_BYTES: usize = 256 << 10;
 /// An open table keeps the first key of each of its blocks in memory, which counts where chunks are small.
 const CHUNKS_BLOCK_BYTES: usize = 32 << 10;
 /// These are looked up one by one at times.
