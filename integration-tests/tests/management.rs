@@ -228,6 +228,31 @@ fn a_list_is_asked_for_by_page_name_order_and_columns() {
     );
 }
 
+/// Who draws a graph asks again and again, and gets a sample for each step since it asked first.
+#[test]
+fn a_queue_that_is_looked_at_has_a_past() {
+    let Some(broker) = Broker::start_unless_external() else {
+        return;
+    };
+    let api = broker.management();
+    call(api, "PUT", "/api/queues/%2F/drawn", "{}");
+    let publish = json!({"routing_key": "drawn", "payload": "x", "payload_encoding": "string", "properties": {}});
+    call(
+        api,
+        "POST",
+        "/api/exchanges/%2F/amq.default/publish",
+        &publish.to_string(),
+    );
+    let path = "/api/queues/%2F/drawn?lengths_age=60&lengths_incr=5";
+    let details = wait::until("samples of two steps", || {
+        let queue = get(api, path);
+        let samples = queue["messages_details"]["samples"].as_array()?;
+        (samples.len() >= 2).then(|| queue["messages_details"].clone())
+    });
+    assert_eq!(details["samples"][0]["sample"], 1, "{details}");
+    assert!(details["avg"].as_f64() > Some(0.0), "{details}");
+}
+
 #[test]
 fn a_browser_gets_its_pages_without_a_login_and_nothing_else() {
     let Some(broker) = Broker::start_unless_external() else {
