@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Disk, append, manual, positions};
+use common::{Disk, append, manual, patient, positions};
 use leveret_storage::{Fsync, Position, QueueId, Store, StoreOptions, StoreStatistics};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -168,6 +168,45 @@ fn small_chunks_of_many_queues_are_joined_as_they_come_and_not_written_again() {
     );
     for queue in [1, 77, 200] {
         assert_eq!(positions(&store, QueueId(queue)), (0..100).collect::<Vec<_>>());
+    }
+}
+
+/// Ten thousand queues may bring more sparse chunks than are written anew at a time: the store goes on at once instead of falling
+/// further behind with each lazy flush.
+#[test]
+fn chunks_that_come_faster_than_they_are_written_anew_do_not_wait() {
+    let options = StoreOptions {
+        unjoined_chunks: 1000,
+        ..patient()
+    };
+    let store = Store::in_memory(options);
+    for batch in 0..100 {
+        let mut writer = store.writer();
+        for queue in 1..=200 {
+            (batch * 5..batch * 5 + 5)
+                .for_each(|position| writer.append(QueueId(queue), Position(position), &[&[7; 100]]));
+        }
+        let ticket = writer.submit();
+        store.wait(ticket).unwrap();
+    }
+    assert_eq!(store.statistics().chunks_live, 20_000);
+    let mut writer = store.writer();
+    for queue in 1..=200 {
+        let settled = (0..500).filter(|position| position % 5 > 0);
+        settled.for_each(|position| writer.settle(QueueId(queue), Position(position)));
+    }
+    drop(writer);
+    // The next lazy flush by itself would be in an hour, and each writes a part of them anew.
+    store.flush().unwrap();
+    store.flush().unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while store.statistics().chunks_live > 11_500 {
+        let left = store.statistics().chunks_live;
+        assert!(Instant::now() < deadline, "{left} chunks are left");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for queue in [1, 77, 200] {
+        assert!(positions(&store, QueueId(queue)).into_iter().eq((0..500).step_by(5)));
     }
 }
 
