@@ -192,7 +192,8 @@ fn create_error(directory: &Path, error: io::Error) -> StorageError {
 }
 
 /// The version of the layout as a whole. Stored things have versions of their own, so this changes only when a version that
-/// does not know the new layout could do harm. 2: messages may refer to bodies, which version 1 would not find.
+/// does not know the new layout could do harm. 2: messages may refer to bodies, which version 1 would not find. 3: an index
+/// entry may be that of several chunks, of which version 2 would read the first.
 const VERSION: u32 = 3;
 const FORMAT: &str = "FORMAT";
 const FORMAT_TEMPORARY: &str = "FORMAT.new";

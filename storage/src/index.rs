@@ -195,11 +195,9 @@ impl IndexEntry {
         values_of(key, self.span, self.starts.as_ref(), &self.live).collect()
     }
 
-    /// Whether it tells of the value at a distance from the first position.
-    pub(crate) fn has_value(&self, distance: u32) -> bool {
-        self.starts
-            .as_ref()
-            .map_or(distance == 0, |starts| starts.contains(distance))
+    /// Whether the chunk with this key has the value with that one.
+    pub(crate) fn has_value(&self, key: ChunkKey, value: ChunkKey) -> bool {
+        has_value(key, self.starts.as_ref(), value)
     }
 }
 
@@ -213,6 +211,12 @@ pub(crate) struct Value {
     pub(crate) live: LiveSet,
 }
 
+/// Whether a chunk has a value with this key.
+pub(crate) fn has_value(key: ChunkKey, starts: Option<&LiveSet>, value: ChunkKey) -> bool {
+    let distance = key.distance_to(value);
+    distance.is_some_and(|distance| starts.map_or(distance == 0, |starts| starts.contains(distance)))
+}
+
 /// The values of a chunk, as [`IndexEntry::values`] says.
 pub(crate) fn values_of<'a>(
     key: ChunkKey,
@@ -220,10 +224,9 @@ pub(crate) fn values_of<'a>(
     starts: Option<&'a LiveSet>,
     live: &'a LiveSet,
 ) -> impl Iterator<Item = Value> + use<'a> {
-    let at = move |distance: u32| Position(key.first.0 + u64::from(distance));
     let alone = starts.is_none().then(|| Value {
         key,
-        last: at(span),
+        last: key.at(span).first,
         live: live.clone(),
     });
     let mut rest = starts.map(|starts| starts.iter().peekable());
@@ -231,10 +234,9 @@ pub(crate) fn values_of<'a>(
         let rest = rest.as_mut()?;
         let start = rest.next()?;
         let last = rest.peek().map_or(span, |next| next - 1);
-        let first = at(start);
         Some(Value {
-            key: ChunkKey { first, ..key },
-            last: at(last),
+            key: key.at(start),
+            last: key.at(last).first,
             live: live.part(start, last),
         })
     });

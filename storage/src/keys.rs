@@ -34,6 +34,19 @@ impl ChunkKey {
         first: Position(0),
         generation: 0,
     };
+
+    /// The key of what begins at a distance from here.
+    pub(crate) fn at(self, distance: u32) -> Self {
+        let first = Position(self.first.0 + u64::from(distance));
+        Self { first, ..self }
+    }
+
+    /// The distance to what begins at another key, if that may be the key of a value of the same chunk.
+    pub(crate) fn distance_to(self, value: Self) -> Option<u32> {
+        let distance = value.first.0.checked_sub(self.first.0)?;
+        let distance = u32::try_from(distance).ok()?;
+        (value.generation == self.generation).then_some(distance)
+    }
 }
 
 /// Everything that can be stored.

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use crate::bodies::References;
-
 use crate::engine::{Engine, Visit};
 use crate::error::StorageError;
 use crate::ids::{QueueId, Ticket, Weight};

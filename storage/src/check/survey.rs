@@ -163,9 +163,7 @@ impl Survey {
             .index
             .range((queue, ChunkKey::FIRST)..=(queue, value))
             .next_back()?;
-        let distance = u32::try_from(value.first.0 - key.first.0).ok()?;
-        let of_it = key.generation == value.generation && entry.has_value(distance);
-        of_it.then_some((*key, entry))
+        entry.has_value(*key, value).then_some((*key, entry))
     }
 
     fn lose_chunk(&mut self, queue: QueueId, chunk: ChunkKey, why: &str) {

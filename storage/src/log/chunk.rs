@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::ids::{NEVER, Position, QueueId};
-use crate::index::{IndexEntry, Value, values_of};
+use crate::index::{IndexEntry, Value, has_value, values_of};
 use crate::keys::ChunkKey;
 use crate::live::LiveSet;
 use crate::pending::Pending;
@@ -197,7 +197,7 @@ impl Chunk {
     pub(crate) fn value_keys(&self) -> impl Iterator<Item = ChunkKey> + '_ {
         let alone = self.starts().is_none().then(|| self.key());
         let several = self.starts().into_iter().flat_map(LiveSet::iter);
-        alone.into_iter().chain(several.map(|start| self.value_key(start)))
+        alone.into_iter().chain(several.map(|start| self.key().at(start)))
     }
 
     /// Its values of which something is alive.
@@ -208,25 +208,12 @@ impl Chunk {
     /// The key of the value that has what stands at a distance from its first position.
     pub(crate) fn value_key_at(&self, distance: u32) -> ChunkKey {
         let start = self.starts().and_then(|starts| starts.floor(distance));
-        self.value_key(start.unwrap_or(0))
-    }
-
-    fn value_key(&self, start: u32) -> ChunkKey {
-        ChunkKey {
-            first: Position(self.first.0 + u64::from(start)),
-            ..self.key()
-        }
+        self.key().at(start.unwrap_or(0))
     }
 
     /// Whether it has the value with this key.
-    pub(crate) fn has_value(&self, key: ChunkKey) -> bool {
-        let start = key
-            .first
-            .0
-            .checked_sub(self.first.0)
-            .and_then(|start| u32::try_from(start).ok());
-        let start = start.filter(|_| key.generation == self.generation);
-        start.is_some_and(|start| self.starts().map_or(start == 0, |starts| starts.contains(start)))
+    pub(crate) fn has_value(&self, value: ChunkKey) -> bool {
+        has_value(self.key(), self.starts(), value)
     }
 
     /// How many values it has.
@@ -285,7 +272,7 @@ impl Chunk {
         let dead = starts
             .iter()
             .filter(is_dead)
-            .map(|start| self.value_key(start))
+            .map(|start| self.key().at(start))
             .collect();
         self.set_extra(self.expiry(), Some(LiveSet::from_sorted(alive)));
         dead
@@ -308,7 +295,7 @@ impl Chunk {
 
     /// The last position, dead or alive.
     pub(crate) fn last(&self) -> Position {
-        Position(self.first.0 + u64::from(self.span))
+        self.key().at(self.span).first
     }
 }
 
